@@ -1,0 +1,1 @@
+"""Models in processes: the only package that imports Ray."""

@@ -1,0 +1,84 @@
+"""One rank of the DiT group: a world in a process. Every rank gets the same calls; rank 0 hands the latents on."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.records import LatentChunk, Weights
+from actors.worker import Worker
+from models.world import World, WorldState
+
+
+class DitWorker(Worker):
+    """The transformer's rank ``rank`` of ``size``."""
+
+    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+        super().__init__(weights, rank, size)
+        self._world: World | None = None
+
+    def join(self, init_method: str) -> None:
+        """Meet the other ranks and build the world on this group."""
+        super().join(init_method)
+        self._world = World(
+            self.checkpoint, device=self.device, dtype=self.dtype, group=self.group, guidance=self.guidance
+        )
+
+    def reset(self, seed: int, prompt: str, embedding: np.ndarray) -> None:
+        """Begin a new stream from the prompt's start clip. embedding: as TextWorker makes it."""
+        start = self.checkpoint.start_latents(prompt)
+        self.world.reset(seed, torch.from_numpy(embedding), start)
+
+    def set_prompt(self, embedding: np.ndarray) -> None:
+        """Go on with another text."""
+        self.world.set_prompt(torch.from_numpy(embedding))
+
+    def step(
+        self, session: str, epoch: int, index: int, labels: tuple[str, ...], cursor: int, version: int
+    ) -> tuple[LatentChunk | None, WorldState | None, dict[str, Any]]:
+        """One outer step: (chunk, state to go on from, the chunk's particulars); the first two from rank 0 only.
+
+        Refuses a step that is not the next one: a repeated or lost call must never bend the stream.
+        """
+        begun = time.monotonic()
+        if index != self.world.index:
+            raise RuntimeError(f"step {index} was asked of a world that stands at {self.world.index}")
+        emission = self.world.step(labels, cursor)
+        if self.rank:
+            return None, None, {}
+        latents, bfloat16 = pack(emission.latents)
+        particulars: dict[str, Any] = {
+            "labels": emission.labels,
+            "cursor": emission.cursors[-1],
+            "stamps": {"step_start": begun, "step_end": time.monotonic()},
+        }
+        chunk = LatentChunk(
+            session=session,
+            epoch=epoch,
+            index=index,
+            latents=latents,
+            bfloat16=bfloat16,
+            prompt_version=version,
+            steered=labels,
+            **particulars,
+        )
+        return chunk, self.world.state(), particulars
+
+    def restore(self, state: WorldState) -> None:
+        """Go on from a committed state, as if nothing had happened."""
+        self.world.load_state(state)
+
+    @property
+    def world(self) -> World:
+        assert self._world is not None, "join comes first"
+        return self._world
+
+
+def pack(latents: Tensor) -> tuple[np.ndarray, bool]:
+    """Latents as a CPU array; bfloat16, which numpy lacks, as int16 bit patterns."""
+    latents = latents.detach().cpu().contiguous()
+    if latents.dtype == torch.bfloat16:
+        return latents.view(torch.int16).numpy(), True
+    return latents.numpy(), False

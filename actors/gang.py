@@ -1,0 +1,121 @@
+"""A gang: the workers of one group, which start as one, get the same calls, and are torn down as one."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from actors.cluster import Cluster
+from actors.records import Weights
+from actors.worker import Worker
+from configs.errors import UserError
+
+LOAD_SECONDS: Final = 900.0  # 8 GB of weights from a slow disk
+END_SECONDS: Final = 5.0
+WORKER_SHARE: Final = 0.9  # of a place
+TEXT_SHARE: Final = 0.1
+
+
+class Gang:
+    """``name`` is for people; ``places`` are the reserved places of its workers (None = takes nothing), of which they
+    take ``share``: the text encoder is used rarely and lives beside another worker."""
+
+    def __init__(
+        self,
+        name: str,
+        worker: type[Worker],
+        weights: Weights,
+        cluster: Cluster,
+        places: Sequence[int | None],
+        share: float = WORKER_SHARE,
+    ) -> None:
+        self.name = name
+        self.alive = False
+        self.nodes: list[str] = []  # Ray's name of each worker's node
+        self.clock_offset = 0.0  # add to rank 0's clock to get ours; 0 on the same host
+        self._worker, self._weights, self._cluster = worker, weights, cluster
+        self._places, self._share = places, share
+        self._actors: list[Any] = []
+        self._processes: list[psutil.Process] = []
+        self._generation = 0
+
+    async def start(self) -> None:
+        """Start every worker, load, and let them meet. Raises what a worker raised, UserError included."""
+        self._generation += 1
+        size = len(self._places)
+        self._actors = [
+            self._cluster.spawn(self._worker, place, self._share, weights=self._weights, rank=rank, size=size)
+            for rank, place in enumerate(self._places)
+        ]
+        async with asyncio.timeout(LOAD_SECONDS):
+            asked = time.monotonic()
+            identities = await asyncio.gather(*self.ask("identity"))
+            here = socket.gethostname()
+            self.nodes = [identity.node for identity in identities]
+            self._processes = []
+            for identity in identities:
+                if identity.host == here:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        self._processes.append(psutil.Process(identity.pid))
+            if identities[0].host != here:
+                asked = time.monotonic()
+                clock = (await self.ask("identity")[0]).clock
+                self.clock_offset = (asked + time.monotonic()) / 2 - clock
+            try:
+                await asyncio.gather(*self.ask("join", await self._meeting(identities, here)))
+            except Exception as error:
+                cause = getattr(error, "cause", None)
+                raise (cause if isinstance(cause, UserError) else error) from None
+        self.alive = True
+
+    def ask(self, method: str, *arguments: Any, returns: int = 1) -> list[Any]:
+        """Send the same call to every worker; returns its reply references, by rank."""
+        return [getattr(actor, method).options(num_returns=returns).remote(*arguments) for actor in self._actors]
+
+    def ask_each(self, method: str, *arguments: Sequence[Any]) -> list[Any]:
+        """Send every worker the call with its own arguments, by rank."""
+        return [getattr(a, method).remote(*own) for a, own in zip(self._actors, arguments, strict=True)]
+
+    @property
+    def size(self) -> int:
+        return len(self._places)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the workers on this host, by name."""
+        return {f"{self.name} {rank}": process.pid for rank, process in enumerate(self._processes)}
+
+    def peak_memory(self) -> dict[str, float]:
+        """The most resident memory of each worker on this host so far, MB."""
+        return {name: peak for name, pid in self.pids.items() if (peak := peak_memory(pid))}
+
+    async def end(self) -> None:
+        """Kill every worker, stopped or not, and wait until their processes are gone."""
+        self.alive = False
+        for actor in self._actors:
+            self._cluster.end(actor)
+        self._actors = []
+        for process in self._processes:
+            with contextlib.suppress(psutil.Error):  # a stopped process takes no message, only this
+                process.kill()
+        await asyncio.to_thread(psutil.wait_procs, self._processes, END_SECONDS)
+
+    async def _meeting(self, identities: Sequence[Any], here: str) -> str:
+        """Where the workers meet: a fresh file when all are on one node of this host, else rank 0's address."""
+        if self.size == 1 or {(each.host, each.node) for each in identities} == {(here, identities[0].node)}:
+            return f"file://{self._cluster.folder}/{self.name}-{self._generation}"
+        return str(await self.ask("rendezvous")[0])
+
+
+def peak_memory(pid: int) -> float:
+    """The most resident memory a process of this host ever had, MB; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    return 0.0

@@ -1,0 +1,107 @@
+"""The guardian: a small process that keeps one Ray head and, when the launcher is gone, leaves nothing behind.
+
+    python -m actors.guardian TEMP_DIR COMMAND...
+
+Its standard input is a pipe whose other end only the launcher holds: end of file means that the launcher is gone,
+however it died. It adopts every orphan below it, so ending the tree needs no list of names and touches nobody else's
+Ray. It writes one line, "ready", once the head runs (else the last words of the head), and ends when the head ends.
+"""
+
+import contextlib
+import ctypes
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+STARTED: Final = b"Ray runtime started"
+PATIENCE: Final = 8.0  # seconds until processes that survive a kill (in a driver call) are given up
+
+
+def main(folder: Path, command: list[str]) -> int:
+    """Keep ``command`` until standard input ends, SIGTERM comes or it ends; then remove all below, and folder."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wakened, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    head = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
+    )
+    try:
+        return keep(head, wakened, folder)
+    finally:
+        end_tree()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
+    """Wait for the first of: launcher gone, SIGTERM, head gone. Copies the head's output to ``head.log``."""
+    assert head.stdout is not None
+    output, ready = head.stdout.fileno(), False
+    with selectors.DefaultSelector() as selector, (folder / "head.log").open("wb", buffering=0) as log:
+        for source in (sys.stdin.fileno(), wakened, output, os.pidfd_open(head.pid)):
+            selector.register(source, selectors.EVENT_READ)
+        said = b""
+        while True:
+            for key, _ in selector.select():
+                if key.fd == output and (text := os.read(output, 65536)):
+                    log.write(text)
+                    said = (said + text)[-4096:]
+                    if STARTED in said and not ready:
+                        ready = True
+                        print("ready", flush=True)
+                elif key.fd == output:
+                    selector.unregister(output)
+                else:
+                    if not ready:
+                        print(" ".join(said.decode(errors="replace").split())[-300:], flush=True)
+                    return 0
+
+
+def end_tree() -> None:
+    """Kill every process below this one, again and again until none is left: Ray holds nothing that needs a goodbye."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        reap()
+        living = [child for child in psutil.Process().children(recursive=True) if alive(child)]
+        if not living:
+            return
+        for child in living:
+            with contextlib.suppress(psutil.Error):  # it ended by itself
+                child.kill()
+        psutil.wait_procs(living, timeout=0.2)
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def reap() -> None:
+    """Collect children that ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

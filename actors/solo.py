@@ -1,0 +1,58 @@
+"""The DiT group alone: latents as fast as it makes them, for measuring and for work on the transformer."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+
+from actors.cluster import Cluster, Layout
+from actors.dit import DitWorker
+from actors.gang import TEXT_SHARE, Gang
+from actors.records import Weights
+from actors.text import TextWorker
+
+
+async def latents(
+    weights: Weights,
+    layout: Layout,
+    *,
+    seed: int,
+    prompt: str,
+    window: int,
+    address: str | None,
+    say: Callable[[str], None],
+) -> AsyncGenerator[tuple[float, float], None]:
+    """Yield (seconds on rank 0, seconds there and back) of every outer step, for ever; ``window`` latents each.
+
+    Close the iterator to end the workers. ``address`` joins a cluster that exists.
+    """
+    say(f"joining {address}" if address else "starting Ray")
+    cluster = await (Cluster.attach(address) if address else Cluster.start(layout))
+    gangs: list[Gang] = []
+    try:
+        layout = cluster.fit(layout)
+        await cluster.reserve(layout)
+        say(f"loading the transformer: {layout.dit} {'GPUs' if layout.gpus else 'CPU workers'}")
+        text = Gang("text", TextWorker, weights, cluster, [layout.text], TEXT_SHARE)
+        dit = Gang("dit", DitWorker, weights, cluster, range(layout.dit))
+        gangs = [text, dit]
+        await text.start()
+        embedding, _ = text.ask("encode", prompt, returns=2)[0]
+        await dit.start()
+        for reply in dit.ask("reset", seed, prompt, embedding):
+            await reply
+        await text.end()
+        say("running; Ctrl-C ends it")
+        session, index = uuid.uuid4().hex, 0
+        while True:
+            asked = time.monotonic()
+            replies = dit.ask("step", session, 0, index, ("D",) * window, 0, 0, returns=3)
+            particulars = [await reply[2] for reply in replies]
+            stamps = particulars[0]["stamps"]
+            index += window
+            yield stamps["step_end"] - stamps["step_start"], time.monotonic() - asked
+    finally:
+        with contextlib.suppress(Exception):
+            for gang in gangs if not cluster.own else []:
+                await gang.end()
+        await cluster.close()

@@ -1,0 +1,44 @@
+"""The text worker: prompts to embeddings, in a process of its own so that a new prompt never delays a step."""
+
+import logging
+
+import numpy as np
+
+from actors.records import Weights
+from actors.worker import Worker
+from models.text import TextEncoder
+
+
+class TextWorker(Worker):
+    """Loads the text encoder when it joins."""
+
+    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+        super().__init__(weights, rank, size)
+        self._encoder: TextEncoder | None = None
+
+    def join(self, init_method: str) -> None:
+        """Load the encoder (there are no peers)."""
+        self._encoder = self.checkpoint.text_encoder(self.device, self.dtype)
+
+    def encode(self, prompt: str) -> tuple[np.ndarray, str]:
+        """(embedding [1, N_t, Dt] fp32, or [2, N_t, Dt] with the empty prompt second where guidance is used; a notice
+        such as that the prompt was cut, "" if there is none)."""
+        assert self._encoder is not None, "join comes first"
+        notices = Notices()
+        logging.getLogger("models.text").addHandler(notices)
+        try:
+            embedding = self._encoder.encode([prompt] if self.guidance == 1.0 else [prompt, ""])
+        finally:
+            logging.getLogger("models.text").removeHandler(notices)
+        return embedding.float().cpu().numpy(), "; ".join(notices.lines)
+
+
+class Notices(logging.Handler):
+    """Keeps what the encoder has to say about a prompt."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())

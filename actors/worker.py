@@ -1,0 +1,69 @@
+"""What every worker process of a gang has: weights, a device, and a group of peers."""
+
+import os
+import socket
+import time
+
+from actors.records import Identity, Weights
+from models.checkpoint import Checkpoint
+from models.device import pick_device, pick_dtype, use_threads
+from models.parallel import SequenceGroup
+
+GROUP_SECONDS = 20.0  # a lost or stopped peer is an error after this long
+
+
+class Worker:
+    """Rank ``rank`` of ``size``. Calls come one after the other, in the order they were sent."""
+
+    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self.device = pick_device()
+        self.dtype = pick_dtype("auto", self.device)
+        self.group = SequenceGroup.single()
+        if self.device.type == "cpu":
+            use_threads(1)
+        self._weights = weights
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def guidance(self) -> float:
+        """Distilled weights (stage 4) run without guidance, stage 3 with its own."""
+        streaming = self.checkpoint.streaming
+        return streaming.guidance_scale if streaming.solver == "dpm" else 1.0
+
+    def identity(self) -> Identity:
+        """Where this worker lives."""
+        import ray  # here, because importing it fixes how to authenticate (see cluster.py)
+
+        return Identity(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id(), time.monotonic())
+
+    def rendezvous(self) -> str:
+        """An address on this node where a group can meet: free a moment ago."""
+        import ray
+
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        return f"tcp://{ray.util.get_node_ip_address()}:{port}"
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The weights, opened when first needed: what is wrong with them is then an answer, not a dead process."""
+        if self._checkpoint is None:
+            weights = self._weights
+            self._checkpoint = Checkpoint.open(
+                weights.path, base_model_path=weights.base, vae=weights.vae, lora=weights.lora
+            )
+        return self._checkpoint
+
+    def join(self, init_method: str) -> None:
+        """Meet the other ranks of the group."""
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        self.group = SequenceGroup.join(
+            self.rank,
+            self.size,
+            init_method=init_method,
+            backend=backend,
+            device=str(self.device),
+            timeout_seconds=GROUP_SECONDS,
+        )

@@ -1,0 +1,1 @@
+"""What to run: frozen dataclasses, YAML and environment. No torch, no Ray."""

@@ -1,0 +1,230 @@
+"""Frozen run settings. Network shapes travel with the weights (models/); these say how to run them."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+
+HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
+ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
+MAX_LATENTS = 1024  # of one window; attention grows with its square
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a weight folder streams (its ``streaming.json``); defaults are the published stage-4 values.
+
+    noise_groups G, window_size W (latents per group), inference_steps T, original_steps O, late_labels b:
+    reference sections 3.3 and 4. guidance_scale is the offline default of stages 2 and 3.
+    solver: "consistency" (stage 4, phased consistency) or "dpm" (stage 3, DPM++ 2M SDE), reference section 3.4.
+    """
+
+    noise_groups: int = 4
+    window_size: int = 1
+    inference_steps: int = 4
+    original_steps: int = 40
+    late_labels: int = 1
+    guidance_scale: float = 6.0
+    solver: str = "consistency"
+
+    def __post_init__(self) -> None:
+        if self.solver not in ("consistency", "dpm"):
+            raise UserError(f"streaming setting solver: expected consistency or dpm, got {self.solver!r}")
+        for name in ("noise_groups", "window_size", "inference_steps", "original_steps", "late_labels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"streaming setting {name}: expected a whole number of at least 1, got {value!r}")
+        if self.inference_steps % self.noise_groups:
+            raise UserError(
+                f"inference_steps must be a multiple of noise_groups ({self.noise_groups}), got {self.inference_steps}"
+            )
+        if self.late_labels > self.noise_groups:
+            raise UserError(
+                f"late_labels must be between 1 and noise_groups ({self.noise_groups}), got {self.late_labels}"
+            )
+
+    @property
+    def latents(self) -> int:
+        """F: latents in the model's window, the conditioning latent included."""
+        return self.noise_groups * self.window_size + 1
+
+    @property
+    def inner_steps(self) -> int:
+        """K: model calls per outer step."""
+        return self.inference_steps // self.noise_groups
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One live run (``python -m pipeline run``). None means: decided by the machine or by the weights.
+
+    num_gpus_dit, num_gpus_vae: workers of the two groups (CPU workers where there is no GPU).
+    visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
+    vae: ("tiny", FILE) puts a TAECVX file in place of the folder's decoder.
+    clip: a local CLIP folder, for weights that come without control embeddings; they are computed once and saved.
+    duration: seconds of shown stream, counted from the first frame.
+    token: what opens the page (never a flag: other users see those). None makes a new one; a launcher that is started
+    again with the same token gets its pages back by themselves.
+    """
+
+    model_path: Path | None = None
+    base_model_path: Path | None = None
+    lora: Path | None = None
+    vae: tuple[str, Path] | None = None
+    clip: Path | None = None
+    num_gpus_dit: int | None = None
+    num_gpus_vae: int | None = None
+    visible_devices: tuple[str, ...] | None = None
+    prompt: str | None = None
+    seed: int = 42
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    duration: float | None = None
+    headless: bool = False
+    controls: str | None = None
+    record: Path | None = None
+    control_log: Path | None = None
+    replay: Path | None = None
+    summary: Path | None = None
+    ray_address: str | None = None
+    json_logs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_gpus_dit", "num_gpus_vae"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), 1, 999)
+        check_seed(self.seed)
+        whole_number("port", self.port, 0, 65535)
+        if self.duration is not None:
+            real_number("duration", self.duration, 0.25, 1e7)
+        if self.prompt is not None:
+            object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        if not HOST.fullmatch(self.host):
+            raise UserError(f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}")
+        if self.token is not None and not TOKEN.fullmatch(self.token):
+            raise UserError("MATRIX_TOKEN: expected 16 to 200 letters, digits, - or _; or do not set it")
+        if self.ray_address is not None and not ADDRESS.fullmatch(self.ray_address):
+            raise UserError(f"ray_address: expected HOST:PORT such as 10.0.0.5:6379, got {self.ray_address!r}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UserError("tls_cert and tls_key: expected both or none, got only one; name both files")
+        if self.replay is not None and self.controls is not None:
+            raise UserError("replay and controls: both say what to drive; give only one of them")
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """What both stage scripts know. None means: what the weights say.
+
+    controls: labels such as "D*9,DL*8", one per latent (4 frames), or one per frame with raw_controls; padded at
+    random (control_seed) when short.
+    """
+
+    prompt: str = ""
+    output: Path = Path("video.mp4")
+    model_path: Path | None = None
+    base_model_path: Path | None = None
+    lora: Path | None = None
+    vae: tuple[str, Path] | None = None
+    clip: Path | None = None
+    width: int | None = None
+    height: int | None = None
+    guidance_scale: float | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    seed: int = 42
+    fps: int = 16
+    controls: str | None = None
+    raw_controls: bool = False
+    control_seed: int = 42
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        check_output_file(self.output, "output", self.overwrite)
+        for name in ("width", "height"):
+            size = getattr(self, name)
+            if size is not None and whole_number(name, size, 16, 4096) % 16:
+                raise UserError(f"{name}: expected a multiple of 16 pixels, got {size}")
+        if self.guidance_scale is not None:
+            real_number("guidance_scale", self.guidance_scale, 0, 100)
+        check_seed(self.seed)
+        check_seed(self.control_seed, "control_seed")
+        whole_number("fps", self.fps, 1, 120)
+
+
+@dataclass(frozen=True)
+class BaseConfig(OfflineConfig):
+    """One base video (``python -m pipeline base``, stage 2).
+
+    start_clip: also write the latents there, as the ``start_clips.safetensors`` of a weight folder.
+    """
+
+    output: Path = Path("base_video.mp4")
+    start_clip: Path | None = None
+    frames: int = 65
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start_clip is not None:
+            check_output_file(self.start_clip, "start_clip", self.overwrite)
+        whole_number("frames", self.frames, 5, 4 * MAX_LATENTS + 1)
+        if self.frames % 4 != 1:
+            raise UserError(f"frames: expected 4 n + 1 (5, 9, ... 65), got {self.frames}")
+        whole_number("steps", self.steps, 1, 1000)
+
+
+@dataclass(frozen=True)
+class StreamConfig(OfflineConfig):
+    """One offline stream (``python -m pipeline stream``, stages 3 and 4).
+
+    init_video: a clip to continue (its first clip_frames frames); None starts from a clip of the weight folder.
+    noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b: override ``streaming.json`` of the weights.
+    sample_groups S: outer steps; the video has 4 S W frames.
+    """
+
+    output: Path = Path("stream.mp4")
+    stage: int = 4
+    init_video: Path | None = None
+    noise_groups: int | None = None
+    clip_frames: int | None = None
+    sample_groups: int = 8
+    steps: int | None = None
+    late_labels: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stage not in (3, 4):
+            raise UserError(f"stage: expected 3 or 4, got {self.stage}")
+        whole_number("sample_groups", self.sample_groups, 1, 1_000_000)
+        for name in ("noise_groups", "steps", "late_labels"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name), 1, 1000)
+        if (
+            self.clip_frames is not None
+            and whole_number("clip_frames", self.clip_frames, 5, 4 * MAX_LATENTS + 1) % 4 != 1
+        ):
+            raise UserError(f"clip_frames: expected 4 n + 1 (5, 9, ... 65), got {self.clip_frames}")
+
+    def streaming(self, weights: StreamSettings) -> StreamSettings:
+        """The weights' settings with this run's overrides."""
+        groups = self.noise_groups or weights.noise_groups
+        window = weights.window_size
+        if self.clip_frames is not None:
+            window, rest = divmod((self.clip_frames - 1) // 4, groups)
+            if rest or not window:
+                allowed = f"{4 * groups + 1}, {8 * groups + 1}, {12 * groups + 1}, ..."
+                raise UserError(f"clip_frames: {groups} noise groups need {allowed}, got {self.clip_frames}")
+        return replace(
+            weights,
+            noise_groups=groups,
+            window_size=window,
+            inference_steps=self.steps or weights.inference_steps,
+            late_labels=self.late_labels or min(weights.late_labels, groups),
+        )

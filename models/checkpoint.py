@@ -1,0 +1,414 @@
+"""A weight folder: what it holds, checked before anything is loaded, and the parts made from it.
+
+Layout (reference section 1): transformer/, vae/, text_encoder/, tokenizer/, each a config and safetensors; beside them
+streaming.json (StreamSettings), control_embeddings.safetensors (nine vectors and the null vector) and
+start_clips.safetensors (scaled latents with their prompts). A folder may hold the transformer alone, as the published
+stage4 does: everything it lacks then comes from a shared folder, given or the sibling called stage3.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.schema import StreamSettings
+from models.frames import StreamDecoder
+from models.lora import LoRA
+from models.parallel import SequenceGroup
+from models.tae import TinyVAE, TinyVAEConfig
+from models.text import TIED, TextEncoder, clip_control_embeddings, expected_shapes
+from models.transformer import Transformer, TransformerConfig
+from models.vae import FullVAE, FullVAEConfig
+from models.weights import Weights, listing, load_module, read_json
+from models.world import PIXELS
+
+SHARED_FOLDER = "stage3"
+CONTROLS_FILE = "control_embeddings.safetensors"
+CLIPS_FILE = "start_clips.safetensors"
+TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weight folder whose headers and configs have been read and fit together. Loading happens in its methods.
+
+    path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in place of the
+    folder's decoder; clip: a local CLIP folder, needed only where control embeddings are missing.
+    """
+
+    path: Path
+    shared: Path
+    transformer_config: TransformerConfig
+    streaming: StreamSettings
+    presets: list[str]
+    vae_file: Path | None = None
+    lora: LoRA | None = None
+    clip: Path | None = None
+
+    @staticmethod
+    def open(
+        path: Path | str,
+        *,
+        base_model_path: Path | str | None = None,
+        vae: tuple[str, Path | str] | None = None,
+        lora: Path | str | None = None,
+        clip: Path | str | None = None,
+    ) -> "Checkpoint":
+        """Check a weight folder by reading headers only. Raises UserError with one line for whatever is wrong."""
+        path = _folder(Path(path), "weight folder")
+        shared = _shared_folder(path, Path(base_model_path) if base_model_path else None)
+        place = transformer_folder(path)
+        config = read_transformer_config(place)
+        module = empty_transformer(config)
+        shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        Weights.open(place).check(shapes)
+        if vae is not None and vae[0] != "tiny":
+            raise UserError(f"vae {vae[0]!a}: expected tiny and the path of a TAECVX safetensors file")
+        checkpoint = Checkpoint(
+            path=path,
+            shared=shared,
+            transformer_config=config,
+            streaming=_streaming(path, shared),
+            presets=_presets(path, shared),
+            vae_file=Path(vae[1]) if vae else None,
+            lora=LoRA.open(Path(lora), shapes) if lora else None,
+            clip=Path(clip) if clip else None,
+        )
+        checkpoint._check_parts()
+        return checkpoint
+
+    @property
+    def name(self) -> str:
+        """The folder's name, with its parent's: "tiny/stage4"."""
+        return "/".join(self.path.resolve().parts[-2:])
+
+    @property
+    def height(self) -> int:
+        """Default height in pixels."""
+        return self.transformer_config.sample_height * PIXELS
+
+    @property
+    def width(self) -> int:
+        """Default width in pixels."""
+        return self.transformer_config.sample_width * PIXELS
+
+    @property
+    def latent_channels(self) -> int:
+        return self.transformer_config.in_channels
+
+    @property
+    def scaling_factor(self) -> float:
+        """Latents of the autoencoder times this are what the world works on."""
+        return self._vae_config.scaling_factor
+
+    @cached_property
+    def model_hash(self) -> str:
+        """A stable name of the transformer's weights (headers, sizes and samples of the contents)."""
+        return Weights.open(transformer_folder(self.path)).fingerprint()
+
+    def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
+        """Load the transformer, LoRA fused."""
+        return read_transformer(transformer_folder(self.path), device, dtype, self.lora)
+
+    def autoencoder(self, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
+        """Load encoder and decoder."""
+        vae = _empty_autoencoder(self._vae_config)
+        load_module(vae, self._vae_weights, device, dtype)
+        return vae
+
+    def decoder(self, device: torch.device, dtype: torch.dtype, group: SequenceGroup | None = None) -> StreamDecoder:
+        """Load the autoencoder and begin a stream on it; with a group, each worker decodes its slice of the width."""
+        return self.autoencoder(device, dtype).stream(group or SequenceGroup.single())
+
+    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
+        """Load the T5 encoder with its tokenizer."""
+        folder = self._part("text_encoder")
+        config, weights = read_json(folder / "config.json"), Weights.open(folder)
+        shapes = _text_shapes(config, weights)
+        tensors = weights.read(shapes, device, dtype)
+        if TIED in tensors:
+            tensors["shared.weight"] = tensors.pop(TIED)
+        spiece = (self._part("tokenizer") / "spiece.model").read_bytes()
+        return TextEncoder(config, tensors, spiece, self.transformer_config.max_text_seq_length)
+
+    def control_embeddings(self) -> Tensor:
+        """Return the nine control vectors and the null vector: [10, Dc] fp32.
+
+        Without the file they are computed from the local CLIP folder, once, and saved beside the weights.
+        """
+        file, width = self._file(CONTROLS_FILE), self.transformer_config.control_dim
+        if file is not None:
+            return read_control_embeddings(file, width)
+        if self.clip is None:
+            raise UserError(
+                f"{self.path}: {CONTROLS_FILE} is missing; put it there, or give a local CLIP folder "
+                "(openai/clip-vit-large-patch14) to compute it from"
+            )
+        vectors = clip_control_embeddings(self.clip)
+        if vectors.shape[1] != width:
+            raise UserError(f"{self.clip}: CLIP features are {vectors.shape[1]} wide, the transformer expects {width}")
+        save_tensors(self.path / CONTROLS_FILE, {"control_embeddings": vectors[:-1], "null_control": vectors[-1]})
+        return vectors
+
+    def start_latents(self, prompt: str) -> Tensor:
+        """Return the start clip that suits a prompt best: scaled latents [F', C, h, w] fp32, on the CPU.
+
+        An equal prompt wins, else the one that shares most words. Without clips F' = 0: a world then starts from
+        zeros, as the published one pads.
+        """
+        file = self._file(CLIPS_FILE)
+        if file is None:
+            h, w = self.height // PIXELS, self.width // PIXELS
+            return torch.zeros(0, self.latent_channels, h, w)
+        clips = Weights.open(file)
+        name = choose_clip(prompt, _clip_prompts(clips))
+        return clips.read([name], torch.device("cpu"), torch.float32)[name]
+
+    @cached_property
+    def _vae_config(self) -> FullVAEConfig | TinyVAEConfig:
+        config = read_vae_config(self._part("vae"))
+        if self.vae_file is None:
+            return config
+        return TinyVAEConfig.from_tensors(self._vae_weights.entries, scaling_factor=config.scaling_factor)
+
+    @cached_property
+    def _vae_weights(self) -> Weights:
+        return Weights.open(self.vae_file or self._part("vae"))
+
+    def _part(self, name: str) -> Path:
+        """Return a component's folder: this folder's own, else the shared one's."""
+        for home in (self.path, self.shared):
+            if (home / name).is_dir():
+                return home / name
+        raise UserError(f"{self.shared}: no {name}/ there; {listing(self.shared)}")
+
+    def _file(self, name: str) -> Path | None:
+        return _own_or_shared(self.path, self.shared, name)
+
+    def _check_parts(self) -> None:
+        """Read the headers of everything that is loaded later."""
+        vae = _empty_autoencoder(self._vae_config)
+        self._vae_weights.check({name: tensor.shape for name, tensor in vae.state_dict().items()})
+        channels = vae.config.latent_channels
+        if channels != self.latent_channels:
+            place = self.vae_file or self._part("vae")
+            raise UserError(f"{place}: {channels} latent channels, but the transformer expects {self.latent_channels}")
+        text = self._part("text_encoder")
+        config = read_json(text / "config.json")
+        width, expected = config.get("d_model"), self.transformer_config.text_embed_dim
+        if width != expected:
+            raise UserError(f"{text}: text width d_model is {width!r:.40}, but the transformer expects {expected}")
+        embeddings = [entry for name, entry in Weights.open(text).entries.items() if name in ("shared.weight", TIED)]
+        if not embeddings or embeddings[0].shape != (config.get("vocab_size"), width):
+            raise UserError(
+                f"{text}: shared.weight of shape [vocab_size, d_model] missing; expected a T5 encoder's weights"
+            )
+        if not (self._part("tokenizer") / "spiece.model").is_file():
+            tokenizer = self._part("tokenizer")
+            raise UserError(f"{tokenizer}: no spiece.model (SentencePiece) there; {listing(tokenizer)}")
+        if self._file(CONTROLS_FILE) is not None or self.clip is None:
+            self.control_embeddings()
+        clips = self._file(CLIPS_FILE)
+        if clips is not None:
+            _check_clips(Weights.open(clips), self.latent_channels)
+
+
+def transformer_folder(path: Path) -> Path:
+    """Return where a weight folder keeps its transformer: transformer/, or itself as in older revisions."""
+    if (path / "transformer").is_dir():
+        return path / "transformer"
+    own = path / "config.json"
+    if own.is_file() and "num_attention_heads" in read_json(own):
+        return path
+    raise UserError(f"{path}: no transformer/ there, so it is not a weight folder; {listing(path)}")
+
+
+def read_transformer_config(folder: Path) -> TransformerConfig:
+    """Read a transformer folder's config.json."""
+    values = read_json(folder / "config.json")
+    kind = values.get("_class_name", TRANSFORMER_CLASS)
+    if kind != TRANSFORMER_CLASS:
+        raise UserError(f"{folder / 'config.json'}: class {kind!r:.60}, expected {TRANSFORMER_CLASS}")
+    try:
+        return TransformerConfig.from_json(values)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def empty_transformer(config: TransformerConfig) -> Transformer:
+    """Build a transformer without memory for its weights."""
+    with torch.device("meta"):
+        return Transformer(config)
+
+
+def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype, lora: LoRA | None = None) -> Transformer:
+    """Load the transformer in a folder of its own, LoRA fused."""
+    module = empty_transformer(read_transformer_config(folder))
+    load_module(module, Weights.open(folder), device, dtype)
+    if lora:
+        lora.fuse(dict(module.named_parameters()))
+    return module
+
+
+def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
+    """Read a vae folder's config.json, which says what kind of decoder it is."""
+    values = read_json(folder / "config.json")
+    kinds: dict[Any, Any] = {"AutoencoderKLCogVideoX": FullVAEConfig, "TinyVAE": TinyVAEConfig}
+    kind = values.get("_class_name")
+    if kind not in kinds:
+        raise UserError(f"{folder / 'config.json'}: class {kind!r:.60}, expected {' or '.join(kinds)}")
+    try:
+        config: FullVAEConfig | TinyVAEConfig = kinds[kind].from_json(values)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
+    return config
+
+
+def read_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
+    """Load the autoencoder in a folder of its own."""
+    vae = _empty_autoencoder(read_vae_config(folder))
+    load_module(vae, Weights.open(folder), device, dtype)
+    return vae
+
+
+def read_control_embeddings(file: Path, width: int) -> Tensor:
+    """Return [10, width] fp32 from `control_embeddings` [9, width] and `null_control` [width]."""
+    weights = Weights.open(file)
+    expected = {"control_embeddings": (9, width), "null_control": (width,)}
+    weights.check(expected)
+    tensors = weights.read(expected, torch.device("cpu"), torch.float32)
+    return torch.cat((tensors["control_embeddings"], tensors["null_control"][None]))
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all: a temporary file beside it, then a rename."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be written ({str(error)[:200]})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def choose_clip(prompt: str, prompts: Mapping[str, str]) -> str:
+    """Return the name of the clip whose prompt equals `prompt`, else shares most words with it, else the first."""
+    wanted = _words(prompt)
+    names = list(prompts)
+    exact = [name for name in names if prompts[name].strip().lower() == prompt.strip().lower()]
+    return exact[0] if exact else max(names, key=lambda name: len(wanted & _words(prompts[name])))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+def _folder(path: Path, what: str) -> Path:
+    if not path.exists():
+        raise UserError(f"{what} {path}: no such folder")
+    if not path.is_dir():
+        raise UserError(f"{what} {path}: expected a folder, found a file")
+    return path
+
+
+def _shared_folder(path: Path, given: Path | None) -> Path:
+    """Return the folder of the parts that `path` lacks; itself when it is complete."""
+    parts = ("vae", "text_encoder", "tokenizer")
+    lacking = [name for name in parts if not (path / name).is_dir()]
+    if given is not None:
+        return _folder(given, "base model folder")
+    sibling = path.resolve().parent / SHARED_FOLDER
+    if lacking and sibling.is_dir() and sibling != path.resolve():
+        return sibling
+    if lacking:
+        transformer_folder(path)
+        raise UserError(
+            f"{path}: {', '.join(lacking)} missing ({listing(path)}); give the folder that holds them with "
+            f"--base-model-path, or put it beside this one as {SHARED_FOLDER}"
+        )
+    return path
+
+
+def _own_or_shared(path: Path, shared: Path, name: str) -> Path | None:
+    return next((home / name for home in (path, shared) if (home / name).is_file()), None)
+
+
+def _streaming(path: Path, shared: Path) -> StreamSettings:
+    """Read streaming.json. A folder without one is published: a whole pipeline is stage 3, a transformer stage 4."""
+    own = path / "streaming.json"
+    if not own.is_file():
+        if (path / "model_index.json").is_file() or shared == path:
+            return StreamSettings(window_size=4, inference_steps=20, solver="dpm")
+        return StreamSettings()
+    values = read_json(own)
+    known = [field.name for field in fields(StreamSettings)]
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise UserError(f"{own}: unknown key {key[:60]!a}; {hint}")
+    try:
+        return StreamSettings(**values)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{own}: {error}") from None
+
+
+def _presets(path: Path, shared: Path) -> list[str]:
+    """Return the prompts people may pick: presets.json, else those of the start clips."""
+    file, clips = (_own_or_shared(path, shared, name) for name in ("presets.json", CLIPS_FILE))
+    if file is not None:
+        try:
+            presets = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
+        if not isinstance(presets, list) or not all(isinstance(item, str) for item in presets):
+            raise UserError(f"{file}: expected a list of prompts")
+        return presets
+    if clips is None:
+        return []
+    return list(dict.fromkeys(_clip_prompts(Weights.open(clips)).values()))
+
+
+def _clip_prompts(clips: Weights) -> dict[str, str]:
+    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips' numbers."""
+    try:
+        prompts = json.loads(clips.metadata.get("prompts", ""))
+        names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
+        return dict(zip(names, map(str, prompts), strict=True))
+    except (ValueError, TypeError):
+        raise UserError(
+            f'{clips.place}: expected tensors clip.0, clip.1, ... and metadata "prompts", a JSON list of as many texts'
+        ) from None
+
+
+def _check_clips(clips: Weights, channels: int) -> None:
+    for name in _clip_prompts(clips):
+        shape = clips.entries[name].shape
+        if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
+            raise UserError(f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}")
+
+
+def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyVAE:
+    with torch.device("meta"):
+        return FullVAE(config) if isinstance(config, FullVAEConfig) else TinyVAE(config)
+
+
+def _text_shapes(config: Mapping[str, Any], weights: Weights) -> dict[str, Iterable[int]]:
+    """Return the text encoder's tensors as the file names them: the tied embedding may have either of its names."""
+    shapes: dict[str, Iterable[int]] = dict(expected_shapes(config))
+    if "shared.weight" not in weights.entries and TIED in weights.entries:
+        shapes[TIED] = shapes.pop("shared.weight")
+    weights.check(shapes, ignored=[TIED])
+    return shapes

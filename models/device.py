@@ -1,0 +1,67 @@
+"""The one place that picks devices, number formats, thread counts and the kernels that suit a device."""
+
+import math
+import os
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called `name`: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises UserError when the device does not exist on this machine.
+    """
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", 0) if present else torch.device("cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not (number.isascii() and number.isdecimal())):
+        raise UserError(f"device {name[:40]!a}: expected auto, cpu, cuda or cuda:N")
+    index = int(number or 0)
+    if index >= present:
+        raise UserError(f"device {name}: this machine has {present} CUDA devices; use cpu or an index below that")
+    return torch.device("cuda", index)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the number format called `name`; "auto" is bfloat16 on CUDA and float32 on a CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"dtype {str(name)[:40]!a}: expected auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def use_threads(count: int | None = None) -> int:
+    """Bind torch to `count` CPU threads (all cores of this process when None) and return the number.
+
+    One thread per rank keeps results byte-identical from run to run, whatever the machine's core count.
+    """
+    number = count or len(os.sched_getaffinity(0))
+    torch.set_num_threads(number)
+    return number
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until everything queued on `device` is done (timing needs it); a CPU has nothing to wait for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """Return GELU in its tanh form, x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3).
+
+    PyTorch's CPU kernel computes that tanh slowly; without gradients the equal x sigmoid(2 u) takes half the time.
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.gelu(x, approximate="tanh")
+    twice = 2 * math.sqrt(2 / math.pi)
+    return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)

@@ -1,0 +1,145 @@
+"""Text to embeddings: a SentencePiece tokenizer and a T5 encoder for prompts; CLIP features of the control sentences.
+
+Facts: reference section 2 (text path) and section 9 (controls). Everything is local: no download, no remote code,
+safetensors only. transformers takes seconds to import, so it is imported where it is first needed.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from configs.errors import UserError
+from models.controls import SENTENCES
+
+logger = logging.getLogger(__name__)
+
+PAD = 0  # T5's convention
+TIED = "encoder.embed_tokens.weight"  # some files hold it beside, or instead of, the same tensor `shared.weight`
+
+
+class Tokenizer:
+    """Prompts to token ids: SentencePiece pieces, the end token, then padding with id 0 up to a fixed length."""
+
+    def __init__(self, spiece: bytes, max_length: int) -> None:
+        """spiece: the contents of `tokenizer/spiece.model`. Raises UserError unless it is a T5 SentencePiece model."""
+        self._model = sentencepiece.SentencePieceProcessor()
+        try:
+            self._model.LoadFromSerializedProto(spiece)
+        except RuntimeError as error:
+            raise UserError(f"tokenizer: spiece.model is not a SentencePiece model ({error})") from None
+        self.max_length, self.vocabulary = max_length, self._model.GetPieceSize()
+        self._end = self._model.eos_id()
+        if self._end < 0:
+            raise UserError(
+                "tokenizer: spiece.model has no end-of-sentence piece, which T5 needs; use a T5 spiece.model"
+            )
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids [n, max_length], int64. A prompt that is too long is cut (the end token stays), with a notice."""
+        return torch.tensor([self._ids(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
+
+    def _ids(self, prompt: str) -> list[int]:
+        pieces = self._model.EncodeAsIds(_encodable(prompt))
+        room = self.max_length - 1
+        if len(pieces) > room:
+            lost = self._model.DecodeIds(pieces[room:])
+            logger.warning(
+                "prompt has %d tokens, only the first %d are used; ignored: %r", len(pieces), room, lost[:200]
+            )
+        ids = [*pieces[:room], self._end]
+        return ids + [PAD] * (self.max_length - len(ids))
+
+
+def _encodable(prompt: str) -> str:
+    """The prompt as valid Unicode: lone surrogates become U+FFFD, control characters become spaces."""
+    valid = prompt.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return "".join(" " if ord(character) < 32 or 127 <= ord(character) < 160 else character for character in valid)
+
+
+class TextEncoder:
+    """A T5 encoder and its tokenizer. Device and dtype are those of the tensors it is given."""
+
+    def __init__(
+        self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], spiece: bytes, max_length: int
+    ) -> None:
+        """config: `text_encoder/config.json`; tensors: all of `expected_shapes(config)`; max_length: N_t.
+
+        Raises UserError when the tokenizer knows more pieces than the encoder has embeddings.
+        """
+        self.tokenizer = Tokenizer(spiece, max_length)
+        self._model = _empty_t5(config)
+        if self.tokenizer.vocabulary > self._model.config.vocab_size:
+            raise UserError(
+                f"tokenizer: spiece.model has {self.tokenizer.vocabulary} pieces, the text encoder's vocab_size is only"
+                f" {self._model.config.vocab_size}: they do not belong together"
+            )
+        self._model.load_state_dict({**tensors, TIED: tensors["shared.weight"]}, strict=True, assign=True)
+        self._model.requires_grad_(False).eval()
+        if tensors["shared.weight"].dtype is torch.float16:
+            for name, module in self._model.named_modules():
+                if name.endswith(".wo"):  # overflows in float16 (as transformers itself has it)
+                    module.float()
+
+    @property
+    def width(self) -> int:
+        return self._model.config.d_model
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Last hidden states [n, N_t, Dt]; no mask: padding is attended to, as the weights were trained."""
+        ids = self.tokenizer.encode(prompts).to(self._model.shared.weight.device)
+        return self._model(input_ids=ids).last_hidden_state
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors a T5 encoder with this `text_encoder/config.json` consists of."""
+    return {name: tuple(tensor.shape) for name, tensor in _empty_t5(config).state_dict().items() if name != TIED}
+
+
+def _empty_t5(config: Mapping[str, Any]) -> Any:
+    """The encoder's structure without memory for its weights."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import T5Config, T5EncoderModel
+
+    try:
+        with torch.device("meta"):
+            return T5EncoderModel(T5Config.from_dict(dict(config)))
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"text encoder: config.json does not describe a T5 encoder: {' '.join(str(error).split())}"
+        ) from None
+
+
+def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Projected CLIP text features [10, Dc] of the nine control sentences and of the empty (null) one, float32.
+
+    folder: a local CLIP model (config.json, model.safetensors, tokenizer files); dtype: the transformer's, in which
+    CLIP is to compute. Raises UserError when the folder is not complete.
+    """
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise UserError(f"CLIP folder {folder}: expected config.json and model.safetensors there")
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        # A file with both towers says the width of the projection at its top level.
+        whole = json.loads((folder / "config.json").read_text())
+        config.projection_dim = whole.get("projection_dim", config.projection_dim)
+        model = CLIPTextModelWithProjection(config).eval()
+        stored = load_file(folder / "model.safetensors")
+        model.load_state_dict({name: stored[name] for name in model.state_dict() if name in stored}, strict=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"CLIP folder {folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    model.to(dtype)
+    with torch.inference_mode():
+        rows = [model(**tokenizer(sentence, return_tensors="pt")).text_embeds[0] for sentence in (*SENTENCES, "")]
+    return torch.stack(rows).float().clone()

@@ -1,0 +1,363 @@
+"""The world: a window of latents that dreams on, a group per step, steered by labels (reference section 4).
+
+Legend: G noise groups of W latents, F = G W + 1 latents in the window (index 0 = conditioning latent, already shown),
+K inner steps, C x h x w one latent. Latents count from 0 at the start state; the first emitted one is number 1 there,
+and `index` 0 in what is emitted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.schema import StreamSettings
+from models.attention import check_degree
+from models.controls import label_id
+from models.noise import Noise, SeededNoise
+from models.parallel import SequenceGroup
+from models.schedulers import (
+    add_noise,
+    check_phases,
+    consistency_renoises,
+    consistency_step,
+    consistency_timesteps,
+    dpm_is_second_order,
+    dpm_step,
+    grouped_timesteps,
+    trailing_timesteps,
+)
+from models.transformer import TextTokens, Timestep, Transformer, TransformerConfig
+
+PIXELS = 8  # of one latent's side
+
+
+class Encoder(Protocol):
+    """Turns prompts into embeddings [n, N_t, Dt]."""
+
+    def encode(self, prompts: Sequence[str]) -> Tensor: ...
+
+
+class WorldWeights(Protocol):
+    """What a world needs of a weight folder; `checkpoint.Checkpoint` is the one people use."""
+
+    @property
+    def streaming(self) -> StreamSettings: ...
+    @property
+    def transformer_config(self) -> TransformerConfig: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer: ...
+    def control_embeddings(self) -> Tensor: ...
+    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> Encoder: ...
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Latents that left the window: [W, C, h, w], scaled, on the world's device.
+
+    index: number of the first since reset; labels and cursors: one per latent, what it was conditioned on last.
+    """
+
+    index: int
+    latents: Tensor
+    labels: tuple[str, ...]
+    cursors: tuple[int, ...]
+    prompt_version: int
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Everything a world is between two steps; small, on the CPU. latents [F, C, h, w], text [1 or 2, N_t, Dt]."""
+
+    seed: int
+    index: int
+    latents: Tensor
+    text: Tensor
+    labels: tuple[str, ...]
+    cursors: tuple[int, ...]
+    prompt_version: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One inner step's timesteps with all that they determine."""
+
+    timesteps: list[int]
+    modulation: Timestep
+    keys: list[tuple[Tensor, Tensor]]  # of the whole control vocabulary
+
+
+class World:
+    """One stream. Every rank of `group` makes the same calls and gets the same results.
+
+    settings, solver: default to those of the weights. guidance: 1 = none (stage 4); published for stage 3: 6.
+    height, width: pixels; default to those of the weights. noise: stored draws in place of seeded ones.
+    Raises UserError when sizes, settings or the number of ranks do not fit the weights.
+    """
+
+    def __init__(
+        self,
+        checkpoint: WorldWeights,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        group: SequenceGroup | None = None,
+        settings: StreamSettings | None = None,
+        solver: str | None = None,
+        guidance: float = 1.0,
+        height: int | None = None,
+        width: int | None = None,
+        noise: Noise | None = None,
+    ) -> None:
+        settings = settings or checkpoint.streaming
+        self.settings = replace(settings, solver=solver) if solver else settings
+        self.group = group or SequenceGroup.single()
+        self.shape = _latent_shape(checkpoint, height, width, self.group)
+        self._guidance = guidance
+        self._checkpoint = checkpoint
+        self._device, self._dtype = device, dtype
+        self._stored_noise = noise
+        self._noise: Noise | None = noise
+        self._encoder: Encoder | None = None
+        self._timesteps, matrix = _schedule(self.settings)
+        self.transformer = checkpoint.transformer(device, dtype)
+        with torch.inference_mode():
+            vocabulary = checkpoint.control_embeddings()[None].to(device, dtype)
+            self._rows = [_prepare(self.transformer, timesteps, vocabulary) for timesteps in matrix]
+        self._state: WorldState | None = None
+        self._text: TextTokens | None = None
+
+    @property
+    def index(self) -> int:
+        """Number of the next latent to be emitted."""
+        return self._current.index
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The window's labels, conditioning latent first."""
+        return self._current.labels
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        seed: int,
+        prompt: str | Tensor | None = None,
+        start: Tensor | None = None,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Begin a new stream.
+
+        prompt: text, or an embedding as in `set_prompt`; None keeps the one in force. start: clean scaled latents
+        [n, C, h, w]; missing ones are zeros, more than F are cut (published behaviour). labels: the window's first F
+        labels; missing ones are "D".
+        """
+        frames = self.settings.latents
+        noise = self._stored_noise or SeededNoise(seed, self.shape)
+        window = tuple(labels[:frames]) + ("D",) * (frames - len(labels))
+        for label in window:
+            label_id(label)
+        if prompt is None and self._state is None:
+            raise UserError("a world needs a prompt at its first reset")
+        text = self._current.text if prompt is None else self._embedding(prompt)
+        clean = self._start(start)
+        noised = add_noise(clean, noise.fresh(0, frames).to(clean), self._rows[0].timesteps)
+        self._noise = noise
+        self._state = WorldState(seed, 0, noised, text, window, (0,) * frames, 0)
+        self._project()
+
+    @torch.inference_mode()
+    def set_prompt(self, prompt: str | Tensor, version: int | None = None) -> None:
+        """Swap the text between two steps; window, positions and controls stay.
+
+        prompt: text, or its embedding [1, N_t, Dt]; with guidance [2, N_t, Dt], the empty prompt's second.
+        version: handed back with every emission from now on; one more than the last by default.
+        """
+        version = self._current.prompt_version + 1 if version is None else version
+        self._state = replace(self._current, text=self._embedding(prompt), prompt_version=version)
+        self._project()
+
+    @torch.inference_mode()
+    def step(self, labels: Sequence[str], cursor: int = 0) -> Emission:
+        """Denoise the window by one group and emit W latents.
+
+        labels: W labels, sampled now, for the newest group. cursor: number of the newest control among them, handed
+        back with the latents it conditions. Raises FloatingPointError when the model gives NaN or infinite latents; the
+        world is then as it was before the step.
+        """
+        state, window, groups = self._current, self.settings.window_size, self.settings.noise_groups
+        if len(labels) != window:
+            raise UserError(f"a step takes {window} labels, one per latent of a group, got {len(labels)}")
+        window_labels, cursors = self._advance(state, labels, cursor)
+        latents = self._denoise(state, window_labels)
+        emitted = latents[1 : 1 + window]
+        if not bool(torch.isfinite(emitted).all()):
+            raise FloatingPointError(f"latent {state.index} holds NaN or infinite values")
+        fresh = self._draws.fresh(state.index + groups * window + 1, window).to(latents)
+        self._state = replace(
+            state,
+            index=state.index + window,
+            latents=torch.cat((latents[window:], fresh)),
+            labels=window_labels,
+            cursors=cursors,
+        )
+        return Emission(
+            state.index,
+            emitted,
+            window_labels[1 : 1 + window],
+            cursors[1 : 1 + window],
+            state.prompt_version,
+        )
+
+    def state(self) -> WorldState:
+        """Return a copy of everything that decides what comes next."""
+        state = self._current
+        return replace(state, latents=state.latents.to("cpu", copy=True), text=state.text.to("cpu", copy=True))
+
+    @torch.inference_mode()
+    def load_state(self, state: WorldState) -> None:
+        """Go on from a state of a world with the same weights and settings: the same latents follow, bit for bit."""
+        expected = (self.settings.latents, *self.shape)
+        if tuple(state.latents.shape) != expected:
+            raise UserError(f"world state of shape {tuple(state.latents.shape)} does not fit a window of {expected}")
+        self._noise = self._stored_noise or SeededNoise(state.seed, self.shape)
+        latents = state.latents.to(self._device, self._dtype, copy=True)
+        self._state = replace(state, latents=latents, text=state.text.to(self._device, self._dtype, copy=True))
+        self._project()
+
+    @property
+    def _current(self) -> WorldState:
+        if self._state is None:
+            raise UserError("the world has not begun: call reset(seed, prompt) first")
+        return self._state
+
+    @property
+    def _draws(self) -> Noise:
+        assert self._noise is not None
+        return self._noise
+
+    def _advance(
+        self, state: WorldState, labels: Sequence[str], cursor: int
+    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the window's labels and their cursors for this step.
+
+        Step 0 puts the newest over the last W, later steps shift first. Then the newest label also replaces those of
+        the late_labels newest groups, so that it conditions latents which will be seen sooner.
+        """
+        window, frames = self.settings.window_size, self.settings.latents
+        kept = slice(0, frames - window) if state.index == 0 else slice(window, frames)
+        names = [*state.labels[kept], *labels]
+        cursors = [*state.cursors[kept], *[cursor] * window]
+        for label in labels:
+            label_id(label)
+        late = range(frames - window * self.settings.late_labels, frames - window)
+        for i in late:
+            names[i], cursors[i] = labels[-1], cursor
+        return tuple(names), tuple(cursors)
+
+    def _denoise(self, state: WorldState, labels: Sequence[str]) -> Tensor:
+        """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it is."""
+        latents, history = state.latents, None
+        rows = torch.tensor([label_id(label) for label in labels], device=self._device)
+        assert self._text is not None
+        for i, row in enumerate(self._rows):
+            keys = [(k.index_select(1, rows), v.index_select(1, rows)) for k, v in row.keys]
+            batch = latents.expand(self._text.tokens.shape[0], *latents.shape)
+            velocity = self.transformer.denoise(batch, self._text, row.modulation, keys, self.group)
+            velocity = guide(velocity, self._guidance)
+            stepped, history = self._solve(i, row, latents[1:], velocity[1:], history, state.index)
+            latents = torch.cat((latents[:1], stepped))
+        return latents
+
+    def _solve(
+        self,
+        inner: int,
+        row: _Row,
+        latents: Tensor,
+        velocity: Tensor,
+        history: tuple[Tensor, list[int]] | None,
+        index: int,
+    ) -> tuple[Tensor, tuple[Tensor, list[int]] | None]:
+        """One solver step of the GW moving latents."""
+        settings, timesteps = self.settings, row.timesteps[1:]
+        groups, window = settings.noise_groups, settings.window_size
+        draws = [1 + (groups - 1 - g) * settings.inner_steps + inner for g in range(groups) for _ in range(window)]
+        if settings.solver == "dpm":
+            second = dpm_is_second_order(inner, timesteps, settings.inference_steps)
+            noise = self._draws.step(index + 1, draws, second).to(latents.device)
+            stepped, clean = dpm_step(
+                latents, velocity, timesteps, settings.inference_steps, noise, history if second else None
+            )
+            return stepped, (clean, timesteps)
+        drawn = None
+        if consistency_renoises(timesteps, self._timesteps, groups):
+            drawn = self._draws.step(index + 1, draws, False).to(latents.device)
+        stepped, _ = consistency_step(latents, velocity, timesteps, self._timesteps, groups, drawn)
+        return stepped, None
+
+    def _start(self, start: Tensor | None) -> Tensor:
+        """Return clean start latents [F, C, h, w], padded with zeros or cut."""
+        clean = torch.zeros(self.settings.latents, *self.shape, device=self._device, dtype=self._dtype)
+        if start is not None and start.shape[0]:
+            if tuple(start.shape[1:]) != self.shape:
+                raise UserError(
+                    f"start latents of shape {tuple(start.shape[1:])} do not fit this world of {self.shape} "
+                    "(channels, height / 8, width / 8)"
+                )
+            clean[: start.shape[0]] = start[: clean.shape[0]].to(clean)
+        return clean
+
+    def _embedding(self, prompt: str | Tensor) -> Tensor:
+        rows = 1 if self._guidance == 1.0 else 2
+        if isinstance(prompt, str):
+            if self._encoder is None:
+                self._encoder = self._checkpoint.text_encoder(self._device, self._dtype)
+            prompt = self._encoder.encode([prompt, ""][:rows])
+        width = self.transformer.config.text_embed_dim
+        if prompt.dim() != 3 or prompt.shape[0] < rows or prompt.shape[2] != width:
+            raise UserError(f"prompt embedding: expected shape [{rows}, tokens, {width}], got {list(prompt.shape)}")
+        return prompt[:rows].to(self._device, self._dtype)
+
+    def _project(self) -> None:
+        self._text = self.transformer.embed_text(self._current.text, self.group)
+
+
+def guide(velocity: Tensor, scale: float) -> Tensor:
+    """Return v [F, C, h, w] from a batch of one, or classifier-free guidance of (prompt, empty prompt)."""
+    if velocity.shape[0] == 1:
+        return velocity[0]
+    positive, negative = velocity
+    return negative + scale * (positive - negative)
+
+
+def _latent_shape(
+    weights: WorldWeights, height: int | None, width: int | None, group: SequenceGroup
+) -> tuple[int, int, int]:
+    """Return (C, h, w) after checking the size against patches and ranks."""
+    config = weights.transformer_config
+    height, width = weights.height if height is None else height, weights.width if width is None else width
+    unit = PIXELS * config.patch_size
+    if height < unit or width < unit or height % unit or width % unit:
+        raise UserError(f"size {width}x{height}: width and height must be multiples of {unit} pixels")
+    h, w = height // PIXELS, width // PIXELS
+    check_degree(group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size))
+    return config.in_channels, h, w
+
+
+def _schedule(settings: StreamSettings) -> tuple[list[int], list[list[int]]]:
+    """Return the timestep list, noisiest first, and the K x F matrix."""
+    if settings.solver == "dpm":
+        timesteps = trailing_timesteps(settings.inference_steps)
+    else:
+        timesteps = consistency_timesteps(settings.inference_steps, settings.original_steps)
+        check_phases(timesteps, settings.noise_groups)
+    return timesteps, grouped_timesteps(timesteps, settings.noise_groups, settings.window_size)
+
+
+def _prepare(transformer: Transformer, timesteps: list[int], vocabulary: Tensor) -> _Row:
+    modulation = transformer.modulate(torch.tensor([timesteps], device=vocabulary.device))
+    return _Row(timesteps, modulation, transformer.control_keys(vocabulary, modulation))

@@ -1,0 +1,224 @@
+"""A Python client of the live page's socket: iterate frames as arrays, steer with labels, change the prompt.
+
+    async with await connect("http://127.0.0.1:8000/?token=...") as world:
+        world.hold("DL")
+        async for frame in world:
+            print(frame.header.frame, frame.image.shape)
+
+The URL is the one that the program printed. The protocol is written down in docs/protocol.md.
+"""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from configs.errors import UserError
+from models.controls import label_id
+from pipeline.video import decode_jpeg
+from pipeline.web.messages import FrameHeader, unpack_frame
+
+REPEAT_SECONDS: Final = 0.25  # the server lets go of what is not repeated within a second
+LATEST_MESSAGES: Final = 1024
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One received frame: ``image`` is uint8 [H, W, 3] RGB, ``received`` monotonic seconds of this process."""
+
+    header: FrameHeader
+    image: np.ndarray
+    received: float
+
+
+class Client:
+    """One connection. Iterating yields frames, newest wins; messages of the server are kept for ``message``."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.world: dict[str, Any] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
+        self.role = ""  # "driver" or "viewer"
+        self._socket = socket
+        self._held: str | None = None
+        self._seq = 0
+        self._messages: deque[dict[str, Any]] = deque(maxlen=LATEST_MESSAGES)
+        self._frame: Frame | None = None
+        self._news = asyncio.Event()
+        self._ended = False
+        self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._send, self._repeat)]
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        while (frame := await self.frame()) is not None:
+            yield frame
+
+    async def frame(self) -> Frame | None:
+        """The next frame, or None once the connection has ended. Taking one tells the server to send on."""
+        while self._frame is None:
+            if self._ended:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        frame, self._frame = self._frame, None
+        self._say("ack", epoch=frame.header.epoch, frame=frame.header.frame)
+        return frame
+
+    async def message(self, kind: str) -> dict[str, Any]:
+        """Wait for and take the oldest message of a kind ("applied", "stats", "record", ...; docs/protocol.md).
+
+        Raises ConnectionError when the connection ends first.
+        """
+        while True:
+            for message in self._messages:
+                if message["type"] == kind:
+                    self._messages.remove(message)
+                    return message
+            if self._ended:
+                raise ConnectionError(f"the connection ended before a message of type {kind!r} came")
+            self._news.clear()
+            await self._news.wait()
+
+    def hold(self, label: str) -> int:
+        """Hold a control label ("D", "DL", ...) until the next call; returns its sequence number, which the messages
+        "received" and "applied" name. Raises UserError for an unknown label."""
+        label_id(label)
+        self._held = label
+        return self._input()
+
+    def release(self) -> None:
+        """Hold nothing any more: straight on."""
+        if self._held is not None:
+            self.hold("D")
+            self._held = None
+
+    def set_prompt(self, prompt: str) -> None:
+        """Change the prompt; messages of type "prompt" tell when frames follow it."""
+        self._say("prompt", prompt=prompt)
+
+    def pause(self) -> None:
+        self._say("pause")
+
+    def resume(self) -> None:
+        self._say("resume")
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin again, with another seed if given."""
+        self._say("reset", **({} if seed is None else {"seed": seed}))
+
+    def record(self, on: bool) -> None:
+        """Start or stop a recording on the server; the message "record" names its files."""
+        self._say("record", on=on)
+
+    def take_control(self) -> None:
+        """Become the driver."""
+        self._say("take_control")
+
+    def ask_take(self) -> None:
+        """Ask for the drive so far; it comes as a message of type "take"."""
+        self._say("take")
+
+    def replay(self, seed: int, parts: list[dict[str, str]]) -> None:
+        """Drive again: ``parts`` as in the message "take"."""
+        self._say("replay", seed=seed, parts=parts)
+
+    async def close(self) -> None:
+        """Leave. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._end()
+        await self._socket.close()
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        self._outbox.put_nowait({"type": kind, **fields})
+
+    def _input(self) -> int:
+        self._seq += 1
+        self._say("input", seq=self._seq, label=self._held, source="client")
+        return self._seq
+
+    async def _send(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._socket.send(json.dumps(await self._outbox.get()))
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            if self._held is not None:
+                self._input()
+
+    async def _receive(self) -> None:
+        try:
+            async for data in self._socket:
+                if isinstance(data, bytes):
+                    header, jpeg = unpack_frame(data)
+                    self._frame = Frame(header, decode_jpeg(jpeg), time.monotonic())
+                else:
+                    self._hear(json.loads(data))
+                self._news.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._end()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "welcome":
+            self.world = message["world"]
+        elif message["type"] == "role":
+            self.role = message["role"]
+        self._messages.append(message)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._news.set()
+
+
+async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -> Client:
+    """Connect to a running world and wait for its welcome.
+
+    ``url`` is the printed one, token included; ``name`` makes the wheel come back after a reconnect; ``tls`` is needed
+    for certificates that this machine does not trust. Raises UserError when the door stays shut, OSError when nobody is
+    there.
+    """
+    address = urlsplit(url)
+    tokens = parse_qs(address.query).get("token", [])
+    if address.scheme not in ("http", "https") or not address.netloc or not tokens:
+        raise UserError("url: expected the printed address, such as http://127.0.0.1:8000/?token=...")
+    secure = address.scheme == "https"
+    try:
+        socket = await connect_socket(
+            f"{'wss' if secure else 'ws'}://{address.netloc}/live",
+            additional_headers={"Authorization": f"Bearer {tokens[0]}"},
+            ssl=(tls or True) if secure else None,
+            compression=None,
+            max_size=2**24,
+            proxy=None,
+        )
+    except InvalidHandshake as error:
+        raise UserError(f"the world at {address.netloc} did not let us in ({error}); is the token current?") from None
+    await socket.send(json.dumps({"type": "hello", "client": name}))
+    client = Client(socket)
+    try:
+        await client.message("welcome")
+    except ConnectionError:
+        reason = (await client.message("bye"))["reason"] if client._messages else "it said nothing"
+        await client.close()
+        raise UserError(f"the world at {address.netloc} did not let us in: {reason}") from None
+    return client

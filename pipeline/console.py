@@ -1,0 +1,65 @@
+"""What a run says in the terminal: stages, figures and notices on stderr, one line each, or one JSON object each."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.audience import Event
+
+
+class Console:
+    """``as_json`` is for machines that read logs. Result paths go to stdout, everything else to stderr."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._begun = time.monotonic()
+
+    def say(self, kind: str, text: str, **data: Any) -> None:
+        """One line now."""
+        if self._as_json:
+            line = json.dumps({"time": round(time.time(), 3), "event": kind, "message": text, **data})
+        else:
+            line = f"[{time.monotonic() - self._begun:6.1f} s] {one_line(text)}"
+        print(line, file=sys.stderr, flush=True)
+
+    def result(self, path: object) -> None:
+        """A file that was made."""
+        print(path, flush=True)
+
+    def hear(self, event: Event) -> None:
+        """Say what a person wants to know of an event of the show."""
+        data = event.data
+        if event.kind == "status" and data["stage"] != "starting":
+            percent = "" if data["percent"] is None else f" {data['percent']:3.0f} %"
+            self.say("stage", f"{data['stage']}:{percent} {data['message']}", stage=data["stage"])
+        elif event.kind == "notice":
+            self.say("notice", data["message"], level=data["level"])
+        elif event.kind == "record":
+            self.say("record", f"recording {data['name']} {data['state']} {data['message']}".rstrip())
+        elif event.kind == "reset" and data["epoch"]:
+            self.say("reset", f"world of seed {data['seed']}", seed=data["seed"], epoch=data["epoch"])
+        elif event.kind == "prompt" and data["state"] == "failed":
+            self.say("prompt", f"prompt refused: {data['message']}")
+
+    def stats(self, stats: Mapping[str, Any]) -> None:
+        """The line of figures."""
+        control, step, decode = (stats[name] for name in ("control_to_frame_ms", "step_ms", "decode_ms"))
+        text = (
+            f"{stats['state']}: {stats['fps_shown']:.1f} FPS shown, {stats['fps_generated']:.1f} generated, "
+            f"control to frame {_pair(control)} ms, step {_pair(step)}, decode {_pair(decode)}, "
+            f"{stats['late_slots']} late slots, {stats['stalls']} stalls, {stats['restarts']} restarts, "
+            f"{stats['viewers']} watching"
+        )
+        self.say("stats", text, **(dict(stats) if self._as_json else {}))
+
+
+def one_line(text: str) -> str:
+    """Text from outside, unable to forge a second line or move the cursor."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _pair(percentiles: Mapping[str, float | None]) -> str:
+    middle, high = percentiles["p50"], percentiles["p95"]
+    return "-" if middle is None or high is None else f"{middle:.0f}/{high:.0f}"

@@ -1,0 +1,132 @@
+"""A live run put together: settings checked into a plan, the plan into a session and a show."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from actors.cluster import Layout, visible_gpus
+from actors.gang import peak_memory
+from actors.records import Take, Weights, WorldInfo
+from actors.session import Session
+from configs.errors import UserError
+from configs.limits import check_output_file
+from configs.load import model_folder
+from configs.schema import RunConfig
+from models.attention import check_degree
+from models.checkpoint import Checkpoint
+from models.controls import parse_signal
+from models.world import PIXELS
+from pipeline.recording import read_control_log
+from pipeline.show import Show
+
+DEFAULT_PROMPT: Final = "A car drives along a road through open country under a clear sky."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a live run needs to know, checked: nothing has been started or written yet."""
+
+    config: RunConfig
+    info: WorldInfo
+    weights: Weights
+    layout: Layout
+    prompt: str
+    seed: int
+    takes: tuple[Take, ...]
+    note: str  # which model was chosen when none was named
+
+    @staticmethod
+    def make(config: RunConfig) -> "Plan":
+        """Check everything a person can get wrong. Raises UserError."""
+        for name in ("record", "control_log", "summary"):
+            if getattr(config, name) is not None:
+                check_output_file(getattr(config, name), "--" + name.replace("_", "-"))
+        if config.record is not None:
+            check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
+        labels = parse_signal(config.controls) if config.controls is not None else []
+        folder, note = model_folder(config.model_path)
+        weights = Weights(folder, config.base_model_path, config.vae, config.lora)
+        checkpoint = open_checkpoint(config, folder)
+        layout = Layout.plan(config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices))
+        check_layout(checkpoint, layout)
+        info = WorldInfo(
+            name=checkpoint.name,
+            model_hash=checkpoint.model_hash,
+            height=checkpoint.height,
+            width=checkpoint.width,
+            presets=tuple(checkpoint.presets),
+            latents_per_step=checkpoint.streaming.window_size,
+            devices=str(layout),
+        )
+        prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
+        takes: tuple[Take, ...] = ()
+        if config.replay is not None:
+            takes = tuple(read_control_log(config.replay, info))
+            prompt, seed = takes[0].prompts[0], takes[0].seed
+        else:
+            seed = config.seed
+            if labels:
+                takes = (Take(seed, tuple(labels), (prompt,) * len(labels)),)
+        return Plan(config, info, weights, layout, prompt, seed, takes, note)
+
+    def session(self) -> Session:
+        """The workers, not yet started."""
+        return Session(self.info, self.weights, self.layout, self.config.ray_address)
+
+    def show(self, session: Session, **settings: Any) -> Show:
+        """The show of a session. Without a viewer and a duration, a script's end is the show's end."""
+        alone = self.config.headless and self.config.duration is None
+        return Show(
+            session,
+            seed=self.seed,
+            prompt=self.prompt,
+            takes=self.takes,
+            stop_after_takes=alone and bool(self.takes),
+            duration=self.config.duration,
+            **settings,
+        )
+
+    def open_files(self, show: Show) -> None:
+        """Begin the recording and the control log, once nothing can be refused any more."""
+        record, log = self.config.record, self.config.control_log
+        if record is not None:
+            show.start_recording(record)
+        if log is not None and (record is None or log != record.with_suffix(".jsonl")):
+            show.log_controls(log)
+
+
+def open_checkpoint(config: RunConfig, folder: Path) -> Checkpoint:
+    """Check the weights; control embeddings that are missing are computed here once, for all workers."""
+    checkpoint = Checkpoint.open(
+        folder, base_model_path=config.base_model_path, vae=config.vae, lora=config.lora, clip=config.clip
+    )
+    if config.clip is not None:
+        checkpoint.control_embeddings()
+    return checkpoint
+
+
+def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
+    """Raise UserError when these weights cannot be shared by that many workers."""
+    config = checkpoint.transformer_config
+    tokens = (config.sample_height // config.patch_size) * (config.sample_width // config.patch_size)
+    check_degree(layout.dit, config.num_attention_heads, tokens)
+    columns = checkpoint.width // PIXELS
+    if layout.vae > columns:
+        raise UserError(
+            f"NUM_GPUS_VAE={layout.vae}: the picture has {columns} latent columns; ask for at most {columns}"
+        )
+
+
+def summary(show: Show, session: Session, begun: float) -> Mapping[str, Any]:
+    """The record that ``--summary`` writes."""
+    memory = {"launcher": peak_memory(os.getpid()), **session.peak_memory}
+    return show.figures.summary(begun, show.drops, memory)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,102 @@
+"""The player: frames that lie ready, the grid they are shown on, and when the next step should start.
+
+No clock, no loop: the show asks and tells the time.
+"""
+
+import math
+from collections import deque
+from typing import Final
+
+from actors.records import FrameChunk, Pace
+from pipeline import pacing
+from pipeline.audience import ShownFrame
+
+WARM_UP: Final = 4  # latents after a reset that pay for more than themselves and say nothing about the next ones
+
+
+class Player:
+    """Chunks in, one frame per slot out. Refuses chunks of overtaken epochs; a gap within an epoch is an error."""
+
+    def __init__(self, period: float, frames_per_latent: int, just_in_time: bool = True) -> None:
+        self.epoch = 0
+        self.lead = pacing.Lead()
+        self._period = period
+        self._rows = frames_per_latent
+        self._just_in_time = just_in_time
+        self._slots = pacing.Slots(period)
+        self._ready: deque[ShownFrame] = deque()
+        self._steered: deque[str] = deque()  # labels of the steps behind the latents that lie ready
+        self._next_latent = 0
+        self._shown_latent = -1
+
+    def begin(self, epoch: int) -> None:
+        """A reset: drop what lies ready and wait for latent 0 of ``epoch``."""
+        self.epoch = epoch
+        self._ready.clear()
+        self._steered.clear()
+        self._next_latent, self._shown_latent = 0, -1
+        self.rest()
+
+    def rest(self) -> None:
+        """The clock of the world stands; the next frame is due as soon as it is asked for."""
+        self._slots = pacing.restart(self._slots)
+
+    def admit(self, chunk: FrameChunk) -> bool:
+        """Lay a chunk's frames ready; False for one of an epoch that a reset overtook."""
+        if chunk.epoch < self.epoch:
+            return False
+        if chunk.index != self._next_latent:
+            raise RuntimeError(f"the source sent latent {chunk.index} where {self._next_latent} was expected")
+        self.epoch = chunk.epoch
+        stamps = chunk.stamps
+        if chunk.index >= WARM_UP and "sampled" in stamps:
+            self.lead = pacing.observe(self.lead, stamps["arrived"] - stamps["sampled"])
+        for number, image in enumerate(chunk.frames):
+            self._ready.append(
+                ShownFrame(
+                    epoch=chunk.epoch,
+                    index=chunk.first_frame + number,
+                    latent=chunk.index + number // self._rows,
+                    image=image,
+                    label=chunk.labels[number // self._rows],
+                    cursor=chunk.cursor,
+                    prompt=chunk.prompt,
+                    prompt_version=chunk.prompt_version,
+                    stamps=stamps,
+                )
+            )
+        self._steered.extend(chunk.steered)
+        self._next_latent += len(chunk.labels)
+        return True
+
+    @property
+    def depth(self) -> int:
+        """Frames that lie ready."""
+        return len(self._ready)
+
+    @property
+    def due(self) -> float | None:
+        """When the next frame is due; None = as soon as one is there."""
+        return self._slots.due
+
+    def show(self, now: float) -> tuple[ShownFrame, pacing.Showing, str | None]:
+        """Take the next frame at ``now``: the frame, what showing it means, and the label its latent's step was given
+        if it is the first of its latent."""
+        frame, due = self._ready.popleft(), self._slots.due
+        showing = pacing.show(self._slots, now)
+        self._slots = showing.slots
+        if frame.latent == self._shown_latent:
+            return frame, showing, None
+        self._shown_latent = frame.latent
+        if due is not None and "arrived" in frame.stamps:
+            self.lead = pacing.adapt(self.lead, max(0.0, frame.stamps["arrived"] - due))
+        return frame, showing, self._steered.popleft()
+
+    def pace(self, paused: bool) -> Pace:
+        """When the source may start its next steps."""
+        start = 0.0
+        if paused:
+            start = math.inf
+        elif self._just_in_time:
+            start = pacing.start_time(self.lead, self._slots.due, len(self._ready), self._period)
+        return Pace(self._next_latent, start, self._shown_latent)

@@ -1,0 +1,232 @@
+"""Recordings: exact frames as mp4, and the control log (JSONL) that reproduces them."""
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+
+from actors.records import Take, WorldInfo
+from configs.errors import UserError
+from configs.limits import check_output_file, check_prompt, check_seed
+from models.controls import label_id
+from pipeline.video import VideoWriter
+
+WAITING_FRAMES: Final = 160  # ten seconds: an encoder that falls further behind ends the recording, not the stream
+
+
+class Recorder:
+    """Writes frames to a fragmented mp4 in a thread of its own, so that a slow disk never delays the show."""
+
+    def __init__(self, path: Path, info: WorldInfo) -> None:
+        """Raises UserError if the file exists or its folder does not."""
+        self.path = path
+        self.frames = 0
+        self.error = ""  # one line once writing has failed
+        self._writer = VideoWriter(path, info.width, info.height, info.fps, fragmented=True)
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(WAITING_FRAMES)
+        self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
+        self._thread.start()
+
+    def add(self, image: np.ndarray) -> bool:
+        """Queue one frame [H, W, 3]; False once the recording has failed (see ``error``)."""
+        if self.error:
+            return False
+        try:
+            self._queue.put_nowait(image)
+        except queue.Full:
+            self.error = f"the encoder of {self.path} fell {WAITING_FRAMES} frames behind"
+            return False
+        self.frames += 1
+        return True
+
+    def close(self) -> None:
+        """Write what waits and finish the file (blocks; call it in a thread). Idempotent."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _write(self) -> None:
+        while (image := self._queue.get()) is not None:
+            if not self.error:
+                self._attempt(self._writer.write, image[None])
+        self._attempt(self._writer.close)
+
+    def _attempt(self, action: Any, *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except OSError as error:
+            self.error = self.error or str(error)
+
+
+class ControlLog:
+    """Append-only JSONL: one self-contained line per shown latent, flushed at once."""
+
+    def __init__(self, path: Path, info: WorldInfo) -> None:
+        """Raises UserError if the file exists or its folder does not."""
+        check_output_file(path, "control log")
+        self.path = path
+        self._model = info.model_hash
+        self._file: IO[str] | None = path.open("x", encoding="utf-8")
+
+    def add(self, index: int, epoch: int, label: str, prompt: str, seed: int) -> None:
+        """Latent ``index`` of ``epoch`` was shown: its step was given ``label`` while ``prompt`` was in force."""
+        if self._file is None:
+            return
+        line = {"index": index, "epoch": epoch, "label": label, "prompt": prompt, "seed": seed, "model": self._model}
+        clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
+        self._file.write(json.dumps(line | clocks) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Idempotent."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class Tape:
+    """The drive since the last reset, and everything that is being written of it: videos and control logs."""
+
+    def __init__(self, info: WorldInfo, folder: Path) -> None:
+        self.files: dict[str, Path] = {}  # of this run, for download
+        self.recorder: Recorder | None = None
+        self._info = info
+        self._folder = folder
+        self._logs: list[ControlLog] = []
+        self._own_log: ControlLog | None = None  # of the running recording
+        self._labels: list[str] = []
+        self._prompts: list[str] = []
+
+    def take(self, seed: int) -> Take:
+        """The drive since the last reset."""
+        return Take(seed, tuple(self._labels), tuple(self._prompts))
+
+    def begin(self) -> None:
+        """A reset."""
+        self._labels, self._prompts = [], []
+
+    def latent(self, epoch: int, label: str, prompt: str, seed: int) -> list[str]:
+        """The next latent is shown; its step was given ``label`` while ``prompt`` was in force. Returns one line for
+        every log that could not be written and is given up."""
+        failures = []
+        for log in tuple(self._logs):
+            try:
+                log.add(len(self._labels), epoch, label, prompt, seed)
+            except OSError as error:
+                self._drop(log)
+                failures.append(f"control log {log.path} ended: {error.strerror or error}")
+        self._labels.append(label)
+        self._prompts.append(prompt)
+        return failures
+
+    def log(self, path: Path, epoch: int, seed: int) -> ControlLog:
+        """Write the drive so far, and from now on, to ``path``. Raises UserError if the file exists."""
+        log = ControlLog(path, self._info)
+        for index, (label, prompt) in enumerate(zip(self._labels, self._prompts, strict=True)):
+            log.add(index, epoch, label, prompt, seed)
+        self._logs.append(log)
+        return log
+
+    def record(self, path: Path | None, epoch: int, seed: int) -> Recorder:
+        """Start a recording and its control log (same name, ``.jsonl``). Raises UserError."""
+        if self.recorder is not None:
+            raise UserError(f"recording: {self.recorder.path.name} is being recorded; stop it first")
+        path = path or self._free_name()
+        log = self.log(path.with_suffix(".jsonl"), epoch, seed)
+        try:
+            self.recorder = Recorder(path, self._info)
+        except UserError:
+            self._drop(log)
+            log.path.unlink()
+            raise
+        self._own_log = log
+        self.files |= {path.name: path, log.path.name: log.path}
+        return self.recorder
+
+    def stop(self) -> Recorder | None:
+        """Detach the running recording, whose ``close`` is still to be called (it blocks)."""
+        recorder, self.recorder = self.recorder, None
+        if self._own_log in self._logs:
+            self._drop(self._own_log)
+        self._own_log = None
+        return recorder
+
+    def close(self) -> None:
+        """Close the control logs."""
+        for log in tuple(self._logs):
+            self._drop(log)
+
+    def _drop(self, log: ControlLog | None) -> None:
+        assert log is not None
+        self._logs.remove(log)
+        with contextlib.suppress(OSError):  # a full disk has been told already
+            log.close()
+
+    def _free_name(self) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = time.strftime("drive-%Y%m%d-%H%M%S")
+        names = (self._folder / f"{stem}{suffix}.mp4" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+        return next(path for path in names if not path.exists() and not path.with_suffix(".jsonl").exists())
+
+
+def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
+    """The takes of a control log, in order. A torn last line is ignored.
+
+    Raises UserError for a file that is no control log, has a gap, or was made with another model.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"replay {path}: cannot be read as a control log ({type(error).__name__}: {error})") from None
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    entries = [_entry(path, number, line) for number, line in enumerate(lines, 1)]
+    if not entries:
+        raise UserError(f"replay {path}: expected a control log with at least one full line, got none")
+    for number, entry in enumerate(entries, 1):
+        if entry["model"] != info.model_hash:
+            raise UserError(
+                f"replay {path}, line {number}: made with another model ({entry['model'][:12]}), "
+                f"this one is {info.name} ({info.model_hash[:12]}); choose its weights with MODEL_PATH"
+            )
+    return _takes(path, entries)
+
+
+def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
+    where = f"replay {path}, line {number}"
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserError(f"{where}: expected a JSON object, got {line.strip()[:40]!a}") from None
+    kinds = {"index": int, "label": str, "prompt": str, "seed": int, "model": str}
+    for key, kind in kinds.items():
+        if not isinstance(entry, dict) or type(entry.get(key)) is not kind:
+            raise UserError(f"{where}: expected {key!r} ({kind.__name__}), got {line.strip()[:60]!a}")
+    try:
+        label_id(entry["label"])
+        check_seed(entry["seed"])
+        entry["prompt"] = check_prompt(entry["prompt"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return entry
+
+
+def _takes(path: Path, entries: Sequence[dict[str, Any]]) -> list[Take]:
+    """Split at index 0 (a reset) and check that nothing is missing in between."""
+    takes: list[list[dict[str, Any]]] = []
+    for number, entry in enumerate(entries, 1):
+        expected = takes[-1][-1]["index"] + 1 if takes else 0
+        if entry["index"] == 0:
+            takes.append([])
+        elif entry["index"] != expected or not takes:
+            raise UserError(f"replay {path}, line {number}: expected index {expected} or 0, got {entry['index']}")
+        elif entry["seed"] != takes[-1][0]["seed"]:
+            raise UserError(f"replay {path}, line {number}: the seed changes without a reset (index 0)")
+        takes[-1].append(entry)
+    return [Take(take[0]["seed"], tuple(e["label"] for e in take), tuple(e["prompt"] for e in take)) for take in takes]

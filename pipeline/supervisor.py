@@ -1,0 +1,58 @@
+"""How a run ends: signals, a deadline, and an exit code, whatever state it is in."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+GRACE_SECONDS: Final = 8.0  # from the first signal until the run is left as it is: the guardian ends the rest
+
+
+class Supervisor:
+    """Runs one coroutine under signals.
+
+    The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT, or GRACE_SECONDS,
+    ends it now. What the process owned then dies with it: workers hang on a guardian that sees the launcher go, and
+    ffmpeg ends a recording when its input ends.
+    """
+
+    def __init__(self, stop: Callable[[str], None]) -> None:
+        """stop: asks the run to end, with a reason; it must return at once."""
+        self._stop = stop
+        self._signal: signal.Signals | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, work: Awaitable[None]) -> int:
+        """Await ``work``; returns 0, or 128 + the number of the signal that ended it. Raises what ``work`` raises."""
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            if self._signal is None:
+                raise
+        except Exception as error:
+            if self._signal is None:
+                raise
+            print(f"while stopping: {error}", file=sys.stderr)  # the signal decides the exit code; nothing is hidden
+        return 0 if self._signal is None else 128 + self._signal
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._signal is not None:
+            if number == signal.SIGINT:
+                leave(128 + self._signal)
+            return
+        self._signal = number
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, leave, 128 + number)
+        self._stop(f"stopped by {number.name}")
+
+
+def leave(code: int) -> None:
+    """End this process now, threads that wait for a dead cluster included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,97 @@
+"""Who may talk to the gateway: one token, a Host allow-list and an exact Origin. Decisions only, no HTTP framework.
+
+The token arrives once in the printed URL and is exchanged for a cookie; programs send it as a Bearer token instead.
+The Host allow-list defeats DNS rebinding; the Origin is compared with its port, because browsers hand the cookies of
+one port to every other port of the same host.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+
+import psutil
+
+from configs.errors import UserError
+
+SHORTEST_TOKEN = 16
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Access:
+    """The gateway's door. ``host`` is the bind address; ``names`` are further host names people may type."""
+
+    def __init__(self, token: str, host: str, *, secure: bool, names: Iterable[str] = ()) -> None:
+        if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+            raise UserError(
+                f"access token: expected at least {SHORTEST_TOKEN} printable ASCII characters without spaces, "
+                f"got {len(token)} characters; leave it out to have one made"
+            )
+        self._token = token
+        self.scheme = "https" if secure else "http"
+        self.hosts = LOOPBACK_NAMES | _reachable_names(host) | {name.lower() for name in names}
+
+    def host_allowed(self, host: str | None) -> bool:
+        """Whether a Host header names this machine. Any port will do: a tunnel (ssh -L) may use another."""
+        return host is not None and _split_host(host)[0] in self.hosts
+
+    def origin_allowed(self, origin: str | None, host: str | None) -> bool:
+        """Whether a browser's Origin is this very page: same scheme, name and port as the Host it asked for."""
+        return host is not None and origin == f"{self.scheme}://{host}"
+
+    def token_matches(self, candidate: str) -> bool:
+        return hmac.compare_digest(candidate.encode(errors="replace"), self._token.encode())
+
+    def cookie_name(self, host: str) -> str:
+        """Named after the port the browser sees, so that two worlds on one machine do not evict each other."""
+        return f"matrix_{_split_host(host)[1] or {'http': 80, 'https': 443}[self.scheme]}"
+
+    @property
+    def cookie_value(self) -> str:
+        """Derived from the token, not the token itself; the same after a restart, so pages come back by themselves."""
+        return hmac.new(self._token.encode(), b"matrix page cookie", hashlib.sha256).hexdigest()
+
+    def admits(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request carries the cookie of a signed-in page or the Bearer token of a program."""
+        return self.has_bearer(headers) or self.has_cookie(headers)
+
+    def has_bearer(self, headers: Mapping[str, str]) -> bool:
+        kind, _, credential = headers.get("authorization", "").partition(" ")
+        return kind.lower() == "bearer" and self.token_matches(credential.strip())
+
+    def has_cookie(self, headers: Mapping[str, str]) -> bool:
+        wanted = self.cookie_name(headers.get("host", ""))
+        pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+        values = [value.encode(errors="replace") for name, _, value in pairs if name == wanted]
+        return any(hmac.compare_digest(value, self.cookie_value.encode()) for value in values)
+
+
+def _split_host(host: str) -> tuple[str, str]:
+    """A Host header as (lower-case name without brackets, port or "")."""
+    name, separator, port = host.rpartition(":")
+    if not separator or not port.isdecimal():
+        name, port = host, ""
+    return name.removeprefix("[").removesuffix("]").lower(), port
+
+
+def _reachable_names(host: str) -> frozenset[str]:
+    """Names and addresses under which a bind address is reached; for a wildcard, those of every interface."""
+    try:
+        wildcard = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        wildcard = False
+    if not wildcard:
+        return frozenset({host.lower()})
+    own = socket.gethostname().lower()
+    addresses = {address.address.split("%")[0] for link in psutil.net_if_addrs().values() for address in link}
+    return frozenset({own, own.split(".")[0], f"{own.split('.')[0]}.local", socket.getfqdn().lower()} | addresses)

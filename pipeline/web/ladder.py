@@ -1,0 +1,50 @@
+"""Which JPEG quality a viewer's link carries: a decision over how late its acknowledgements come."""
+
+from dataclasses import dataclass
+from math import inf
+
+RUNGS = (85, 75, 60, 45)
+LATE = 0.080  # seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
+SMALL = 6000  # bytes: a frame this small fits any link worth the name, so its lateness has another cause
+LATE_IN_A_ROW = 4
+FIRST_PATIENCE, LONGEST_PATIENCE = 5.0, 60.0  # seconds of punctual acknowledgements before a step up
+
+
+@dataclass
+class Ladder:
+    """Steps down after a few late acknowledgements, up again after a while without; hesitates longer after a relapse.
+
+    ``round_trip`` is what the viewer measured with small messages (seconds, 0 = unknown).
+    """
+
+    round_trip: float = 0.0
+    _rung: int = 0
+    _late: int = 0
+    _calm_since: float = -inf
+    _patience: float = FIRST_PATIENCE
+    _raised: float = -inf
+
+    @property
+    def quality(self) -> int:
+        return RUNGS[self._rung]
+
+    def acked(self, delay: float, size: int, now: float) -> None:
+        """A frame of ``size`` bytes was acknowledged ``delay`` seconds after it was sent."""
+        if delay - self.round_trip > LATE and size > SMALL:
+            self._late += 1
+            self._calm_since = now
+            if self._late >= LATE_IN_A_ROW:
+                self._down(now)
+            return
+        self._late = 0
+        if self._calm_since == -inf:
+            self._calm_since = now
+        elif self._rung and now - self._calm_since >= self._patience:
+            self._rung -= 1
+            self._raised = self._calm_since = now
+
+    def _down(self, now: float) -> None:
+        relapse = now - self._raised < self._patience
+        self._patience = min(2 * self._patience, LONGEST_PATIENCE) if relapse else FIRST_PATIENCE
+        self._late = 0
+        self._rung = min(self._rung + 1, len(RUNGS) - 1)

@@ -1,0 +1,76 @@
+// The picture: newest frame only, decoded off the page's thread, painted in step with the display, crisply scaled.
+
+const GLOW_MS = 500;
+
+export class Screen extends EventTarget {
+  #canvas; #context; #glow; #stage;
+  #waiting = null; // newest decoded frame that is not painted yet
+  #serial = 0;
+  #painted = 0;
+  #glowed = 0;
+
+  constructor(stage, canvas, glow) {
+    super();
+    this.#stage = stage;
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#glow = matchMedia("(prefers-reduced-motion: reduce)").matches ? null : glow.getContext("2d");
+    new ResizeObserver(() => this.#fit()).observe(stage);
+  }
+
+  /** Take a frame from the link. Emits painted (detail = header and times) once it is on the display. */
+  async offer({ header, jpeg, received }) {
+    const serial = ++this.#serial;
+    let bitmap;
+    try {
+      bitmap = await createImageBitmap(jpeg);
+    } catch {
+      return this.#emit({ header, received, painted: performance.now() }); // answer for it: it is not coming
+    }
+    if (serial < this.#painted) return bitmap.close();
+    this.#waiting?.bitmap.close();
+    const first = this.#waiting === null;
+    this.#waiting = { bitmap, header, received, serial };
+    if (first) requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint() {
+    const { bitmap, header, received, serial } = this.#waiting;
+    this.#waiting = null;
+    this.#painted = serial;
+    if (this.#canvas.width !== bitmap.width || this.#canvas.height !== bitmap.height) {
+      this.#canvas.width = bitmap.width;
+      this.#canvas.height = bitmap.height;
+      this.#fit();
+    }
+    this.#context.drawImage(bitmap, 0, 0);
+    const now = performance.now();
+    if (this.#glow && now - this.#glowed > GLOW_MS) {
+      this.#glowed = now;
+      this.#glow.drawImage(bitmap, 0, 0, 12, 8);
+    }
+    bitmap.close();
+    afterPaint(() => this.#emit({ header, received, painted: performance.now() }));
+  }
+
+  /** The largest size that fits; small pictures grow by whole device pixels, so that every pixel is a square. */
+  #fit() {
+    const { width, height } = this.#canvas, ratio = devicePixelRatio || 1;
+    const { clientWidth, clientHeight } = this.#stage;
+    const room = innerWidth <= 760 ? clientWidth / width : Math.min(clientWidth / width, (clientHeight - 8) / height);
+    let scale = room * ratio;
+    if (scale >= 3) scale = Math.floor(scale);
+    this.#canvas.style.width = `${(width * scale) / ratio}px`;
+    this.#canvas.style.height = `${(height * scale) / ratio}px`;
+    this.#canvas.style.imageRendering = scale >= 3 ? "pixelated" : "auto";
+  }
+
+  #emit(detail) { this.dispatchEvent(new CustomEvent("painted", { detail })); }
+}
+
+/** Run once the display has what was drawn in this animation frame. */
+function afterPaint(then) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => { port1.close(); then(); };
+  port2.postMessage(null);
+}

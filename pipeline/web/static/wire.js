@@ -1,0 +1,55 @@
+// The wire format of the live socket; docs/protocol.md says it in words, pipeline/web/messages.py in Python.
+
+export const PROTOCOL = 1;
+export const KEYS = ["straight", "left", "right", "reverse", "coast"];
+const HEADER_BYTES = 36;
+
+/** A binary message -> {header, jpeg: Blob}, or null if it is not a frame of this protocol. */
+export function readFrame(buffer) {
+  const view = new DataView(buffer);
+  if (buffer.byteLength <= HEADER_BYTES || view.getUint16(0) !== 0x4d58 || view.getUint8(2) !== PROTOCOL) return null;
+  const header = {
+    first: (view.getUint8(4) & 1) === 1,
+    quality: view.getUint8(6),
+    width: view.getUint16(8),
+    height: view.getUint16(10),
+    epoch: view.getUint32(12),
+    frame: view.getUint32(16),
+    cursor: view.getUint32(20),
+    promptVersion: view.getUint32(24),
+    clock: view.getFloat64(28) * 1000,
+    bytes: buffer.byteLength,
+  };
+  return { header, jpeg: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: "image/jpeg" }) };
+}
+
+/** Held keys as the label the server derives from them; used to know whether a change steers at all. */
+export function steering(held) {
+  const motion = held.has("reverse") ? "reverse" : held.has("coast") ? "coast" : "straight";
+  const turn = held.has("left") - held.has("right");
+  return motion + turn;
+}
+
+/** A drive as the fragment of a replay link. */
+export function replayFragment(take) {
+  const fields = new URLSearchParams({ seed: take.seed, model: take.model });
+  for (const part of take.parts) {
+    fields.append("prompt", part.prompt);
+    fields.append("controls", part.controls);
+  }
+  return "#" + fields;
+}
+
+/** The fragment of a replay link as a replay message, or null if there is none. */
+export function readReplay(fragment) {
+  const fields = new URLSearchParams(fragment.slice(1));
+  const prompts = fields.getAll("prompt"), controls = fields.getAll("controls");
+  if (!fields.has("seed") || !controls.length || prompts.length !== controls.length) return null;
+  const parts = prompts.map((prompt, i) => ({ prompt, controls: controls[i] }));
+  return { type: "replay", seed: Number(fields.get("seed")), model: fields.get("model"), parts };
+}
+
+/** How many latents run-length controls such as "D*16,DL*8" stand for. */
+export function countLatents(controls) {
+  return controls.split(",").reduce((sum, item) => sum + Number(item.split("*")[1] ?? 1), 0);
+}

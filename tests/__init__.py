@@ -1,0 +1,1 @@
+"""One flat test file per module: test_<package>_<module>.py."""

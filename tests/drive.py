@@ -1,0 +1,99 @@
+"""A headless live run in a process of its own, for tests: ``python -m tests.drive SPEC.json OUT.npz``.
+
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...", "takes": [[labels,
+prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds": {"FRAME": LABEL}, "frames": N}. OUT holds the
+frames in order (``frames``), and everything else as JSON (``story``).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from actors.cluster import Layout
+from actors.records import Take
+from configs.schema import RunConfig
+from pipeline.audience import ShownFrame
+from pipeline.live import Plan, summary
+from pipeline.show import Show
+
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+class Watched(Show):
+    """Keeps every frame that is shown; a subscription keeps the newest only."""
+
+    def __init__(self, *arguments, **settings) -> None:
+        super().__init__(*arguments, **settings)
+        self.seen: list[ShownFrame] = []
+        self.shown = lambda frame: None
+
+    def _record(self, frame: ShownFrame) -> None:
+        super()._record(frame)
+        self.seen.append(frame)
+        self.shown(frame)
+
+
+async def drive(spec: dict) -> tuple[np.ndarray, dict]:
+    """Run it; frames uint8 [n, H, W, 3], and what happened."""
+    config = RunConfig(
+        model_path=Path(spec["model"]),
+        num_gpus_dit=spec.get("dit", 1),
+        num_gpus_vae=spec.get("vae", 1),
+        visible_devices=(),
+        prompt=spec.get("prompt"),
+        seed=spec.get("seed", 1),
+        headless=True,
+        ray_address=spec.get("address"),
+    )
+    plan = Plan.make(config)
+    assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
+    session = plan.session()
+    takes = [Take(config.seed, tuple(labels), tuple(prompts)) for labels, prompts in spec.get("takes", [])]
+    show = Watched(session, seed=config.seed, prompt=plan.prompt, takes=takes)
+    faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
+    holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
+    events: list[dict] = []
+
+    def shown(frame: ShownFrame) -> None:
+        count = len(show.seen)
+        if fault := faults.pop(count, None):
+            os.kill(session.pids[fault[1]], SIGNALS[fault[0]])
+        if label := holds.pop(count, None):
+            show.hold(label)
+        if spec.get("truncate") == count:
+            path = Path(spec["model"]) / "vae" / "diffusion_pytorch_model.safetensors"
+            path.write_bytes(path.read_bytes()[:1000])
+        if count >= spec["frames"]:
+            show.stop()
+
+    async def watch() -> None:
+        sub = show.subscribe()
+        while await sub.wait():
+            events.extend({"kind": e.kind, **e.data} for e in sub.events() if e.kind != "stats")
+            sub.frame()
+
+    show.shown = shown
+    watching = asyncio.create_task(watch())
+    begun, error = time.monotonic(), ""
+    try:
+        await show.run()
+    except RuntimeError as raised:
+        error = str(raised)
+    await watching
+    seen = show.seen[: spec["frames"]]
+    labels = [(frame.epoch, frame.index, frame.label, frame.prompt) for frame in seen]
+    story = {"events": events, "labels": labels, "error": error, "gap": show.figures.longest_gap}
+    story["nodes"] = session.nodes
+    story["summary"] = dict(summary(show, session, begun))
+    return np.stack([frame.image for frame in seen]), story
+
+
+if __name__ == "__main__":
+    frames, story = asyncio.run(drive(json.loads(Path(sys.argv[1]).read_text())))
+    np.savez(sys.argv[2], frames=frames, story=json.dumps(story))

@@ -1,0 +1,104 @@
+"""A real show on a real port: the program of tests/road.py, the pacer and the gateway in one event loop."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from pipeline.program import Program
+from pipeline.show import Show
+from pipeline.web.gateway import Gateway
+
+ROAD = [sys.executable, "-m", "tests.road"]
+TOKEN = "a-token-made-for-these-tests-only"
+PROMPT = "a red car on a road at sunset"
+
+
+@dataclass
+class Live:
+    show: Show
+    gateway: Gateway
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    @property
+    def port(self) -> int:
+        return self.gateway.port
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def live(
+    *road: str, port: int = 0, recordings: Path = Path("/nonexistent"), wait: bool = True, **settings: Any
+) -> AsyncIterator[Live]:
+    """A playing show. ``road`` are options of tests/road.py; ``settings`` go to the gateway."""
+    source = await Program.launch([*ROAD, *road])
+    show = Show(source, seed=42, prompt=PROMPT, recordings=recordings)
+    gateway = Gateway(show, **{"host": "127.0.0.1", "port": port, "token": TOKEN, **settings})
+    await gateway.start()
+    running = asyncio.create_task(show.run())
+    theatre = Live(show, gateway)
+    try:
+        if wait:
+            await theatre.until(lambda: show.ready)
+        yield theatre
+    finally:
+        show.stop()
+        await asyncio.gather(running, return_exceptions=True)
+        await gateway.close()
+
+
+class Socket:
+    """A bare client of the live socket, for saying things that the Python client never would."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.frames = 0
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        await self.connection.send(json.dumps({"type": kind, **fields}))
+
+    async def hear(self, kind: str, seconds: float = 20.0) -> dict[str, Any]:
+        """The next message of a kind; everything else is passed over, frames are acknowledged."""
+        async with asyncio.timeout(seconds):
+            while True:
+                data = await self.connection.recv()
+                if isinstance(data, bytes):
+                    await self.acknowledge(data)
+                elif (message := json.loads(data))["type"] == kind:
+                    return message
+
+    async def acknowledge(self, data: bytes) -> None:
+        self.frames += 1
+        await self.say("ack", epoch=int.from_bytes(data[12:16]), frame=int.from_bytes(data[16:20]))
+
+
+@contextlib.asynccontextmanager
+async def socket(port: int, name: str = "", hello: bool = True, **settings: Any) -> AsyncIterator[Socket]:
+    """An admitted connection of a program."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    address = f"ws://127.0.0.1:{port}/live"
+    options = {"additional_headers": headers, "compression": None, "proxy": None, "max_size": None, **settings}
+    async with connect(address, **options) as connection:
+        link = Socket(connection)
+        if hello:
+            await link.say("hello", client=name)
+            await link.hear("welcome")
+        yield link

@@ -1,0 +1,67 @@
+"""One DiT rank, driven directly."""
+
+import pytest
+import torch
+
+from actors.dit import DitWorker
+from actors.records import Weights
+from actors.text import TextWorker
+from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return Weights(write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4"))
+
+
+@pytest.fixture(scope="module")
+def embeddings(weights):
+    text = TextWorker(weights, 0, 1)
+    text.join("")
+    return {prompt: text.encode(prompt) for prompt in PROMPTS}
+
+
+@pytest.fixture
+def begun(weights, embeddings):
+    threads = torch.get_num_threads()
+    worker = DitWorker(weights, 0, 1)
+    worker.join("file:///unused")
+    worker.reset(3, PROMPTS[0], embeddings[PROMPTS[0]][0])
+    torch.set_num_threads(threads)
+    return worker
+
+
+def step(worker, index, label="D"):
+    return worker.step("session", 5, index, (label,), 8, 2)
+
+
+def test_a_chunk_says_what_made_it(begun):
+    chunk, state, particulars = step(begun, 0, "DL")
+    assert (chunk.session, chunk.epoch, chunk.index, chunk.prompt_version) == ("session", 5, 0, 2)
+    assert chunk.labels == chunk.steered == particulars["labels"] == ("DL",) and chunk.cursor == 8
+    assert chunk.stamps["step_start"] < chunk.stamps["step_end"] and state.index == 1
+
+
+def test_a_state_goes_on_elsewhere_bit_for_bit(weights, begun, embeddings):
+    step(begun, 0, "DL")
+    begun.set_prompt(embeddings[PROMPTS[2]][0])
+    _, state, _ = step(begun, 1, "DR")
+    expected = [step(begun, index, "B")[0].latents for index in (2, 3, 4)]
+    other = DitWorker(weights, 0, 1)
+    other.join("file:///unused")
+    other.restore(state)
+    assert all((step(other, index, "B")[0].latents == expected[index - 2]).all() for index in (2, 3, 4))
+
+
+def test_a_step_out_of_turn_is_refused(begun):
+    step(begun, 0)
+    for wrong in (0, 2):
+        with pytest.raises(RuntimeError, match=f"step {wrong} was asked of a world that stands at 1"):
+            step(begun, wrong)
+
+
+def test_a_prompt_that_is_cut_comes_with_a_notice(weights, embeddings):
+    assert "only the first 15 are used" in embeddings[PROMPTS[0]][1]
+    text = TextWorker(weights, 0, 1)
+    text.join("")
+    assert text.encode("a car")[1] == ""

@@ -1,0 +1,160 @@
+"""The session over real Ray: live equals offline, many workers equal one, and faults cost a pause but never the world.
+
+One cluster serves the module; every drive is a launcher of its own that joins it and leaves it running.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import Checkpoint
+from models.device import use_threads
+from models.world import World
+from tests.head import running_head
+from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+from the_matrix import the_matrix
+
+CPU = torch.device("cpu")
+HANGS = 400  # seconds; a drive takes about fifteen on an idle machine
+LABELS = [*["D"] * 6, *["DL"] * 4, *["DR"] * 5, *["B"] * 3]
+TEXTS = [*[PROMPTS[2]] * 9, *[PROMPTS[1]] * 9]
+FRAMES = 4 * len(LABELS)
+SPEC = {"seed": 7, "prompt": PROMPTS[2], "takes": [[LABELS, TEXTS]], "frames": FRAMES}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+@pytest.fixture(scope="module")
+def head():
+    with running_head() as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def drive(head, tmp_path_factory):
+    """Run a spec in its own launcher on the module's cluster: (frames, story)."""
+
+    def run(model: Path, **spec):
+        folder = tmp_path_factory.mktemp("drive")
+        text = json.dumps({**SPEC, "model": str(model), "address": head.address, **spec})
+        (folder / "spec.json").write_text(text)
+        command = [sys.executable, "-m", "tests.drive", folder / "spec.json", folder / "out.npz"]
+        done = subprocess.run(command, env=os.environ | head.environment, timeout=HANGS, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        out = np.load(folder / "out.npz")
+        return out["frames"], json.loads(str(out["story"]))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(drive, model):
+    return drive(model)
+
+
+@pytest.fixture(scope="module")
+def two_and_two(drive, model):
+    return drive(model, dit=2, vae=2)
+
+
+@pytest.fixture(scope="module")
+def direct(model):
+    """World and decoder in this process, without any of the machinery."""
+    threads = torch.get_num_threads()
+    use_threads(1)
+    checkpoint = Checkpoint.open(model)
+    encoder = checkpoint.text_encoder(CPU, torch.float32)
+    world = World(checkpoint, device=CPU, dtype=torch.float32)
+    world.reset(7, encoder.encode([TEXTS[0]]), checkpoint.start_latents(TEXTS[0]))
+    decoder = checkpoint.decoder(CPU, torch.float32)
+    frames = []
+    for index, (label, text) in enumerate(zip(LABELS, TEXTS, strict=True)):
+        if index and text != TEXTS[index - 1]:
+            world.set_prompt(encoder.encode([text]))
+        frames.append(decoder.push(world.step([label]).latents))
+    use_threads(threads)
+    return np.concatenate(frames)
+
+
+def test_live_frames_are_those_of_the_world_driven_directly(undisturbed, direct):
+    frames, story = undisturbed
+    assert frames.shape == direct.shape and (frames == direct).all()
+    assert [label[2] for label in story["labels"][::4]][: len(LABELS)] == LABELS
+    assert [label[1] for label in story["labels"]] == list(range(FRAMES))
+    assert story["error"] == "" and story["summary"]["restarts"] == 0
+    assert len({frame.tobytes() for frame in frames}) > FRAMES // 2  # a world that moves
+
+
+def test_live_frames_are_those_of_the_api(drive, model):
+    labels = LABELS[:10]
+    frames, _ = drive(model, takes=[[labels, [PROMPTS[0]] * 10]], prompt=PROMPTS[0], frames=40)
+    api = the_matrix(generation_model_path=model, streaming_model_path=model)
+    streamed = [latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)]
+    assert (frames == np.concatenate(streamed)).all()
+
+
+def test_the_full_decoder_waits_for_its_second_latent_and_survives_too(drive, tmp_path):
+    model = write_checkpoint(tmp_path / "stage4", full_vae=True)
+    labels = LABELS[:12]
+    spec = {"takes": [[labels, [PROMPTS[0]] * 12]], "prompt": PROMPTS[0], "frames": 48}
+    frames, story = drive(model, faults={"24": ["kill", "vae 0"]}, **spec)
+    assert [label[1] for label in story["labels"]] == list(range(48)) and story["summary"]["restarts"] == 1
+    api = the_matrix(generation_model_path=model, streaming_model_path=model)
+    streamed = np.concatenate([latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)])
+    assert (frames == streamed).all()
+
+
+def test_two_ranks_and_two_shards_make_the_frames_of_one(two_and_two, direct):
+    frames, story = two_and_two
+    difference = np.abs(frames.astype(int) - direct)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+    assert sorted(name for name in story["summary"]["peak_rss_mb"] if name != "launcher") == [
+        *("dit 0", "dit 1", "text 0", "vae 0", "vae 1")
+    ]
+
+
+def test_killed_workers_are_replaced_and_not_a_byte_differs(drive, model, undisturbed):
+    faults = {"16": ["kill", "vae 0"], "40": ["kill", "dit 0"]}
+    frames, story = drive(model, faults=faults)
+    assert (frames == undisturbed[0]).all()
+    assert [label[1] for label in story["labels"]] == list(range(FRAMES))
+    assert story["summary"]["restarts"] == 2
+    notices = [event["message"] for event in story["events"] if event.get("stage") == "rebuilding"]
+    assert len(notices) == 2 and "vae" in notices[0] and "dit" in notices[1]
+
+
+def test_one_killed_rank_of_two_takes_its_gang_with_it_and_the_world_goes_on(drive, model, two_and_two):
+    frames, story = drive(model, dit=2, vae=2, frames=40, faults={"16": ["kill", "dit 1"]})
+    assert (frames == two_and_two[0][:40]).all() and story["summary"]["restarts"] == 1
+
+
+def test_a_stopped_worker_is_found_and_replaced(drive, model, undisturbed):
+    frames, story = drive(model, faults={"16": ["stop", "dit 0"]})
+    assert (frames == undisturbed[0]).all()
+    assert story["summary"]["restarts"] == 1 and story["gap"] < 60
+
+
+def test_three_failures_end_the_run_with_the_reason(drive, tmp_path):
+    broken = write_checkpoint(tmp_path / "stage4")
+    _, story = drive(broken, truncate=10, faults={"16": ["kill", "vae 0"]}, frames=200)
+    assert "3 failures within 60 s" in story["error"]
+    assert "diffusion_pytorch_model.safetensors" in story["error"] and "\n" not in story["error"]
+
+
+def test_a_held_label_reaches_the_screen_within_two_latents(drive, model):
+    _, story = drive(model, takes=[], holds={"18": "DL", "38": "DR"}, frames=60)
+    receipts = [event for event in story["events"] if event["kind"] == "receipt"]
+    assert [event["label"] for event in receipts] == ["DL", "DR"]
+    assert all(0 < event["frame"] - pressed <= 12 for event, pressed in zip(receipts, (18, 38), strict=True))
+    shown = [label[2] for label in story["labels"]]
+    assert shown[receipts[0]["frame"]] == "DL" and shown[receipts[0]["frame"] - 1] == "D"
+    assert story["summary"]["control_to_frame_ms"]["p50"] > 0

@@ -1,0 +1,170 @@
+"""Flags over environment over YAML over defaults; whatever does not fit is one clear line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.limits import check_prompt, check_seed
+from configs.load import ROOT, load, model_folder, visible_devices
+from configs.schema import RunConfig, StreamSettings
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert text and "\n" not in text and len(text) < 400
+    return text
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_precedence(tmp_path: Path) -> None:
+    config = write(tmp_path, "num_gpus_dit: 1\nnum_gpus_vae: 1\nseed: 1\nport: 1001\n")
+    environment = {"NUM_GPUS_DIT": "2", "NUM_GPUS_VAE": "2", "HOME": "/x"}
+    settings = load(RunConfig, {"num_gpus_dit": "3", "seed": None}, config, environment)
+    assert (settings.num_gpus_dit, settings.num_gpus_vae, settings.seed, settings.port) == (3, 2, 1, 1001)
+    assert settings.host == "127.0.0.1" and settings.duration is None
+
+
+def test_the_shipped_files_load() -> None:
+    tiny = load(RunConfig, config=ROOT / "configs/tiny.yaml", environment={})
+    assert model_folder(tiny.model_path)[0] == ROOT / "models/tiny/stage4"
+    published = load(RunConfig, config=ROOT / "configs/stage4.yaml", environment={})
+    assert (published.num_gpus_dit, published.num_gpus_vae) == (1, 3)
+    assert str(published.model_path) == "../models/stage4"
+
+
+def test_every_kind_of_flag() -> None:
+    settings = load(
+        RunConfig,
+        {"vae": ["tiny", "a b.safetensors"], "headless": True, "duration": "1.5", "record": "x.mp4", "prompt": "a\n b"},
+        environment={"CUDA_VISIBLE_DEVICES": "2,0"},
+    )
+    assert settings.vae == ("tiny", Path("a b.safetensors")) and settings.headless and settings.duration == 1.5
+    assert settings.record == Path("x.mp4") and settings.visible_devices == ("2", "0") and settings.prompt == "a b"
+
+
+@pytest.mark.parametrize("count", ["abc", "0", "-2", "1.5", "08", "a[$(touch hacked)]", "", "1e3", "٣", "9999", " 2"])
+def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("NUM_GPUS_DIT", "NUM_GPUS_VAE"):
+        with pytest.raises(UserError) as error:
+            load(RunConfig, environment={name: count})
+        assert name in one_line(error) or name.lower() in one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"port": "70000"},
+        {"port": "http"},
+        {"port": "-1"},
+        {"seed": "-1"},
+        {"seed": str(2**53)},
+        {"seed": "2.5"},
+        {"duration": "nan"},
+        {"duration": "inf"},
+        {"duration": "-3"},
+        {"duration": "0"},
+        {"prompt": "   "},
+        {"prompt": "x" * 100_000},
+        {"prompt": "a\x00b"},
+        {"prompt": "a\ud800b"},
+        {"model_path": ""},
+        {"model_path": "-rf"},
+        {"host": "a b"},
+        {"ray_address": "auto"},
+        {"ray_address": "10.0.0.1"},
+        {"vae": ["huge", "x"]},
+        {"tls_cert": "a.pem"},
+        {"replay": "a.jsonl", "controls": "D"},
+    ],
+    ids=lambda flags: next(iter(flags)),
+)
+def test_bad_flags(flags: Mapping[str, object]) -> None:
+    with pytest.raises(UserError) as error:
+        load(RunConfig, flags, environment={})
+    assert next(iter(flags)) in one_line(error).replace("-", "_").replace("__", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("num_gpu_dit: 1", "num_gpus_dit"),
+        ("seed: 1\nseed: 2", "2 times"),
+        ("seed: !!python/object/apply:os.system ['true']", "tags"),
+        ("seed: !!int '3'", "tags"),
+        ("a: &x 1\nseed: *x", "aliases"),
+        ("seed: '42'", "whole number"),
+        ("seed: true", "whole number"),
+        ("headless: 1", "true or false"),
+        ("prompt: 3", "text"),
+        ("- a\n- b", "name: value"),
+        ("seed: [1", "YAML"),
+        ("port: 99999", "65535"),
+    ],
+)
+def test_bad_yaml(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as error:
+        load(RunConfig, config=write(tmp_path, text), environment={})
+    one_line(error)
+
+
+def test_yaml_that_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "binary.yaml"):
+        with pytest.raises(UserError, match="cannot be read") as error:
+            load(RunConfig, config=path, environment={})
+        one_line(error)
+    assert load(RunConfig, config=write(tmp_path, "# nothing\n"), environment={}) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"), [("0", ("0",)), ("3, 1", ("3", "1")), ("", ()), ("-1", ()), ("GPU-ab12,1", ("GPU-ab12", "1"))]
+)
+def test_visible_devices(text: str, devices: tuple) -> None:
+    assert visible_devices(text) == devices
+
+
+@pytest.mark.parametrize("text", ["0,,1", "0,", "1,1", "$(id)", "0;1", "a"])
+def test_impossible_devices(text: str) -> None:
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES"):
+        visible_devices(text)
+
+
+def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not (ROOT / "models/stage4").exists():
+        folder, line = model_folder(None)
+        assert folder == ROOT / "models/tiny/stage4" and "embedded" in line and "\n" not in line
+    (tmp_path / "models/stage4").mkdir(parents=True)
+    assert model_folder(None) == (tmp_path / "models/stage4", f"model: {tmp_path / 'models/stage4'}")
+    assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
+    assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
+    (tmp_path / "file").touch()
+    for path, found in (("nowhere", "nothing"), ("file", "a file")):
+        with pytest.raises(UserError, match=found) as error:
+            model_folder(Path(path))
+        one_line(error)
+
+
+def test_prompts_and_seeds() -> None:
+    assert check_prompt(" a  car\n<b>on</b> a road\t") == "a car <b>on</b> a road"
+    assert check_seed(0) == 0 and check_seed(2**53 - 1) == 2**53 - 1
+    for bad in (True, "1", 1.0, -1, 2**53, None):
+        with pytest.raises(UserError, match="seed"):
+            check_seed(bad)
+
+
+def test_stream_settings_say_what_fits() -> None:
+    assert StreamSettings().latents == 5 and StreamSettings().inner_steps == 1
+    assert StreamSettings(window_size=4, inference_steps=20).latents == 17
+    for bad in ({"inference_steps": 50}, {"late_labels": 5}, {"window_size": 0}, {"noise_groups": True}):
+        with pytest.raises(UserError):
+            StreamSettings(**bad)

@@ -1,0 +1,40 @@
+"""The dashboard asks only for figures that exist."""
+
+import asyncio
+import json
+import re
+import sys
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from configs.load import ROOT
+from pipeline.metrics import registry
+from pipeline.program import Program
+from pipeline.show import Show
+from pipeline.web.counters import Counters
+
+
+def names_in(registry_: CollectorRegistry) -> set[str]:
+    """Every sample family of a /metrics answer."""
+    text = generate_latest(registry_).decode()
+    return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+
+async def _show() -> Show:
+    program = await Program.launch([sys.executable, "-m", "tests.road"])
+    show = Show(program, seed=1, prompt="a road")
+    await program.close()
+    return show
+
+
+def test_every_figure_of_the_dashboard_is_served() -> None:
+    served = registry(asyncio.run(_show()))
+    Counters(served)
+    families = names_in(served)
+    dashboard = json.loads((ROOT / "docs/grafana.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = {name for text in expressions for name in re.findall(r"matrix_\w+", text)}
+    assert len(asked) > 10
+    for name in asked:
+        assert name in families or name.removesuffix("_bucket") in families, name
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

@@ -1,0 +1,126 @@
+"""The shape of the project: who may import whom, and one door to each outside thing."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = {
+    "configs": {"configs"},
+    "models": {"configs", "models"},
+    "actors": {"configs", "models", "actors"},
+    "pipeline": {"configs", "models", "actors", "pipeline"},
+    "training": {"configs", "models", "training"},
+}
+OWN = {*LAYERS, "the_matrix", "tests"}
+DOORS = {
+    "ray": ("actors/",),
+    "torch.distributed": ("models/parallel.py",),
+    "xfuser": ("models/parallel.py",),
+    "yunchang": ("models/parallel.py",),
+    "yaml": ("configs/load.py",),
+    "starlette": ("pipeline/web/",),
+    "uvicorn": ("pipeline/web/",),
+    "simplejpeg": ("pipeline/video.py",),
+    "imageio_ffmpeg": ("pipeline/video.py",),
+    "pickle": (),
+}
+SOURCES = sorted(p for package in LAYERS for p in (ROOT / package).rglob("*.py")) + [ROOT / "the_matrix.py"]
+SOURCES = [path for path in SOURCES if path.exists()]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that ``path`` imports, at the top or lazily, as a dotted name."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import; name the package"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def dotted_names(path: Path) -> Iterator[str]:
+    """Every attribute chain such as ``os.environ`` or ``torch.cuda.is_available``."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Attribute):
+            parts = [node.attr]
+            value = node.value
+            while isinstance(value, ast.Attribute):
+                parts.append(value.attr)
+                value = value.value
+            if isinstance(value, ast.Name):
+                yield ".".join(reversed([*parts, value.id]))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    package = name_of(path).split("/")[0]
+    for module in imports(path):
+        if module.split(".")[0] not in OWN:
+            continue
+        if package == "the_matrix.py":
+            assert module.startswith(("configs", "models", "pipeline.video")), module
+        else:
+            assert module.split(".")[0] in LAYERS[package], f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_one_door_to_each_outside_thing(path: Path) -> None:
+    for module in [*imports(path), *dotted_names(path)]:
+        for outside, doors in DOORS.items():
+            if module == outside or module.startswith(outside + "."):
+                assert name_of(path).startswith(doors) if doors else False, f"{name_of(path)} uses {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_environment_device_and_weights_have_one_door(path: Path) -> None:
+    here = name_of(path)
+    names = [*dotted_names(path), *imports(path)]
+    if here not in ("configs/load.py", "actors/cluster.py"):  # cluster.py sets Ray's own variables
+        assert not [n for n in names if n.startswith(("os.environ", "os.getenv", "os.putenv"))], here
+    if here not in ("models/device.py", "models/attention.py", "models/parallel.py", "actors/cluster.py"):
+        assert not [n for n in names if n.startswith("torch.cuda")], here
+    assert not [n for n in names if n in ("torch.load", "torch.save", "sys.path", "os.system")], here
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_shell_and_no_eval(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            assert not any(
+                word.arg == "shell" and not (isinstance(word.value, ast.Constant) and word.value.value is False)
+                for word in node.keywords
+            ), name_of(path)
+            assert not (isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")), name_of(path)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*/**/__init__.py")), ids=name_of)
+def test_every_init_is_a_docstring(path: Path) -> None:
+    body = tree_of(path).body
+    assert len(body) == 1 and isinstance(body[0], ast.Expr) and ast.get_docstring(tree_of(path)), name_of(path)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, name_of(path)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py"], ids=name_of)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree_of(path)), f"{name_of(path)}: begin with a docstring"
+
+
+def test_nothing_imports_training_but_tests() -> None:
+    for path in SOURCES:
+        if not name_of(path).startswith("training/"):
+            assert not [m for m in imports(path) if m.split(".")[0] == "training"], name_of(path)

@@ -1,0 +1,50 @@
+"""The stage-2 sampler beyond its golden case: seeds, progress, refusals."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from configs.errors import UserError
+from models.base import base_frames, base_latents
+from tests.small_world import CPU, SmallWeights
+
+
+def sample(**changes: object) -> Tensor:
+    weights = SmallWeights()
+    options: dict[str, object] = {"frames": 9, "steps": 4, "height": 48, "width": 80, "seed": 1}
+    text = weights.text_encoder(CPU, torch.float32).encode(["a prompt", ""])
+    arguments = [weights.transformer(CPU, torch.float32), weights.control_embeddings(), text, ["D", "DL", "DR"]]
+    return base_latents(*arguments, **{**options, **changes})  # type: ignore[arg-type]
+
+
+def test_same_seed_same_clip() -> None:
+    first = sample()
+    assert first.shape == (3, 4, 6, 10) and torch.isfinite(first).all()
+    assert torch.equal(first, sample())
+    assert not torch.allclose(first, sample(seed=2))
+
+
+def test_progress_counts_steps() -> None:
+    seen: list[tuple[int, int]] = []
+    sample(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_frames_of_latents() -> None:
+    assert [base_frames(n) for n in (1, 2, 17)] == [1, 5, 65]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 10}, "4 n \\+ 1"),
+        ({"frames": 0}, "4 n \\+ 1"),
+        ({"frames": 13}, "expected 4 labels"),
+        ({"height": 40}, "patches"),
+        ({"steps": 0}, "number of steps"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sample(**changes)

@@ -1,0 +1,35 @@
+"""Device and dtype choice on a machine without CUDA (and the refusals everywhere)."""
+
+import pytest
+import torch
+
+from configs.errors import UserError
+from models.device import pick_device, pick_dtype, tanh_gelu
+
+
+def test_auto_takes_what_is_there() -> None:
+    device = pick_device()
+    assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_dtype("auto", torch.device("cpu")) is torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    assert pick_dtype("float16", device) is torch.float16
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:-1", "cuda:x", "", "cpu:0", "cuda:99"])
+def test_absent_devices_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="device"):
+        pick_device(name)
+
+
+def test_unknown_dtype_is_refused() -> None:
+    with pytest.raises(UserError, match="dtype"):
+        pick_dtype("float8", torch.device("cpu"))
+
+
+def test_gelu_without_gradients_equals_the_one_with() -> None:
+    x = torch.linspace(-12, 12, 4001)
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    assert torch.equal(tanh_gelu(x), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(tanh_gelu(x), expected, atol=1e-6, rtol=1e-6)
+        assert torch.isfinite(tanh_gelu(x * 1e6)).all()

@@ -1,0 +1,189 @@
+"""The tiny autoencoder: golden numbers, streamed == whole, workers == one, shortcuts == their definition, training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from configs.errors import UserError
+from models.frames import to_uint8
+from models.parallel import SequenceGroup
+from models.tae import TinyVAE, TinyVAEConfig
+from tests.ranks import run_ranks
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = TinyVAEConfig((4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7)
+
+
+def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
+    torch.manual_seed(1)
+    vae = TinyVAE(config).eval()
+    with torch.no_grad():
+        for parameter in vae.parameters():  # biases that show, and activations that neither die nor explode
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return vae
+
+
+def _published() -> TinyVAE:
+    tensors = load_file(GOLDEN / "taecvx_shaped.safetensors")
+    vae = TinyVAE(TinyVAEConfig.from_tensors(tensors, scaling_factor=1.15258426))
+    vae.load_state_dict(tensors, strict=True)
+    return vae.eval()
+
+
+def _error(ours: Tensor, expected: Tensor) -> float:
+    return float((ours - expected).abs().max() / expected.abs().max())
+
+
+def test_golden_decode_encode_and_stream() -> None:
+    case, vae = load_file(GOLDEN / "cases" / "tae.safetensors"), _published()
+    assert _error(vae.decode(case["latents"]) / 2 + 0.5, case["frames"]) < 1e-4
+    odd = vae.decode(case["latents"][:, :7]) / 2 + 0.5
+    assert odd.shape[1] == 25 and _error(odd, case["frames_odd7"]) < 1e-4
+    with torch.no_grad():
+        assert _error(vae.encode(case["video"] * 2 - 1), case["encoded"]) < 1e-4
+    stream, scaled = vae.stream(), case["latents"][0] * vae.scaling_factor
+    frames = torch.cat([stream.decode(latent[None]) for latent in scaled])
+    assert _error(frames.clamp(-1, 1) / 2 + 0.5, case["frames"][0]) < 1e-4
+
+
+def test_streamed_equals_whole_however_it_is_cut() -> None:
+    vae, latents = _random(), torch.randn(8, 6, 4, 5)
+    whole = vae.decode(latents[None])[0]
+    for cuts in ([1] * 8, [3, 1, 4], [8]):
+        stream = vae.stream()
+        frames = torch.cat([stream.decode(part * vae.scaling_factor) for part in latents.split(cuts)])
+        torch.testing.assert_close(frames.clamp(-1, 1), whole, rtol=0, atol=1e-5)
+
+
+def test_frames_are_truncated_rgb_bytes() -> None:
+    vae, latents = _random(), torch.randn(2, 6, 4, 5)
+    frames = vae.stream().push(latents)
+    assert frames.dtype == np.uint8 and frames.shape == (8, 32, 40, 3)
+    expected = ((vae.stream().decode(latents) / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
+    assert np.array_equal(frames, expected.permute(0, 2, 3, 1).numpy())
+    edges = to_uint8(torch.tensor([-3.0, -1.0, 0.0, 0.999, 1.0, 7.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6))
+    assert edges[0, 0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
+
+
+def test_a_stream_goes_on_after_its_state_is_carried_over() -> None:
+    vae, latents = _random(), torch.randn(6, 6, 4, 5)
+    undisturbed = vae.stream()
+    expected = [undisturbed.push(latent[None]) for latent in latents]
+    first = vae.stream()
+    assert first.state() == {}
+    for latent in latents[:3]:
+        first.push(latent[None])
+    state = first.state()
+    assert len(state) == 9 and all(t.untyped_storage().nbytes() == t.nbytes for t in state.values())
+    second = vae.stream()
+    second.load_state(state)
+    for latent, frames in zip(latents[3:], expected[3:]):
+        assert np.array_equal(second.push(latent[None]), frames)
+    assert np.array_equal(vae.stream().push(latents[:1]), expected[0]), "a fresh stream remembers nothing"
+
+
+def _shard(group: SequenceGroup, latents: Tensor) -> list[Tensor]:
+    stream = _random().stream(group)
+    return [stream.decode(latent[None]) for latent in latents]
+
+
+@pytest.mark.parametrize(("workers", "width"), [(2, 9), (3, 10), (4, 6)])
+def test_workers_on_uneven_slices_equal_one(workers: int, width: int) -> None:
+    latents = torch.randn(6, 6, 4, width)
+    alone = _shard(SequenceGroup.single(), latents)
+    shards = run_ranks(workers, _shard, latents)
+    assert {shard[0].shape[-1] % 8 for shard in shards} == {0} and len({s[0].shape[-1] for s in shards}) == 2
+    for step, expected in enumerate(alone):
+        joined = torch.cat([shard[step] for shard in shards], -1)
+        assert _error(joined, expected) < 1e-5
+
+
+def test_more_workers_than_columns_are_refused() -> None:
+    with pytest.raises(UserError, match=r"5 workers cannot share 4 latent columns.*at most 4"):
+        _random().stream(SequenceGroup(0, 5)).push(torch.zeros(1, 6, 4, 4))
+
+
+def test_shortcuts_average_down_and_duplicate_up() -> None:
+    """With all learned layers between stages at zero, only the shortcuts carry pictures through."""
+    from models.tae import _down_kernel, _up_kernels
+
+    frames = torch.randn(4, 3, 8, 6)  # two pairs
+    kernel = _down_kernel(torch.zeros(3, 6, 1, 1), torch.zeros(12, 3, 3, 3), True)
+    ours = F.conv2d(frames.reshape(2, 6, 8, 6), kernel, stride=2, padding=1)
+    expected = F.pixel_unshuffle(frames.reshape(2, 6, 8, 6), 2).unflatten(1, (12, 2)).mean(2)
+    torch.testing.assert_close(ours, expected)
+
+    kernels = _up_kernels(torch.zeros(12, 6, 1, 1), torch.zeros(3, 6, 3, 3), True)
+    ours = torch.cat([F.conv2d(ours[:, :6], up.weight, padding=1) for up in kernels], 1)
+    torch.testing.assert_close(ours, expected[:, :6].repeat_interleave(4, 1))
+
+
+def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
+    torch.manual_seed(0)
+    vae = _random()
+    video = torch.rand(3, 8, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        latents = vae.encode(video)
+        together = vae.reconstruct(latents)
+        for clip in range(3):
+            torch.testing.assert_close(vae.encode(video[clip : clip + 1])[0], latents[clip], rtol=0, atol=1e-5)
+            alone = vae.reconstruct(latents[clip : clip + 1])[0]
+            torch.testing.assert_close(alone, together[clip], rtol=0, atol=1e-5)
+    assert latents.shape == (3, 2, 6, 2, 3) and together.shape == video.shape
+    smooth = F.interpolate(torch.rand(1, 3, 2, 3) * 2 - 1, (16, 24), mode="bilinear").expand(1, 8, 3, 16, 24)
+    optimizer = torch.optim.Adam(vae.parameters(), 1e-2)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = (vae.reconstruct(vae.encode(smooth)) - smooth).square().mean()
+        loss.backward()
+        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in vae.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_config_travels_as_json_and_widths_follow_the_shapes() -> None:
+    assert TinyVAEConfig.from_json(json.loads(json.dumps(SMALL.to_json()))) == SMALL
+    vae = _random()
+    inferred = TinyVAEConfig.from_tensors(vae.state_dict(), scaling_factor=0.7, residual_shortcuts=True)
+    assert inferred == SMALL
+    with torch.device("meta"):
+        published = TinyVAE(TinyVAEConfig())
+    assert published.decoder["1"].weight.shape == (256, 16, 3, 3) and len(published.state_dict()) == 128
+    assert 9e6 < sum(parameter.numel() for parameter in published.parameters()) < 12e6
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(UserError, match="unknown keys"):
+        TinyVAEConfig.from_json({"width": 3})
+    with pytest.raises(UserError, match="decoder_widths must be four positive whole numbers"):
+        TinyVAEConfig.from_json({"decoder_widths": [8, 8, 8]})
+    with pytest.raises(UserError, match=r"not a TAECVX state dict: tensor 'encoder\.0\.weight'"):
+        TinyVAEConfig.from_tensors({}, scaling_factor=1.0)
+    with pytest.raises(UserError, match="multiple of 4 frames"):
+        _random().encode(torch.zeros(1, 5, 3, 16, 16))
+    with pytest.raises(UserError, match=r"expected latents \[n, 6, h, w\], got \[1, 16, 4, 4\]"):
+        _random().stream().push(torch.zeros(1, 16, 4, 4))
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    vae, latents = _random(), torch.randn(4, 6, 4, 5)
+    expected = vae.stream().decode(latents)
+    half = vae.to(torch.bfloat16).stream().decode(latents)
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - expected).abs().mean() < 0.02 * expected.abs().max()
+
+
+@pytest.mark.gpu
+def test_cuda_stream_equals_cpu() -> None:
+    latents = torch.randn(4, 6, 4, 5)
+    expected = _random().stream().decode(latents)
+    stream = _random().cuda().stream()
+    assert _error(torch.cat([stream.decode(latent[None]) for latent in latents]).cpu(), expected) < 1e-3

@@ -1,0 +1,83 @@
+"""The Gymnasium environment over a world with small random weights: checker, determinism, equality with the stream."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium", reason="the extra [gym] is not installed")
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+
+from configs.errors import UserError  # noqa: E402
+from models.controls import LABELS  # noqa: E402
+from models.world import World  # noqa: E402
+from pipeline.gym_env import DrivingEnv  # noqa: E402
+from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+@pytest.fixture
+def env(folder):
+    env = DrivingEnv(folder, render_mode="rgb_array")
+    yield env
+    env.close()
+
+
+def drive(env, actions, **reset):
+    frames = [env.reset(**reset)[1]["frames"]]
+    return np.concatenate([*frames, *(env.step(action)[4]["frames"] for action in actions)])
+
+
+def test_gymnasiums_own_checker_is_content(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array").unwrapped)
+
+
+def test_spaces_and_what_a_step_gives(env):
+    assert env.action_space == gymnasium.spaces.Discrete(9) and env.observation_space.shape == (HEIGHT, WIDTH, 3)
+    first, info = env.reset(seed=3, options={"prompt": PROMPTS[1]})
+    assert first.dtype == np.uint8 and info["frames"].shape == (4, HEIGHT, WIDTH, 3) and info["prompt"] == PROMPTS[1]
+    for number, label in enumerate(LABELS):
+        picture, reward, terminated, truncated, info = env.step(env.action(label))
+        assert (reward, terminated, truncated, info["latent"], info["label"]) == (0.0, False, False, number, label)
+        assert np.array_equal(picture, info["frames"][-1]) and np.array_equal(env.render(), picture)
+    assert env.reset()[1]["prompt"] == PROMPTS[1], "the prompt is kept"
+
+
+def test_seed_prompt_and_actions_decide_everything(env):
+    actions = [0, 1, 1, 2, 8, 3]
+    first = drive(env, actions, seed=5)
+    assert np.array_equal(drive(env, actions, seed=5), first)
+    assert not np.array_equal(drive(env, actions, seed=6), first)
+    assert not np.array_equal(drive(env, [0, 2, 2, 1, 8, 3], seed=5), first)
+    assert not np.array_equal(drive(env, actions, seed=5, options={"prompt": PROMPTS[2]}), first)
+
+
+def test_it_equals_the_stream_byte_for_byte(env):
+    actions = [1, 1, 0, 2, 4]
+    mine = drive(env, actions, seed=9, options={"prompt": PROMPTS[0]})[4:]
+    world = World(env.parts, device=env.parts.device, dtype=env.parts.dtype)
+    world.reset(9, PROMPTS[0], env.parts.checkpoint.start_latents(PROMPTS[0]))
+    decoder = env.parts.checkpoint.decoder(env.parts.device, env.parts.dtype)
+    streamed = [decoder.push(world.step([LABELS[action]]).latents) for action in actions]
+    assert np.array_equal(mine, np.concatenate(streamed))
+
+
+def test_mistakes_are_one_line(env, folder):
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    env.reset(seed=1)
+    for action in (9, -1, 1.5, "DL", None):
+        with pytest.raises(UserError, match="action"):
+            env.step(action)
+    with pytest.raises(UserError, match="reset options"):
+        env.reset(options={"promt": "x"})
+    with pytest.raises(UserError, match="prompt"):
+        env.reset(options={"prompt": ""})
+    with pytest.raises(UserError, match="render_mode"):
+        DrivingEnv(folder, render_mode="human")

@@ -1,0 +1,312 @@
+"""``run`` as people run it: a real launcher, its page, signals at any moment, and nothing left behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.cluster import Layout, visible_gpus
+from configs.errors import UserError
+from pipeline.__main__ import main
+from pipeline.video import read_video
+from tests.head import running_head
+from tests.tiny_checkpoint import write_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+HANGS = 300.0  # seconds; everything here takes a few on an idle machine
+GONE_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+@pytest.fixture(scope="module")
+def neighbour():
+    """Somebody else's cluster on this machine, which must not notice anything (running_head checks that)."""
+    with running_head() as head:
+        yield head
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """An empty place for temporary files, with a path short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Launch:
+    """A launcher whose lines on stderr are read as they come."""
+
+    def __init__(self, *arguments, **environment) -> None:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        path = f"{Path(sys.executable).parent}:{plain['PATH']}"
+        self.process = subprocess.Popen(
+            ["bash", ROOT / "run_interactive.sh", *map(str, arguments)],
+            env={**plain, "PATH": path, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+
+    def wait_for(self, pattern):
+        """Read until a line matches; returns the match."""
+        for line in self.process.stderr or ():
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"{pattern!r} never came:\n{''.join(self.lines)}")
+
+    def family(self):
+        """The launcher and everything below it."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def end(self, number):
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=HANGS)
+        self.lines += err.splitlines(keepends=True)
+        return self.process.returncode, out
+
+
+def assert_nothing_left(family, temporary):
+    """No process, no folder, and so no port: within ten seconds."""
+    _, alive = psutil.wait_procs(family, timeout=GONE_SECONDS)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+    assert not list(temporary.glob("matrix-*"))
+
+
+def get(url, token=None):
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+
+
+def listeners(family):
+    """(address, port) of every TCP socket that these processes listen on."""
+    found = set()
+    for process in family:
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                found.add((connection.laddr.ip, connection.laddr.port))
+    return found
+
+
+def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, neighbour, temporary, tmp_path):
+    launch = Launch(
+        *("--port", "0", "--record", tmp_path / "drive.mp4", "--summary", tmp_path / "summary.json"),
+        MODEL_PATH=str(model),
+        MATRIX_TOKEN="a-token-that-was-chosen",
+        RAY_ADDRESS=neighbour.address,
+    )
+    url = launch.wait_for(r"open (http://127\.0\.0\.1:\d+)/\?token=(\S+)")
+    page, token = url.groups()
+    assert token == "a-token-that-was-chosen"
+    launch.wait_for(r"starting Ray")
+    assert get(f"{page}/healthz")[0] == 200 and get(f"{page}/readyz")[0] == 503
+    launch.wait_for(r"first frame shown")
+    assert get(f"{page}/readyz")[0] == 200
+    assert 'matrix_state{state="playing"} 1.0' in get(f"{page}/metrics", token)[1]
+    assert get(f"{page}/metrics")[0] in (401, 403)
+    family = launch.family()
+    names = " ".join(" ".join(process.cmdline()) for process in family if process.is_running())
+    assert "DitWorker" in names and "VaeWorker" in names and "gcs_server" in names
+    assert_strangers_get_nothing(family, int(page.rsplit(":", 1)[1]))
+    time.sleep(2)
+    code, out = launch.end(signal.SIGINT)
+    assert code == 130
+    assert_nothing_left(family, temporary)
+    frames, fps = read_video(tmp_path / "drive.mp4")
+    log = (tmp_path / "drive.jsonl").read_text().splitlines()
+    assert fps == 16 and len(frames) >= 24 and len(log) in (len(frames) // 4, len(frames) // 4 + 1)
+    assert set(out.split()) == {str(tmp_path / "drive.mp4"), str(tmp_path / "summary.json")}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary) == {
+        *("frames", "seconds", "fps_generated", "fps_shown", "control_to_frame_ms", "step_ms", "decode_ms"),
+        *("first_frame_seconds", "stalls", "late_slots", "restarts", "drops", "peak_rss_mb"),
+    }
+    assert summary["frames"] == len(frames) and summary["restarts"] == 0
+    assert neighbour.keeper.is_running() and neighbour.folder.exists()
+
+
+def assert_strangers_get_nothing(family, page_port):
+    """Every socket that our processes listen on turns a connection without token away."""
+    ports = {port for _, port in listeners(family)} - {page_port}
+    assert ports
+    for address, port in listeners(family):
+        if port == page_port:
+            continue
+        host = "127.0.0.1" if address in ("::", "0.0.0.0") else address
+        with socket.create_connection((host, port), timeout=5) as stranger:
+            stranger.settimeout(3)
+            stranger.sendall(b"GET /get_or_create_runtime_env HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            try:
+                answer = stranger.recv(4096)
+            except (TimeoutError, ConnectionError):
+                continue
+            assert not answer.startswith(b"HTTP/1.1 2"), (address, port, answer[:200])
+
+
+@pytest.mark.parametrize("stage", ["starting Ray", "loading"])
+def test_sigterm_while_starting_leaves_nothing(stage, model, temporary):
+    launch = Launch("--port", "0", MODEL_PATH=str(model))
+    launch.wait_for(stage)
+    time.sleep(0.5)
+    family = launch.family()
+    assert launch.end(signal.SIGTERM)[0] == 143
+    assert_nothing_left(family, temporary)
+
+
+def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
+    launch = Launch("--headless", "--record", tmp_path / "drive.mp4", MODEL_PATH=str(model))
+    launch.wait_for(r"first frame shown")
+    time.sleep(2.5)
+    family = launch.family()
+    assert launch.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    assert_nothing_left(family, temporary)
+    assert len(read_video(tmp_path / "drive.mp4")[0]) >= 16
+
+
+def test_a_killed_head_ends_the_run_with_one_reason(model, temporary):
+    launch = Launch("--headless", MODEL_PATH=str(model))
+    launch.wait_for(r"first frame shown")
+    family = launch.family()
+    next(process for process in family if "gcs_server" in " ".join(process.cmdline())).kill()
+    launch.wait_for(r"the Ray head of this run ended")
+    assert launch.process.wait(HANGS) == 1
+    assert_nothing_left(family, temporary)
+
+
+def test_a_replayed_log_makes_the_same_video(model, tmp_path):
+    def run(name, *arguments):
+        Launch("--headless", "--record", tmp_path / f"{name}.mp4", *arguments, MODEL_PATH=str(model)).process.wait(
+            HANGS
+        )
+        return (tmp_path / f"{name}.mp4").read_bytes()
+
+    first = run("first", "--controls", "D*4,DL*3,DR*2", "--seed", "5", "--prompt", "a car in green hills")
+    with (tmp_path / "first.jsonl").open("a") as log:
+        log.write('{"index": 9, "label": "D", "pro')  # a torn last line
+    assert run("again", "--replay", tmp_path / "first.jsonl") == first
+
+
+GOOD = ["--headless", "--duration", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--controls", "D,UP"], {}, "'UP'"),
+        (["--controls", "D,,D"], {}, "item 2 is empty"),
+        (["--controls", "D,"], {}, "item 2 is empty"),
+        (["--seed", "-1"], {}, "seed"),
+        (["--seed", "2.5"], {}, "--seed"),
+        (["--duration", "nan"], {}, "duration"),
+        (["--port", "70000"], {}, "port"),
+        (["--prompt", " "], {}, "prompt"),
+        (["--record", "/nonexistent/drive.mp4"], {}, "/nonexistent"),
+        (["--summary", "."], {}, "--summary"),
+        (["--replay", "/nonexistent.jsonl"], {}, "replay"),
+        (["--ray-address", "auto"], {}, "HOST:PORT"),
+        (["--vae", "big", "x"], {}, "vae"),
+        (["--durration", "1"], {}, "'--duration'"),
+        ([], {"NUM_GPUS_DIT": "abc"}, "NUM_GPUS_DIT"),
+        ([], {"NUM_GPUS_DIT": "0"}, "num_gpus_dit"),
+        ([], {"NUM_GPUS_DIT": "3"}, "possible numbers are 1, 2, 4"),
+        ([], {"NUM_GPUS_VAE": "08"}, "NUM_GPUS_VAE"),
+        ([], {"NUM_GPUS_VAE": "7"}, "6 latent columns"),
+        ([], {"MODEL_PATH": "/nonexistent"}, "/nonexistent"),
+        ([], {"CUDA_VISIBLE_DEVICES": "zero"}, "CUDA_VISIBLE_DEVICES"),
+        ([], {"MATRIX_TOKEN": "short"}, "MATRIX_TOKEN"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(arguments, environment, said, model, monkeypatch, capsys):
+    for name, value in {"MODEL_PATH": str(model), **environment}.items():
+        monkeypatch.setenv(name, value)
+    children = psutil.Process().children(recursive=True)
+    assert main(["run", *GOOD, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
+    assert len(psutil.Process().children(recursive=True)) == len(children)
+
+
+def test_a_port_in_use_is_told_and_nothing_is_written(model, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MODEL_PATH", str(model))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        arguments = ["--port", str(taken.getsockname()[1]), "--record", str(tmp_path / "drive.mp4")]
+        assert main(["run", *arguments]) == 2
+    assert "in use" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", ["abc", "0", "-2", "1.5", "08", "", "a[$(touch PWNED)]"])
+def test_the_launchers_never_compute_with_what_is_no_number(number, tmp_path):
+    for command in (["run_interactive.sh"], ["start_dit.sh", number, "."]):
+        done = subprocess.run(
+            ["bash", ROOT / command[0], *command[1:]],
+            env={"PATH": "/usr/bin:/bin", "NUM_GPUS_DIT": number},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "NUM_GPUS_DIT" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pool", "expected"),
+    [
+        ((None, None), (), Layout(1, 1)),
+        ((2, 2), (), Layout(2, 2)),
+        ((None, None), ("3",), Layout(1, 1, 1, ("3",))),
+        ((None, None), ("0", "1", "2"), Layout(1, 2, 3, ("0", "1", "2"))),
+        ((None, None), tuple("01234567"), Layout(1, 3, 4, tuple("0123"))),
+        ((5, 3), tuple("01234567"), Layout(5, 3, 8, tuple("01234567"))),
+        ((4, 0), tuple("01234567"), Layout(4, 0, 4, tuple("0123"))),
+    ],
+)
+def test_workers_fit_the_machine(wanted, pool, expected):
+    dit, vae = wanted
+    assert Layout.plan(dit, vae, pool) == expected
+
+
+def test_more_workers_than_gpus_are_refused():
+    with pytest.raises(UserError, match="need 4 GPUs, 2 are visible"):
+        Layout.plan(1, 3, ("0", "1"))
+    assert visible_gpus(()) == ()
+
+
+def test_the_dit_group_alone_prints_its_speed(model):
+    launch = subprocess.Popen(
+        ["bash", ROOT / "start_dit.sh", "2", model],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", line) for line in launch.stderr or ())
+    family = psutil.Process(launch.pid).children(recursive=True)
+    assert sum("DitWorker" in " ".join(process.cmdline()) for process in family) == 2
+    launch.send_signal(signal.SIGINT)
+    assert launch.wait(HANGS) == 130
+    _, alive = psutil.wait_procs(family, timeout=GONE_SECONDS)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

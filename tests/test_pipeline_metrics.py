@@ -1,0 +1,53 @@
+"""Figures for Prometheus, and the dashboard that reads them."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.metrics import registry
+from pipeline.web.counters import Counters
+from tests.test_pipeline_show import Squares, play, watch
+
+DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"
+
+
+def test_a_shows_figures_are_prometheus_text():
+    async def drive(show):
+        await watch(show, lambda frames, events: len(frames) >= 6)
+        show.hold("DL")
+        await watch(show, lambda frames, events: "receipt" in [event.kind for event in events])
+        await asyncio.sleep(0)
+        return generate_latest(registry(show)).decode()
+
+    show, text = play(Squares(), drive)
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert 6 <= samples[("matrix_frames_shown_total",)] <= show.figures.frames
+    assert samples[("matrix_state", ("state", "playing"))] == 1
+    assert samples[("matrix_stage_seconds_count", ("stage", "dit"))] >= 2
+    assert samples[("matrix_control_to_frame_seconds_bucket", ("le", "+Inf"))] == 1
+    assert samples[("matrix_dropped_frames_total", ("reason", "slow_viewer"))] == 0
+
+
+def test_the_dashboard_asks_only_for_figures_that_exist():
+    async def drive(show):
+        figures = registry(show)
+        Counters(figures)
+        return generate_latest(figures).decode()
+
+    _, text = play(Squares(), drive)
+    names = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
+    asked = set(re.findall(r"matrix_[a-z_]+", " ".join(t["expr"] for p in panels() for t in p["targets"])))
+    known = names | {f"{name}_bucket" for name in names}
+    assert asked and not asked - known
+
+
+def panels():
+    return json.loads(DASHBOARD.read_text())["panels"]

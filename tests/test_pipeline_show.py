@@ -1,0 +1,357 @@
+"""The show over a source that draws its frames from (seed, latent, label): pacing, receipts, takes, recordings."""
+
+import asyncio
+import contextlib
+import json
+import time
+
+import numpy as np
+import pytest
+
+from actors.records import FrameChunk, Pace, StageReport, Take, WorldInfo
+from configs.errors import UserError
+from pipeline.recording import read_control_log
+from pipeline.show import Show
+from pipeline.video import read_video
+
+INFO = WorldInfo(name="squares", model_hash="a" * 16, height=16, width=32, presets=("night",))
+
+
+def picture(seed: int, frame: int, label: str) -> np.ndarray:
+    image = np.zeros((INFO.height, INFO.width, 3), np.uint8)
+    image[:, :16] = (seed * 40 + 20) % 256
+    image[:, 16:] = (frame * 8 + 64 * len(label)) % 256
+    return image
+
+
+class Squares:
+    """A world of two grey squares. ``seconds`` is how long it takes to make a latent."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        self.info = INFO
+        self.seconds = seconds
+        self.closed = False
+        self.most_ahead = 0
+        self._epoch, self._index, self._seed = 0, 0, 0
+        self._take: Take | None = None
+        self._held, self._cursor, self._prompt = ("D", 0, ("", 0))
+        self._pace = Pace(0, float("inf"), -1)
+        self._wake = asyncio.Event()
+
+    async def start(self, seed, prompt, report):
+        report(StageReport("loading", 50.0, "drawing squares", 0.0))
+        self._seed, self._prompt = seed, (prompt, 0)
+
+    async def next(self):
+        while True:
+            self._wake.clear()
+            pace, now = self._pace, time.monotonic()
+            start = pace.start + (self._index - pace.index) * INFO.latent_seconds
+            if start <= now and self._index <= pace.shown + 2:
+                break
+            timeout = min(max(start - now, 0), 10) if self._index <= pace.shown + 2 else 10
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout)
+        self.most_ahead = max(self.most_ahead, self._index - self._pace.shown)
+        chunk = self._make()
+        await asyncio.sleep(self.seconds)
+        stamps = chunk.stamps | {"step_end": time.monotonic(), "arrived": time.monotonic()}
+        return FrameChunk(**{**chunk.__dict__, "stamps": stamps})
+
+    def _make(self):
+        label, prompt = self._held, self._prompt[0]
+        if self._take is not None and self._index < len(self._take.labels):
+            label, prompt = self._take.labels[self._index], self._take.prompts[self._index]
+        frames = np.stack([picture(self._seed, 4 * self._index + n, label) for n in range(4)])
+        now = time.monotonic()
+        chunk = FrameChunk(
+            session="s",
+            epoch=self._epoch,
+            index=self._index,
+            first_frame=4 * self._index,
+            frames=frames,
+            labels=(label,),
+            cursor=self._cursor,
+            prompt_version=self._prompt[1],
+            prompt=prompt,
+            steered=(label,),
+            stamps={"sampled": now, "step_start": now},
+        )
+        self._index += 1
+        return chunk
+
+    def hold(self, label, cursor):
+        self._held, self._cursor = label, cursor
+
+    async def set_prompt(self, text, version):
+        if text == "impossible":
+            raise UserError("the world cannot be that")
+        self._prompt = (text, version)
+
+    def reset(self, seed, take=None):
+        self._epoch, self._index, self._seed, self._take = self._epoch + 1, 0, seed, take
+        self._wake.set()
+        return self._epoch
+
+    def pace(self, pace):
+        self._pace = pace
+        self._wake.set()
+
+    async def close(self):
+        self.closed = True
+
+
+async def watch(show, until, seconds=10.0):
+    """Collect every frame and event until ``until(frames, events)``."""
+    frames, events = [], []
+    sub = show.subscribe()
+
+    async def read():
+        while await sub.wait():
+            events.extend(sub.events())
+            if (frame := sub.frame()) is not None:
+                frames.append(frame)
+            if until(frames, events):
+                break
+
+    await asyncio.wait_for(read(), seconds)
+    sub.close()
+    return frames, events
+
+
+def play(source, drive, **settings):
+    """Run a show beside ``drive(show)``."""
+
+    async def both():
+        show = Show(source, **{"seed": 1, "prompt": "a road", **settings})
+        running = asyncio.create_task(show.run())
+        try:
+            result = await asyncio.gather(drive(show))
+        finally:
+            show.stop()
+            await running
+        return show, result[0]
+
+    return asyncio.run(both())
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+def test_frames_come_in_order_at_the_frame_rate_and_never_more_than_two_latents_ahead():
+    source = Squares()
+    show, (frames, events) = play(source, lambda show: watch(show, lambda f, e: len(f) >= 33))
+    assert [frame.index for frame in frames] == list(range(33))
+    times = [frame.stamps["shown"] for frame in frames]
+    assert 1.9 < times[-1] - times[0] < 2.6
+    assert all((frame.image == picture(1, frame.index, "D")).all() for frame in frames)
+    assert source.most_ahead <= 2 and source.closed
+    assert kinds(events)[:4] == ["status", "reset", "paused", "prompt"]
+
+
+def test_a_held_label_is_answered_with_the_first_frame_it_conditioned():
+    async def drive(show):
+        watching = asyncio.create_task(watch(show, lambda f, e: "receipt" in kinds(e) and len(f) > 16))
+        await watch(show, lambda f, e: len(f) >= 5)
+        assert (show.hold("DL"), show.hold("DL"), show.hold("DR")) == (1, 1, 2)
+        return await watching
+
+    show, (frames, events) = play(Squares(), drive)
+    receipts = [event.data for event in events if event.kind == "receipt"]
+    assert [(r["cursor"], r["label"]) for r in receipts] == [(2, "DR")]
+    first = next(frame for frame in frames if frame.label == "DR")
+    assert first.index == receipts[0]["frame"] and first.index % 4 == 0
+    assert first.stamps["received"] <= first.stamps["sampled"] <= first.stamps["shown"]
+    assert len(show.figures.control.everything) == 1
+    with pytest.raises(UserError, match="label"):
+        show.hold("UP")
+
+
+def test_a_slow_viewer_gets_the_newest_frame_and_every_event():
+    async def drive(show):
+        sub = show.subscribe()
+        await watch(show, lambda f, e: len(f) >= 20 and "stats" in kinds(e))
+        newest, events = sub.frame(), sub.events()
+        return sub, newest, events
+
+    show, (sub, newest, events) = play(Squares(), drive)
+    assert newest.index >= 19 and sub.dropped >= 19
+    assert kinds(events).count("status") == 2 and "stats" in kinds(events)
+    assert show.stats()["drops"] == sub.dropped
+
+
+def test_pause_stops_the_world_and_does_not_count():
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 6)
+        show.pause()
+        before = show.stats()["frame"]
+        await asyncio.sleep(0.5)
+        assert (show.stats()["frame"], show.state) == (before, "paused")
+        show.resume()
+        return await watch(show, lambda f, e: len(f) >= 6)
+
+    show, (frames, _) = play(Squares(), drive)
+    first, last = show.figures.first_shown, frames[-1].stamps["shown"]
+    assert first is not None and show.figures.shown.seconds < last - first  # the half second is missing
+    assert frames[-1].index >= 10
+
+
+def test_reset_begins_again_with_the_seed():
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 6)
+        assert show.reset(3) == 3
+        return await watch(show, lambda f, e: f and f[-1].index >= 8 and f[-1].epoch == 1)
+
+    show, (frames, events) = play(Squares(), drive)
+    world = [frame for frame in frames if frame.epoch == 1]
+    assert [frame.index for frame in world] == list(range(9))
+    assert all((frame.image == picture(3, frame.index, "D")).all() for frame in world)
+    assert show.take().seed == 3
+    with pytest.raises(UserError, match="seed"):
+        show.reset(-1)
+
+
+def test_prompts_are_pending_then_shown_or_failed():
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 2)
+        watching = asyncio.create_task(
+            watch(
+                show,
+                lambda f, e: (
+                    ("snow fields", "shown") in [(x.data["text"], x.data["state"]) for x in e if x.kind == "prompt"]
+                ),
+            )
+        )
+        await asyncio.sleep(0)
+        show.set_prompt("impossible")
+        await asyncio.sleep(0.05)
+        show.set_prompt("snow\nfields")
+        return await watching
+
+    show, (_, events) = play(Squares(), drive)
+    prompts = [(e.data["text"], e.data["state"]) for e in events if e.kind == "prompt"][1:]
+    assert prompts == [
+        ("impossible", "pending"),
+        ("impossible", "failed"),
+        ("snow fields", "pending"),
+        ("snow fields", "shown"),
+    ]
+    with pytest.raises(UserError, match="prompt"):
+        show.set_prompt("  ")
+
+
+def test_the_duration_is_counted_in_shown_frames():
+    async def run():
+        show = Show(Squares(), seed=1, prompt="a road", duration=1.5)
+        await asyncio.wait_for(show.run(), 10)
+        return show
+
+    show = asyncio.run(run())
+    assert show.figures.frames == 24
+
+
+def test_a_recording_and_its_log_reproduce_the_drive(tmp_path):
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 6)
+        show.hold("DL")
+        path = show.start_recording(tmp_path / "drive.mp4")
+        with pytest.raises(UserError, match="drive.mp4"):
+            show.start_recording()
+        await watch(show, lambda f, e: len(f) >= 12)
+        show.hold("DR")
+        await watch(show, lambda f, e: len(f) >= 16)
+        assert await show.stop_recording() == path
+        assert await show.stop_recording() is None
+        return show.take()
+
+    _, take = play(Squares(), drive)
+    frames, fps = read_video(tmp_path / "drive.mp4")
+    assert fps == 16 and 24 <= len(frames) <= 28
+    (logged,) = read_control_log(tmp_path / "drive.jsonl", INFO)
+    assert logged.labels == take.labels[: len(logged.labels)] and set(logged.labels) == {"D", "DL", "DR"}
+    assert (logged.seed, set(logged.prompts)) == (1, {"a road"})
+
+    async def replay(show):
+        show.replay([logged])
+        return await watch(show, lambda f, e: f and f[-1].epoch == 1 and f[-1].latent == len(logged.labels))
+
+    _, (again, _) = play(Squares(), replay, seed=9)
+    again = [frame for frame in again if frame.epoch == 1][: 4 * len(logged.labels)]
+    assert all((f.image == picture(1, f.index, logged.labels[f.latent])).all() for f in again)
+
+
+def test_several_takes_follow_each_other_and_end_the_show():
+    takes = [Take(1, ("D", "DL"), ("a", "b")), Take(2, ("DR",), ("c",))]
+
+    async def run():
+        show = Show(Squares(), seed=5, prompt="a road", takes=takes, stop_after_takes=True)
+        watching = asyncio.create_task(watch(show, lambda f, e: "bye" in kinds(e)))
+        await asyncio.wait_for(show.run(), 10)
+        return await watching
+
+    frames, events = asyncio.run(run())
+    assert [(frame.index, frame.label, frame.prompt) for frame in frames] == [
+        *((n, "D", "a") for n in range(4)),
+        *((n, "DL", "b") for n in range(4, 8)),
+        *((n, "DR", "c") for n in range(4)),
+    ]
+    assert all((f.image == picture(2 if f.label == "DR" else 1, f.index, f.label)).all() for f in frames)
+
+
+def write_log(path, *entries, tail=""):
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + tail)
+    return path
+
+
+def entry(index, **changes):
+    return {"index": index, "label": "D", "prompt": "p", "seed": 1, "model": INFO.model_hash, "epoch": 0} | changes
+
+
+def test_a_torn_last_line_is_ignored(tmp_path):
+    path = write_log(tmp_path / "log", entry(0), entry(1, label="DL"), tail='{"index": 2, "la')
+    assert read_control_log(path, INFO) == [Take(1, ("D", "DL"), ("p", "p"))]
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([], "at least one"),
+        ([entry(0, model="b" * 16)], "another model"),
+        ([entry(0), entry(2)], "expected index 1"),
+        ([entry(1)], "expected index 0"),
+        ([entry(0), entry(1, seed=2)], "seed changes"),
+        ([entry(0, label="UP")], "label"),
+        ([entry(0, seed=True)], "'seed'"),
+        ([["D"]], "'index'"),
+    ],
+)
+def test_a_bad_log_is_refused_with_the_reason(tmp_path, entries, reason):
+    with pytest.raises(UserError, match=reason):
+        read_control_log(write_log(tmp_path / "log", *entries), INFO)
+
+
+def test_a_full_disk_ends_the_files_with_a_notice_and_never_the_show(tmp_path):
+    full = tmp_path / "full.jsonl"
+
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 2)
+        show.log_controls(full)
+        show.tape._logs[-1]._file = open("/dev/full", "w")  # noqa: SIM115
+        return await watch(show, lambda f, e: len(f) >= 12 and "notice" in kinds(e))
+
+    show, (frames, events) = play(Squares(), drive)
+    (notice,) = [event.data["message"] for event in events if event.kind == "notice"]
+    assert str(full) in notice and "space" in notice and len(frames) >= 12
+
+
+def test_a_killed_encoder_ends_the_recording_with_a_notice(tmp_path):
+    async def drive(show):
+        show.start_recording(tmp_path / "drive.mp4")
+        await watch(show, lambda f, e: len(f) >= 40)
+        show.tape.recorder._writer._process.kill()
+        return await watch(show, lambda f, e: "failed" in [x.data["state"] for x in e if x.kind == "record"])
+
+    show, (_, events) = play(Squares(), drive)
+    assert any(event.kind == "notice" and "recording ended" in event.data["message"] for event in events)
+    assert len(read_video(tmp_path / "drive.mp4")[0]) >= 1

@@ -1,0 +1,68 @@
+"""Who is let in: pure decisions."""
+
+import pytest
+
+from configs.errors import UserError
+from pipeline.web.access import Access
+
+TOKEN = "0123456789abcdef-token"
+
+
+def access(host="127.0.0.1", **settings):
+    return Access(TOKEN, host, **{"secure": False, **settings})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "localhost:9999"])
+def test_names_of_this_machine_are_served_on_any_port_so_that_a_tunnel_works(host):
+    assert access().host_allowed(host)
+
+
+@pytest.mark.parametrize("host", [None, "", "evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a@b"])
+def test_other_host_names_are_refused(host):
+    assert not access().host_allowed(host)
+
+
+def test_a_wildcard_address_is_reached_by_the_names_of_the_machine_and_by_given_ones():
+    import socket
+
+    door = access("0.0.0.0", names=["drive.lan"])
+    assert door.host_allowed(f"{socket.gethostname()}:8000") and door.host_allowed("Drive.LAN:8000")
+    assert not door.host_allowed("other.lan:8000")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:8000", True),
+        ("http://localhost:8001", False),
+        ("https://localhost:8000", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://localhost", False),
+        ("null", False),
+        (None, False),
+    ],
+)
+def test_the_origin_must_be_the_very_page_with_its_port(origin, allowed):
+    assert access().origin_allowed(origin, "localhost:8000") is allowed
+
+
+def test_cookies_are_named_after_the_port_and_derived_from_the_token():
+    door = access()
+    assert door.cookie_name("localhost:8123") == "matrix_8123" and door.cookie_name("localhost") == "matrix_80"
+    assert door.cookie_value == access().cookie_value and TOKEN not in door.cookie_value
+    good = f"other=1; matrix_8123={door.cookie_value}"
+    assert door.admits({"host": "localhost:8123", "cookie": good})
+    assert not door.admits({"host": "localhost:8124", "cookie": good})
+    assert not door.admits({"host": "localhost:8123", "cookie": "matrix_8123=é"})
+
+
+@pytest.mark.parametrize("credential", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
+def test_wrong_credentials_are_refused(credential):
+    assert not access().admits({"authorization": credential})
+    assert access().admits({"authorization": f"Bearer {TOKEN}"})
+
+
+@pytest.mark.parametrize("token", ["", "short", "has spaces in it, quite some", "tokén-with-an-accent"])
+def test_weak_tokens_are_refused_in_one_line(token):
+    with pytest.raises(UserError, match="^access token: expected at least 16"):
+        Access(token, "127.0.0.1", secure=False)

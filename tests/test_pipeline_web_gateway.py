@@ -1,0 +1,379 @@
+"""The gateway on a real port: the door, the socket, floods, slow and hostile clients, downloads, health, figures."""
+
+import asyncio
+import json
+import re
+import socket as sockets
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from configs.errors import UserError
+from pipeline.client import connect as connect_client
+from pipeline.recording import read_control_log
+from pipeline.video import read_video
+from pipeline.web import room as rooms
+from pipeline.web import server as servers
+from pipeline.web.gateway import PAGE, Gateway
+from pipeline.web.messages import unpack_frame
+from tests.live import TOKEN, live, socket
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def run(body, *road, **settings):
+    async def whole():
+        async with live(*road, **settings) as theatre, httpx.AsyncClient(base_url=theatre.origin) as http:
+            return await body(theatre, http)
+
+    return asyncio.run(whole())
+
+
+# --- the door ---
+
+
+def test_the_token_becomes_a_cookie_and_leaves_the_address():
+    async def body(theatre, http):
+        answer = await http.get("/", params={"token": TOKEN})
+        assert answer.status_code == 303 and answer.headers["location"] == "/"
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith(f"matrix_{theatre.port}=") and TOKEN not in cookie
+        assert {"httponly", "samesite=strict", "path=/"} <= set(cookie.lower().split("; "))
+        page = await http.get("/")
+        assert page.status_code == 200 and "<canvas" in page.text
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy
+        assert page.headers["x-content-type-options"] == "nosniff" and "server" not in page.headers
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/?token=wrong", "/?token=", "/static/app.js", "/metrics", "/recordings/x", "/no"]
+)
+def test_strangers_get_nothing(path):
+    async def body(theatre, http):
+        answer = await http.get(path)
+        assert answer.status_code == 401 and "set-cookie" not in answer.headers
+
+    run(body, wait=False)
+
+
+def test_foreign_hosts_get_nothing_even_with_the_key():
+    async def body(theatre, http):
+        for host in ("evil.example", f"evil.example:{theatre.port}"):
+            answer = await http.get("/", headers={**BEARER, "Host": host})
+            assert answer.status_code == 403
+        tunnel = await http.get("/", headers={**BEARER, "Host": "localhost:9999"})
+        assert tunnel.status_code == 200
+
+    run(body, wait=False)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {**BEARER, "Origin": "http://evil.example"},
+        {**BEARER, "Origin": "http://127.0.0.1:1"},
+        {**BEARER, "Origin": "null"},
+        {**BEARER, "Host": "evil.example"},
+        {"Cookie": "{cookie}"},
+        {"Cookie": "{cookie}", "Origin": "http://127.0.0.1"},
+        {"Cookie": "{cookie}", "Origin": "https://127.0.0.1:{port}"},
+        {"Cookie": "matrix_{port}=wrong", "Origin": "http://127.0.0.1:{port}"},
+    ],
+)
+def test_the_socket_opens_for_the_page_itself_only(headers):
+    async def body(theatre, http):
+        await http.get("/", params={"token": TOKEN})
+        cookie = f"matrix_{theatre.port}={http.cookies[f'matrix_{theatre.port}']}"
+        address = f"ws://127.0.0.1:{theatre.port}/live"
+        good = {"Cookie": cookie, "Origin": theatre.origin}
+        async with connect(address, additional_headers=good, proxy=None):
+            pass
+        filled = {k: v.replace("{cookie}", cookie).replace("{port}", str(theatre.port)) for k, v in headers.items()}
+        with pytest.raises(InvalidStatus) as refusal:
+            async with connect(address, additional_headers=filled, proxy=None):
+                pass
+        assert refusal.value.response.status_code in (400, 403)
+
+    run(body, wait=False)
+
+
+def test_a_taken_port_a_weak_token_and_broken_tls_files_are_one_line(tmp_path):
+    async def body(theatre, http):
+        for settings, complaint in (
+            ({"port": theatre.port}, "cannot listen on 127.0.0.1"),
+            ({"host": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
+            ({"token": "short"}, "access token"),
+            ({"tls": (tmp_path / "no.pem", tmp_path / "no.key")}, "TLS files"),
+        ):
+            with pytest.raises(UserError, match=complaint) as refusal:
+                Gateway(theatre.show, **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings})
+            assert "\n" not in str(refusal.value)
+
+    run(body, wait=False)
+
+
+def test_tls_files_make_it_https(tmp_path):
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    pair = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    try:
+        subprocess.run([*make, "-out", pair[0], "-keyout", pair[1], *names], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl program to make a certificate with")
+
+    async def whole():
+        async with live(tls=pair) as theatre:
+            trust = ssl.create_default_context(cafile=pair[0])
+            assert theatre.url.startswith("https://")
+            async with httpx.AsyncClient(verify=trust) as http:
+                answer = await http.get(theatre.url)
+                assert answer.status_code == 303 and "secure" in answer.headers["set-cookie"].lower()
+            async with await connect_client(theatre.url, tls=trust) as client:
+                assert (await anext(aiter(client))).image.shape == (96, 144, 3)
+
+    asyncio.run(whole())
+
+
+# --- the page's files, health and figures ---
+
+
+def test_the_page_is_small_and_needs_nothing_from_elsewhere():
+    files = [path for path in PAGE.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 60_000
+    for path in files:
+        addresses = re.findall(r"https?://[^\s\"')]+", path.read_text())
+        assert [a for a in addresses if a != "http://www.w3.org/2000/svg"] == [], path.name
+
+
+def test_the_page_is_there_before_the_world_and_says_what_is_loading():
+    async def whole():
+        async with live("--startup", "0", wait=False) as theatre, httpx.AsyncClient(base_url=theatre.origin) as http:
+            assert (await http.get("/healthz")).text == "alive\n"
+            await theatre.until(lambda: theatre.show.ready)
+            assert (await http.get("/readyz")).status_code == 200
+            async with socket(theatre.port) as link:
+                assert {"stage", "percent", "message", "seconds"} <= (await link.hear("status")).keys()
+            theatre.show.stop()
+            await theatre.until(lambda: theatre.show.state == "ended")
+            assert (await http.get("/readyz")).status_code == 503
+            assert (await http.get("/healthz")).status_code == 200
+
+    asyncio.run(whole())
+
+
+def test_figures_for_prometheus():
+    async def body(theatre, http):
+        async with socket(theatre.port) as link:
+            for _ in range(5):
+                await link.hear("stats")
+            await link.say("photon", ms=210)
+            await link.say("nonsense")
+            await link.hear("error")
+            text = (await http.get("/metrics", headers=BEARER)).text
+        assert 'matrix_clients{role="driver"} 1.0' in text
+        assert "matrix_control_to_photon_seconds_count 1.0" in text
+        assert 'matrix_refused_total{what="message"} 1.0' in text
+        assert float(re.findall(r"matrix_sent_bytes_total ([0-9.e+]+)", text)[0]) > 10_000
+
+    run(body)
+
+
+def test_recordings_can_be_downloaded_and_nothing_else(tmp_path):
+    async def body(theatre, http):
+        (tmp_path / "secret.txt").write_text("secret")
+        async with socket(theatre.port) as link:
+            await link.say("record", on=True)
+            await link.hear("record")
+            await asyncio.sleep(1.2)
+            await link.say("record", on=False)
+            files = (await link.hear("record"))["files"]
+        video, log = sorted(files, reverse=True)
+        answer = await http.get(video, headers=BEARER)
+        assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"]
+        copy = tmp_path / "copy.mp4"
+        copy.write_bytes(answer.content)
+        frames, fps = read_video(copy)
+        assert fps == 16 and len(frames) >= 12 and frames.shape[1:] == (96, 144, 3)
+        (tmp_path / "copy.jsonl").write_bytes((await http.get(log, headers=BEARER)).content)
+        takes = read_control_log(tmp_path / "copy.jsonl", theatre.show.info)
+        assert takes[-1].seed == 42 and set(takes[-1].labels) == {"D"}
+        for path in ("secret.txt", "../secret.txt", "..%2fsecret.txt", "%2e%2e/%2e%2e/etc/passwd", "."):
+            answer = await http.get(f"/recordings/{path}", headers=BEARER)
+            assert answer.status_code == 404 and "secret" not in answer.text
+
+    run(body, recordings=tmp_path)
+
+
+# --- the socket ---
+
+
+def test_frames_flow_and_controls_are_answered_twice():
+    async def body(theatre, http):
+        async with socket(theatre.port) as link:
+            await link.say("input", seq=5, keys=["left"], source="test")
+            received = await link.hear("received")
+            applied = await link.hear("applied")
+            assert received["seq"] == applied["seq"] == 5 and received["label"] == "DL"
+            while True:
+                data = await asyncio.wait_for(link.connection.recv(), 5)
+                if isinstance(data, bytes):
+                    header, jpeg = unpack_frame(data)
+                    break
+            assert header.cursor == received["cursor"] and header.frame >= applied["frame"] and jpeg[:2] == b"\xff\xd8"
+
+    run(body)
+
+
+def test_bad_messages_are_answered_and_the_connection_stays():
+    async def body(theatre, http):
+        async with socket(theatre.port) as link:
+            for bad in ("", "{", "[1]", '{"type":"fly"}', "[" * 20_000, "x" * 60_000, b"\x00\x01", "\u0000"):
+                await link.connection.send(bad)
+                assert (await link.hear("error"))["message"]
+            await link.say("ping", clock=1)
+            assert (await link.hear("pong"))["clock"] == 1
+
+    run(body)
+
+
+@pytest.mark.parametrize(("data", "code"), [("x" * 70_000, 1009), (b"\xff\xfe\xfa", 1007)])
+def test_messages_beyond_the_protocol_end_their_own_connection_only(data, code):
+    async def body(theatre, http):
+        async with socket(theatre.port) as other, socket(theatre.port) as link:
+            await link.connection.send(data, text=True)
+            with pytest.raises(ConnectionClosed) as end:
+                await link.hear("never")
+            assert end.value.rcvd is not None and end.value.rcvd.code == code
+            await other.say("ping", clock=2)
+            assert (await other.hear("pong"))["clock"] == 2
+
+    run(body)
+
+
+def test_who_says_no_hello_is_sent_away():
+    async def body(theatre, http):
+        for first in ('{"type":"input"}', b"\x00", "garbage", '{"type":"hello","client":5}'):
+            async with socket(theatre.port, hello=False) as link:
+                await link.connection.send(first)
+                assert (await link.hear("bye"))["reason"]
+                with pytest.raises(ConnectionClosed):
+                    await link.hear("never")
+
+    run(body)
+
+
+def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
+    async def body(theatre, http):
+        async with socket(theatre.port, "driver") as driver, await connect_client(theatre.url) as viewer:
+
+            async def flood():
+                for seq in range(6000):
+                    await driver.say("input", seq=seq, label=("DL", "DR")[seq % 2])
+
+            seen, labels, frames_of = 0, [], aiter(viewer)
+            flooding = asyncio.create_task(flood())
+            begun = time.monotonic()
+            while time.monotonic() - begun < 3:
+                frame = await anext(frames_of)
+                seen += 1
+                labels.append((frame.header.frame // 4, frame.header.label))
+            assert seen > 3 * 8, "the other viewer sees the stream go on"
+            assert len({latent for latent, _ in labels}) == len(set(labels)), "one control per latent"
+            assert {"DL", "DR"} & {label for _, label in labels}
+            flooding.cancel()
+        await theatre.until(lambda: not theatre.gateway._room.viewers)
+
+    run(body)
+
+
+def test_the_room_is_full_in_words(monkeypatch):
+    monkeypatch.setattr(rooms, "MOST_VIEWERS", 2)
+
+    async def body(theatre, http):
+        async with socket(theatre.port), socket(theatre.port), socket(theatre.port, hello=False) as third:
+            await third.say("hello")
+            assert "full" in (await third.hear("bye"))["reason"]
+
+    run(body)
+
+
+def test_a_client_that_never_reads_delays_nobody():
+    async def body(theatre, http):
+        reader, writer = await asyncio.open_connection("127.0.0.1", theatre.port, limit=256)
+        host = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        writer.write(f"GET /live HTTP/1.1\r\n{host}{key}Sec-WebSocket-Version: 13\r\n\r\n".encode())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        hello = json.dumps({"type": "hello"}).encode()
+        writer.write(b"\x81" + bytes([0x80 | len(hello), 0, 0, 0, 0]) + hello)  # and never reads again
+        await theatre.until(lambda: theatre.show.viewers == 1)
+        async with await connect_client(theatre.url) as client:
+            stream = aiter(client)
+            begun = time.monotonic()
+            frames = [await anext(stream) for _ in range(48)]
+            assert time.monotonic() - begun < 12
+            assert [f.header.frame for f in frames] == sorted({f.header.frame for f in frames})
+        writer.close()
+
+    run(body)
+
+
+def test_a_request_that_dribbles_is_ended(monkeypatch):
+    monkeypatch.setattr(servers, "REQUEST_SECONDS", 0.4)
+
+    async def body(theatre, http):
+        reader, writer = await asyncio.open_connection("127.0.0.1", theatre.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: local")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        async with socket(theatre.port) as link:
+            await asyncio.sleep(1)
+            await link.say("ping", clock=3)
+            assert (await link.hear("pong"))["clock"] == 3, "live sockets are left alone"
+
+    run(body)
+
+
+def test_the_same_cookie_works_after_a_restart_on_the_same_port():
+    async def whole():
+        async with live() as theatre, httpx.AsyncClient() as http:
+            port, cookie = theatre.port, (await http.get(theatre.url)).headers["set-cookie"].split(";")[0]
+        async with live(port=port) as theatre, httpx.AsyncClient() as http:
+            assert (await http.get(theatre.origin, headers={"Cookie": cookie})).status_code == 200
+
+    asyncio.run(whole())
+
+
+def test_closing_ends_every_connection_and_frees_the_port():
+    async def whole():
+        async with live() as theatre:
+            link = await connect(f"ws://127.0.0.1:{theatre.port}/live", additional_headers=BEARER, proxy=None)
+            await link.send('{"type":"hello"}')
+            port = theatre.port
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 8
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await asyncio.wait_for(link.recv(), 5)
+        sockets.create_server(("127.0.0.1", port)).close()
+
+    asyncio.run(whole())
+
+
+def test_the_page_belongs_to_the_package():
+    import configparser
+
+    packaged = configparser.ConfigParser()
+    packaged.read(Path(__file__).resolve().parent.parent / "setup.cfg")
+    assert "static" in packaged["options.package_data"]["pipeline.web"]

@@ -1,0 +1,229 @@
+"""The page in a real Chromium, for everybody and everywhere: phones, gamepads, no mouse, lost links, other hosts."""
+
+import contextlib
+
+import pytest
+
+from tests.browser import PIXELS, box_of, chromium, eventually, needs_chromium, page, playing, so, text
+from tests.live import live, socket
+
+pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+
+
+def test_a_lost_connection_is_said_within_two_seconds_and_the_page_comes_back_by_itself(desk):
+    async def whole(browser):
+        async with contextlib.AsyncExitStack() as pages:
+            async with live() as theatre:
+                tab = await pages.enter_async_context(page(browser, theatre.url))
+                await playing(tab)
+                await tab.keyboard.down("KeyA")
+                await theatre.until(lambda: theatre.show._held == "DL")
+                await theatre.gateway.close()
+                await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
+                assert "Keys released" in await text(tab, "#banner") and await tab.locator("#keys .lit").count() == 0
+                assert theatre.show._held == "D"
+            async with live(port=theatre.port):
+                await playing(tab)
+                assert not await tab.is_visible("#banner") and await text(tab, "#role-text") == "you drive"
+
+    desk(whole)
+
+
+def test_a_world_with_another_key_is_explained(desk):
+    async def whole(browser):
+        async with contextlib.AsyncExitStack() as pages:
+            async with live() as theatre:
+                tab = await pages.enter_async_context(page(browser, theatre.url))
+                await playing(tab)
+            async with live(port=theatre.port, token="another-token-after-the-restart"):
+                await so(tab, "document.getElementById('banner').textContent.includes('new key')", 30)
+
+    desk(whole)
+
+
+def test_loading_is_shown_from_the_first_second_and_the_end_is_said(desk):
+    async def whole(browser):
+        async with live("--delay", "4", wait=False) as theatre, page(browser, theatre.url) as tab:
+            await tab.wait_for_selector("#theatre[data-phase=loading]", timeout=5000)
+            assert await tab.is_visible("#loading") and await text(tab, "#loading-now")
+            await playing(tab)
+            assert not await tab.is_visible("#loading")
+            theatre.show.stop("that was all")
+            await so(tab, "document.getElementById('banner').textContent.includes('that was all')")
+
+    desk(whole)
+
+
+def test_it_fits_a_phone_and_fingers_steer(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url, 360, 740, has_touch=True, is_mobile=True) as tab:
+            await playing(tab)
+            assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
+            for selector in ("#picture", "#keys", "#prompt", "#pause", "#record", "#replay", "#show-help"):
+                box = await box_of(tab, selector)
+                assert box["x"] >= 0 and box["x"] + box["width"] <= 360 and box["width"] > 20, selector
+            touch = await tab.context.new_cdp_session(tab)
+            for selector, at, label in (
+                ("#zones", 0.1, "DL"),
+                ("#zones", 0.9, "DR"),
+                ('#keys [data-key="reverse"]', 0.5, "B"),
+            ):
+                box = await box_of(tab, selector)
+                point = {"x": box["x"] + at * box["width"], "y": box["y"] + box["height"] / 2}
+                await touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+                await theatre.until(lambda label=label: theatre.show._held == label)
+                await touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+                await theatre.until(lambda: theatre.show._held == "D")
+
+    run(body)
+
+
+# Test machines have no gamepad: the browser's list of them is replaced, everything after it is the page as it is.
+GAMEPAD = """() => { window.pad = { axes: [0, 0], buttons: Array.from({length: 17}, () => ({pressed: false})) };
+  navigator.getGamepads = () => [window.pad]; window.dispatchEvent(new Event('gamepadconnected')); }"""
+
+
+def test_a_gamepad_steers_with_stick_and_cross_beyond_the_dead_zone(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(GAMEPAD)
+            for change, label in (
+                ("pad.axes = [-0.9, 0]", "DL"),
+                ("pad.axes = [0.2, 0.1]", "D"),
+                ("pad.axes = [0.8, 0.8]", "BR"),
+                ("pad.axes = [0, 0]; pad.buttons[15].pressed = true", "DR"),
+                ("pad.buttons[15].pressed = false; pad.buttons[2].pressed = true", "N"),
+                ("pad.buttons[2].pressed = false", "D"),
+            ):
+                await tab.evaluate(change)
+                await theatre.until(lambda label=label: theatre.show._held == label)
+
+    run(body)
+
+
+def test_it_can_be_used_without_a_mouse_and_without_seeing(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            tree = await tab.locator("#theatre").aria_snapshot()
+            for role in (
+                'button "Pause"',
+                'button "Record"',
+                'textbox "The world"',
+                'img "Live picture',
+                'button "left"',
+            ):
+                assert role in tree, role
+            await tab.evaluate("document.activeElement.blur()")
+            reached = set()
+            for _ in range(24):
+                await tab.keyboard.press("Tab")
+                reached.add(await tab.evaluate("document.activeElement.id || document.activeElement.dataset.key || ''"))
+                outline = await tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline != "none" or await tab.evaluate("document.activeElement == document.body")
+            wanted = {
+                "prompt",
+                "pause",
+                "reset",
+                "new-seed",
+                "record",
+                "replay",
+                "fullscreen",
+                "show-help",
+                "left",
+                "right",
+            }
+            assert wanted <= reached
+            await tab.focus('#keys [data-key="left"]')
+            await tab.keyboard.down("Space")
+            await theatre.until(lambda: theatre.show._held == "DL")
+            await tab.keyboard.up("Space")
+            await theatre.until(lambda: theatre.show._held == "D")
+            assert not theatre.show.paused
+            live_region = tab.locator("#announcer")
+            assert await live_region.get_attribute("aria-live") == "polite"
+            await tab.evaluate("document.activeElement.blur()")
+            await tab.keyboard.press("Space")
+            await so(tab, "document.getElementById('announcer').textContent == 'Paused'")
+            await tab.keyboard.press("Shift+Slash")
+            assert await tab.is_visible("#help")
+            await tab.keyboard.press("Escape")
+            assert not await tab.is_visible("#help")
+
+    run(body)
+
+
+def test_text_stands_out_from_its_ground(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url, reduced_motion="reduce") as tab:
+            await playing(tab)
+            for selector in (
+                "#state-text",
+                "#name",
+                "#role-text",
+                "#pause",
+                '#keys [data-key="left"] span',
+                ".field label",
+            ):
+                shade = await tab.evaluate(
+                    "s => getComputedStyle(document.querySelector(s)).color.match(/[\\d.]+/g).map(Number)", selector
+                )
+                assert contrast(shade[:3], (10, 11, 14)) > 4.5, selector
+            assert not await tab.is_visible("#glow"), "no moving light for people who asked for less motion"
+
+    def contrast(a, b):
+        light = sorted(sum(w * channel(c) for w, c in zip((0.2126, 0.7152, 0.0722), colour)) for colour in (a, b))
+        return (light[1] + 0.05) / (light[0] + 0.05)
+
+    def channel(value):
+        part = value / 255
+        return part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4
+
+    run(body)
+
+
+def test_full_screen_and_back(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.keyboard.press("KeyF")
+            await so(tab, "document.fullscreenElement?.id == 'theatre'")
+            await tab.keyboard.press("KeyF")
+            await so(tab, "!document.fullscreenElement")
+
+    run(body)
+
+
+def test_a_name_on_the_local_network_works_over_plain_http(desk):
+    async def whole(_):
+        rules = "--host-resolver-rules=MAP world.test 127.0.0.1"
+        async with (
+            live(host="0.0.0.0", names=["world.test"]) as theatre,
+            chromium(rules) as browser,
+            page(browser, theatre.url.replace("127.0.0.1", "world.test")) as tab,
+        ):
+            await playing(tab)
+            assert await tab.evaluate("isSecureContext") is False
+            await tab.click("#seed")
+            await tab.wait_for_selector("#toasts p")
+            assert "copied" in await text(tab, "#toasts")
+
+    desk(whole)
+
+
+def test_a_page_next_to_a_flooding_program_keeps_its_pictures(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            async with socket(theatre.port) as link:
+                for seq in range(2000):
+                    await link.say("input", seq=seq, label="DL")
+                first = await tab.evaluate(PIXELS)
+
+                async def moved_on():
+                    return await tab.evaluate(PIXELS) != first
+
+                await eventually(moved_on)
+
+    run(body)

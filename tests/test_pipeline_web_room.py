@@ -1,0 +1,324 @@
+"""Who drives and what messages do, with a real show over a real child program; hostile messages harm nobody."""
+
+import asyncio
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from pipeline.program import Program
+from pipeline.show import Show
+from pipeline.web import room as rooms
+from pipeline.web.counters import Counters
+from pipeline.web.messages import KEYS, unpack_frame
+from pipeline.web.room import Room
+from pipeline.web.viewer import Viewer
+from tests.live import ROAD
+
+
+class Stage:
+    """A room around a playing show, without sockets; what each viewer's writer sends is kept."""
+
+    def __init__(self, show: Show) -> None:
+        self.show = show
+        self.registry = CollectorRegistry()
+        self.room = Room(show, Counters(self.registry))
+        self.sent: dict[Viewer, list[dict]] = {}
+        self.writers: list[asyncio.Task] = []
+
+    def join(self, name: str = "") -> Viewer:
+        viewer = self.room.join({"client": name})
+        log = self.sent[viewer] = []
+
+        async def text(data: str) -> None:
+            log.append(json.loads(data))
+
+        async def binary(data: bytes) -> None:
+            header, _ = unpack_frame(data)
+            viewer.acked(header.epoch, header.frame)
+
+        self.writers.append(asyncio.create_task(viewer.run(lambda event: self.room.hear(viewer, event), text, binary)))
+        return viewer
+
+    def say(self, viewer, kind: str, **fields) -> None:
+        self.room.handle(viewer, json.dumps({"type": kind, **fields}))
+
+    def heard(self, viewer: Viewer, kind: str) -> list[dict]:
+        """Messages of a kind, those included that wait to be written."""
+        return [message for message in [*self.sent[viewer], *viewer._messages] if message["type"] == kind]
+
+    async def until(self, condition, seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+TYPES = (
+    *("hello", "input", "ack", "ping", "photon", "take", "take_control", "prompt", "reset", "replay", "record", "bye"),
+    *("__class__", "../../etc/passwd", ""),
+)
+FIELDS = (
+    *("seq", "keys", "label", "source", "epoch", "frame", "clock", "round_trip", "ms", "prompt", "seed", "parts"),
+    *("model", "on", "client", "type"),
+)
+VALUES = (
+    *(None, True, -1, 0, 1, 2**31, 2**63, 10**400, -(10**400), 1.5, 1e308, "", "D", "DL", "left", "x" * 5000),
+    *("\u0000", "\ud800", "<script>alert(1)</script>", "';--", "../../etc/passwd", "\U0001f697", "D*16,DL*8"),
+    *("D*9999999", "D,", "\u0414", ",".join(["D"] * 9000)),
+)
+
+
+def stage(body, tmp_path=None, wait=True) -> None:
+    async def whole():
+        show = Show(await Program.launch(ROAD), seed=42, prompt="noon", recordings=tmp_path or Path("/nonexistent"))
+        running = asyncio.create_task(show.run())
+        theatre = Stage(show)
+        try:
+            await theatre.until(lambda: show.ready or not wait)
+            await body(theatre)
+        finally:
+            await theatre.room.close()
+            show.stop()
+            await running
+            await asyncio.gather(*theatre.writers)
+
+    asyncio.run(whole())
+
+
+def test_the_first_drives_the_others_watch_and_anyone_may_take_over():
+    async def body(s):
+        first, second = s.join("a"), s.join("b")
+        assert s.room.driver is first
+        assert s.heard(second, "role")[-1] == {"type": "role", "role": "viewer", "watching": 1, "driven": True}
+        s.say(second, "input", seq=1, keys=["left"])
+        assert "take control first" in s.heard(second, "error")[-1]["message"]
+        s.say(second, "take_control")
+        assert s.room.driver is second and s.heard(first, "role")[-1]["role"] == "viewer"
+        s.say(second, "input", seq=2, keys=["left"])
+        assert s.heard(second, "received")[-1]["label"] == "DL"
+
+    stage(body)
+
+
+def test_the_wheel_waits_for_its_owner_and_goes_to_who_steers():
+    async def body(s):
+        owner, other = s.join("owner"), s.join("other")
+        s.room.leave(owner)
+        assert s.room.driver is None and s.heard(other, "role")[-1]["driven"] is False
+        assert s.join("stranger") is not s.room.driver
+        owner = s.join("owner")
+        assert s.room.driver is owner, "a page that comes back drives on"
+        again = s.join("owner")
+        assert s.room.driver is again, "also when its old connection has not been noticed to be dead"
+        s.room.leave(again)
+        s.say(other, "input", seq=1, keys=["right"])
+        assert s.room.driver is other
+
+    stage(body)
+
+
+def test_every_control_is_answered_twice():
+    async def body(s):
+        driver = s.join()
+        for seq, keys in enumerate((["left"], ["left"], ["right"], []), start=1):
+            s.say(driver, "input", seq=seq, keys=keys)
+            await s.until(lambda seq=seq: len(s.heard(driver, "applied")) == seq)
+        received, applied = s.heard(driver, "received"), s.heard(driver, "applied")
+        assert [m["seq"] for m in received] == [m["seq"] for m in applied] == [1, 2, 3, 4]
+        assert received[0]["cursor"] == received[1]["cursor"] < received[2]["cursor"] < received[3]["cursor"]
+        assert applied[0]["frame"] == applied[1]["frame"] < applied[2]["frame"] < applied[3]["frame"]
+        assert all(m["frame"] == 4 * m["latent"] and not m["overtaken"] for m in applied)
+
+    stage(body)
+
+
+def test_a_receipt_names_the_very_first_frame_that_its_control_conditioned():
+    async def body(s):
+        driver, frames = s.join(), []
+        watching = s.show.subscribe()
+
+        async def watch():
+            while await watching.wait():
+                watching.events()
+                if frame := watching.frame():
+                    frames.append(frame)
+
+        task = asyncio.create_task(watch())
+        s.say(driver, "input", seq=1, keys=["reverse"])
+        await s.until(lambda: s.heard(driver, "applied"))
+        await asyncio.sleep(0.3)
+        first = s.heard(driver, "applied")[0]
+        assert next(frame.index for frame in frames if frame.cursor >= first["cursor"]) == first["frame"]
+        assert next(frame.index for frame in frames if frame.label == "B") == first["frame"]
+        task.cancel()
+
+    stage(body)
+
+
+def test_a_key_held_while_the_world_loads_is_answered_but_tells_no_delay():
+    async def body(s):
+        driver = s.join()
+        s.say(driver, "input", seq=1, keys=["left"])
+        await s.until(lambda: s.heard(driver, "applied"))
+        assert s.heard(driver, "applied")[0]["frame"] == 0
+        assert s.show.stats()["control_to_frame_ms"]["p95"] is None
+
+    stage(body, wait=False)
+
+
+def test_controls_within_one_latent_are_overtaken_by_the_latest():
+    async def body(s):
+        driver = s.join()
+        s.show.pause()
+        for seq in range(1, 8):
+            s.say(driver, "input", seq=seq, keys=[["left"], ["right"]][seq % 2])
+            await asyncio.sleep(0.01)
+        s.show.resume()
+        await s.until(lambda: len(s.heard(driver, "applied")) == 7)
+        applied = s.heard(driver, "applied")
+        assert [m["seq"] for m in applied] == list(range(1, 8)) and len({m["frame"] for m in applied}) == 1
+        assert [m["overtaken"] for m in applied] == [True] * 6 + [False]
+
+    stage(body)
+
+
+def test_a_silent_driver_lets_go_of_the_keys_after_a_second(monkeypatch):
+    monkeypatch.setattr(rooms, "SILENCE", 0.6)
+
+    async def body(s):
+        driver = s.join()
+        for seq in range(1, 8):
+            s.say(driver, "input", seq=seq, keys=["left"])
+            said = time.monotonic()
+            await asyncio.sleep(0.15)
+            assert s.show._held == "DL" or time.monotonic() - said > 0.6, "repeated inputs keep it"
+        await s.until(lambda: s.show._held == "D", 5)
+        s.say(driver, "input", seq=9, keys=["left"])
+        s.room.leave(driver)
+        assert s.show._held == "D", "a driver who leaves lets go at once"
+
+    stage(body)
+    monkeypatch.undo()
+    assert rooms.SILENCE == 1.0
+
+
+def test_prompt_pause_reset_and_replay(tmp_path):
+    async def body(s):
+        driver, watcher = s.join(), s.join()
+        s.say(driver, "prompt", prompt="  a road\tat night ")
+        await s.until(lambda: [m["text"] for m in s.heard(driver, "prompt") if m["state"] == "shown"][1:])
+        assert [m["state"] for m in s.heard(driver, "prompt")][-2:] == ["pending", "shown"]
+        assert s.show.prompt == "a road at night"
+        s.say(driver, "pause")
+        await asyncio.sleep(0)
+        assert s.show.paused
+        s.say(driver, "resume")
+        s.say(driver, "reset", seed=7)
+        assert s.show.seed == 7
+        s.say(driver, "reset")
+        assert s.show.seed == 7
+        s.say(driver, "reset", seed=None)
+        assert s.show.seed != 7
+        s.say(watcher, "pause")
+        assert "take control" in s.heard(watcher, "error")[-1]["message"] and not s.show.paused
+        await s.until(lambda: s.show.take().labels)
+        s.say(watcher, "take")
+        take = s.heard(watcher, "take")[-1]
+        assert take["seed"] == s.show.seed and take["parts"][0]["prompt"] == "a road at night"
+        s.say(driver, "replay", seed=take["seed"], model="another", parts=take["parts"])
+        assert "another model" in s.heard(driver, "error")[-1]["message"]
+        s.say(driver, "replay", seed=5, model=take["model"], parts=[{"prompt": "snow", "controls": "DL*2"}])
+        await s.until(lambda: len(s.show.take().labels) >= 3)
+        assert s.show.take().labels[:3] == ("DL", "DL", "D") and s.show.take().seed == 5
+
+    stage(body)
+
+
+def test_recordings_are_listed_once_they_are_there(tmp_path):
+    async def body(s):
+        driver = s.join()
+        s.say(driver, "record", on=True)
+        await asyncio.sleep(0.5)
+        s.say(driver, "record", on=True)
+        assert s.heard(driver, "error"), "a second recording is refused"
+        s.say(driver, "record", on=False)
+        await s.until(lambda: len(s.heard(driver, "record")) == 2)
+        files = s.heard(driver, "record")[-1]["files"]
+        assert sorted(name.rsplit(".")[-1] for name in files) == ["jsonl", "mp4"]
+        assert all((tmp_path / name.removeprefix("/recordings/")).is_file() for name in files)
+
+    stage(body, tmp_path)
+
+
+def test_the_room_has_a_last_seat(monkeypatch):
+    monkeypatch.setattr(rooms, "MOST_VIEWERS", 3)
+
+    async def body(s):
+        for _ in range(3):
+            s.join()
+        try:
+            s.join()
+        except rooms.UserError as refusal:
+            assert "full" in str(refusal)
+        else:
+            raise AssertionError("a fourth was let in")
+
+    stage(body)
+
+
+def hostile(random: random.Random) -> str:
+    """One message that no honest client sends (or nearly one that it does)."""
+    values: list[Any] = [
+        *VALUES,
+        [],
+        {},
+        [[]],
+        [["left"]],
+        ["left"] * 9,
+        {"a": {"b": {"c": []}}},
+        list(KEYS),
+        ["left"],
+        [None],
+    ]
+    choice = random.randrange(10)
+    if choice == 0:
+        return "".join(
+            chr(random.choice((random.randrange(128), random.randrange(0xD7FF)))) for _ in range(random.randrange(200))
+        )
+    if choice == 1:
+        return random.choice("[{") * random.choice((1, 10, 500, 600, 20_000))
+    if choice == 2:
+        return json.dumps(random.choice(values))
+    message: dict[str, Any] = {name: random.choice(values) for name in random.sample(FIELDS, random.randrange(6))}
+    message["type"] = random.choice(TYPES) if random.random() < 0.95 else random.choice(values)
+    if random.random() < 0.1:
+        message["parts"] = [{"prompt": random.choice(values), "controls": random.choice(values)}] * random.randrange(3)
+    text = json.dumps(message)
+    if choice == 3:
+        cut = random.randrange(len(text) + 1)
+        return text[:cut] + random.choice(("", "\u0000", "]", "\ufeff")) + text[cut + random.randrange(3) :]
+    return text.replace("1e+308", "1e999") if choice == 4 else text
+
+
+def test_twelve_thousand_hostile_messages_harm_nobody():
+    async def body(s):
+        dice = random.Random(2026)
+        driver, bystander = s.join("driver"), s.join("bystander")
+        frames_before = s.show.stats()["frames"]
+        for count in range(12_000):
+            s.room.handle((driver, bystander)[count % 2], hostile(dice))
+            await asyncio.sleep(0)
+        assert len(s.heard(driver, "error") + s.heard(bystander, "error")) > 9000, "bad messages are answered"
+        s.say(driver, "take_control")
+        s.say(driver, "resume")
+        s.say(driver, "reset", seed=1)
+        s.say(driver, "input", seq=1, label="BL")
+        await s.until(lambda: s.heard(driver, "applied"))
+        assert s.show.stats()["frames"] > frames_before and s.show.ready and len(s.room.viewers) == 2
+        refused = s.registry.get_sample_value("matrix_refused_total", {"what": "message"})
+        assert refused and refused > 5000
+
+    stage(body)

@@ -1,0 +1,97 @@
+"""The estimators are right on simulator frames, and the shipped world turns the way it is steered."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.checkpoint import Checkpoint
+from training import evaluate, measure
+from training.driving_world import Car, Drive, Scene
+
+SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
+SCENES = [Scene("desert", "day", "red"), Scene("snow", "night", "blue"), Scene("city", "sunset", "white")]
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.biome)
+@pytest.mark.parametrize(("label", "yaw", "gear"), [("D", 0, "D"), ("DL", 1, "D"), ("DR", -1, "D"), ("B", 0, "B")])
+def test_motion_is_read_from_simulator_frames(scene: Scene, label: str, yaw: int, gear: str) -> None:
+    found_yaw, found_speed = evaluate.motion(evaluate.simulated(scene, 77, [label] * 8, warm=2))
+    assert measure.yaw_class(found_yaw) == yaw
+    assert measure.speed_class(found_speed) == gear
+
+
+def test_a_standing_car_is_read_as_standing() -> None:
+    _, speed = evaluate.motion(evaluate.simulated(SCENES[0], 77, ["N"] * 12, warm=2))
+    assert measure.speed_class(speed) == "N"
+
+
+def test_panorama_shift_is_exact_to_a_fraction() -> None:
+    drive = Drive(SCENES[0], 3)
+    first = drive._new.draw(Car(0, 0, 1.0))
+    second = drive._new.draw(Car(0, 0, 1.0 + 5.5 / 108))
+    before, after = ((image * 255).astype(np.uint8) for image in (first, second))
+    # 5.5 pixels on the axis, more beside it
+    assert measure.panorama_shift(before, after, reach=12) == pytest.approx(5.9, abs=0.7)
+
+
+def test_probe_names_scenes_it_has_not_seen() -> None:
+    _, accuracy = evaluate.fitted_probe(clips=150)
+    assert accuracy > 0.9
+
+
+def test_distance_of_looks_knows_a_faded_picture_from_another_place() -> None:
+    probe, _ = evaluate.fitted_probe(clips=20)
+    here, there = (evaluate.simulated(SCENES[0], seed, ["D"] * 8) for seed in (5, 55))
+    look = measure.Look.of(here, probe)
+    assert set(look.distance(look).values()) == {0.0}
+    elsewhere = look.distance(measure.Look.of(there, probe))
+    faded = look.distance(measure.Look.of((here * 0.3 + 120).astype(np.uint8), probe))
+    assert all(faded[name] > elsewhere[name] for name in elsewhere)
+
+
+def test_table_says_what_passes() -> None:
+    values = {name: target if kind != "1+-" else 1.0 for name, (target, kind) in evaluate.TARGETS.items()}
+    values["reconstruction_db"] = 10.0
+    extra = {"estimator": {"yaw_sign_accuracy": 1.0, "speed_class_accuracy": 1.0}, "probe_accuracy": 1.0}
+    lines = evaluate.table([{"stage": "stage4", **values, **extra}]).splitlines()
+    assert next(line for line in lines if line.startswith("reconstruction_db")).endswith("--")
+    assert next(line for line in lines if line.startswith("turn_rate_ratio")).endswith("ok")
+
+
+@pytest.fixture(scope="module")
+def player() -> evaluate.Player:
+    return evaluate.Player(Checkpoint.open(SHIPPED / "stage4"))
+
+
+def test_the_shipped_world_turns_the_right_way(player: evaluate.Player) -> None:
+    turned = {}
+    for label in ("DL", "D", "DR"):
+        rates = []
+        for seed in (1, 2):
+            player.begin(SCENES[0], 9_000_000 + seed)
+            rates.append(np.mean(measure.yaw_rates(player.drive([label] * 12))[3:]))
+        turned[label] = float(np.mean(rates))
+    assert turned["DL"] > 0.25
+    assert abs(turned["D"]) < 0.12
+    assert turned["DR"] < -0.25
+
+
+def test_the_shipped_autoencoder_reconstructs(player: evaluate.Player) -> None:
+    assert evaluate.reconstruction(player, clips=4)["reconstruction_db"] > 25.5
+
+
+def test_late_labels_may_be_chosen(player: evaluate.Player) -> None:
+    assert evaluate.Player(player.checkpoint, 1).world.settings.late_labels == 1
+    assert player.world.settings.late_labels == player.checkpoint.streaming.late_labels
+
+
+def test_horizon_of_a_short_stream_is_measured(player: evaluate.Player) -> None:
+    probe, _ = evaluate.fitted_probe(clips=20)
+    found = evaluate.horizon(player, probe, minutes=0.2, seeds=1)
+    assert set(found["horizon_random"]) == set(found["horizon_random_simulator"])
+    assert 0 <= found["horizon_random_inside"] <= 1
+
+
+def test_all_shipped_weights_are_small() -> None:
+    assert evaluate.megabytes(SHIPPED) <= 40

@@ -1,0 +1,200 @@
+"""The recipe at tiny sizes: losses fall, a resumed run equals an undisturbed one, ranks share a step, exports load."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from configs.errors import UserError
+from configs.load import load
+from models.checkpoint import Checkpoint
+from models.parallel import SequenceGroup
+from models.world import World
+from training import __main__ as recipe
+from training import autoencoder, diffusion, distill, export, ranks, text
+from training.captions import PRESETS
+from training.optimise import orthogonalised
+from training.settings import TrainSettings
+
+TINY = TrainSettings(
+    ranks=1,
+    threads=1,
+    processes=1,
+    shards=1,
+    shard_clips=2,
+    held_out_shards=1,
+    clip_latents=17,
+    encoder_widths="4, 4, 8, 8",
+    decoder_widths="16, 16, 8, 4",
+    autoencoder_steps=6,
+    autoencoder_latents=2,
+    polish_steps=4,
+    heads=2,
+    head_width=16,
+    layers=2,
+    time_width=16,
+    control_width=16,
+    text_width=16,
+    text_layers=1,
+    text_steps=20,
+    diffusion_steps=6,
+    diffusion_windows=3,
+    distill_steps=4,
+    distill_streams=2,
+    distill_teacher_steps=2,
+)
+ALONE = SequenceGroup.single()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
+    """Settings whose work folder holds finished runs of all three trainings."""
+    folder = tmp_path_factory.mktemp("recipe")
+    settings = replace(TINY, work=str(folder / "work"), output=str(folder / "tiny"))
+    torch.set_num_threads(1)
+    assert recipe.run(settings, ["data", "autoencoder", "diffusion", "distill", "decoder"], None, early=False)
+    return settings
+
+
+def weights(settings: TrainSettings, run: str) -> dict[str, torch.Tensor]:
+    folder = Path(settings.work) / run
+    about = json.loads((folder / "run.json").read_text())
+    found: dict[str, torch.Tensor] = {}
+    for piece in about["pieces"]:
+        assert (folder / about["state"] / piece).stat().st_size <= 16 * 2**20
+        found |= load_file(folder / about["state"] / piece)
+    return found
+
+
+@pytest.mark.parametrize("run", ["autoencoder", "diffusion", "distill", "decoder"])
+def test_resumed_equals_undisturbed(trained: TrainSettings, tmp_path: Path, run: str, monkeypatch) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for shared in ("train", "held_out", "spiece.model", "text.safetensors", "autoencoder", "diffusion", "decoder"):
+        if shared != run:
+            (work / shared).symlink_to(Path(trained.work) / shared)
+    settings = replace(trained, work=str(work))
+    over = iter([False, False, True])
+    monkeypatch.setattr("training.run.Run._over", lambda *_: next(over, False))
+    assert not ranks.STAGES[run](settings, ALONE, None)
+    assert ranks.STAGES[run](settings, ALONE, None)
+    whole, resumed = weights(trained, run), weights(settings, run)
+    assert whole.keys() == resumed.keys()
+    different = [name for name in whole if not torch.equal(whole[name], resumed[name])]
+    assert not different
+
+
+def test_losses_fall(tmp_path: Path, trained: TrainSettings) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for shared in ("train", "held_out"):
+        (work / shared).symlink_to(Path(trained.work) / shared)
+    settings = replace(trained, work=str(work), autoencoder_steps=60)
+    autoencoder.train(settings, ALONE)
+    log = [json.loads(line) for line in (work / "autoencoder" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    assert log[-1]["psnr"] > log[0]["psnr"] + 2
+
+
+def test_two_ranks_share_a_step_and_stay_equal(trained: TrainSettings, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for shared in ("train", "held_out", "spiece.model", "text.safetensors", "autoencoder"):
+        (work / shared).symlink_to(Path(trained.work) / shared)
+    settings = replace(trained, work=str(work), ranks=2, diffusion_windows=4, diffusion_steps=3)
+    assert ranks.train("diffusion", settings, None)
+    assert json.loads((work / "diffusion" / "run.json").read_text())["step"] == 3
+
+
+def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSettings) -> None:
+    data = diffusion.encode(autoencoder.trained(trained), autoencoder.data(trained), torch.device("cpu"))
+    assert data.latents.shape == (2, 17, 16, 12, 18)
+    assert data.latents.float().std() < 10
+    model, _ = autoencoder.build_polish(trained)
+    video = torch.rand(1, 4, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        expected = model.encode(video)
+        torch.testing.assert_close(autoencoder.trained(trained).encode(video), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None:
+    for distilled in (False, True):
+        assert export.write(trained, distilled=distilled) < 40e6
+        for stage, calls in (("stage4", 1), ("stage3", 10)):
+            checkpoint = Checkpoint.open(Path(trained.output) / stage)
+            assert checkpoint.presets == list(PRESETS)
+            assert checkpoint.streaming.inner_steps == calls
+            world = World(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+            text = checkpoint.text_encoder(torch.device("cpu"), torch.float32).encode([PRESETS[3]])
+            world.reset(1, text, checkpoint.start_latents(PRESETS[3]))
+            emitted = world.step(["DL"])
+            assert emitted.latents.shape == (1, 16, 12, 18)
+            frames = checkpoint.decoder(torch.device("cpu"), torch.float32).push(emitted.latents)
+            assert frames.shape == (4, 96, 144, 3)
+    assert Checkpoint.open(Path(trained.output) / "stage2").streaming.late_labels == 1
+
+
+def test_exported_text_path_is_the_trained_one(trained: TrainSettings) -> None:
+    export.write(trained)
+    checkpoint = Checkpoint.open(Path(trained.output) / "stage3")
+    model = diffusion.trained(trained)
+    prompts = [PRESETS[0], "A PURPLE dragon, zzz!", ""]
+    tokens = torch.tensor([text.tokenizer(trained)(prompt) for prompt in prompts])
+    with torch.no_grad():
+        expected = model.text(input_ids=tokens).last_hidden_state
+    found = checkpoint.text_encoder(torch.device("cpu"), torch.float32).encode(prompts)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)  # stored in fp16
+
+
+def test_training_goes_on_from_exported_weights(trained: TrainSettings, tmp_path: Path) -> None:
+    export.write(trained, distilled=False)
+    later = replace(trained, work=str(tmp_path), start=trained.output, encoder_widths="4, 4, 8, 12")
+    world, _ = diffusion.build(later)
+    for name, tensor in diffusion.trained(trained).state_dict().items():
+        if "shared" not in name:  # tied to embed_tokens
+            torch.testing.assert_close(world.state_dict()[name], tensor, rtol=0, atol=2e-3, msg=name)
+    wider, _ = autoencoder.build(later)
+    vae = autoencoder.trained(trained)
+    torch.testing.assert_close(wider.vae.decoder.state_dict(), vae.decoder.state_dict(), rtol=0, atol=2e-3)
+    assert wider.vae.state_dict()["encoder.16.conv.4.weight"].shape[0] == 12
+    with pytest.raises(UserError, match="start: expected a folder of exported weights"):
+        autoencoder.build(replace(later, start=str(tmp_path)))
+
+
+def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
+    vae = autoencoder.trained(trained)
+    data = diffusion.encode(vae, autoencoder.data(trained), torch.device("cpu"))
+    batches = diffusion.Batches(data, text.tokenizer(trained), trained)
+    teacher = diffusion.trained(trained)
+    streams = distill.Streams(teacher, batches, 2, 0)
+    streams.prepare(0, trained.late_labels)
+    plain, same, more = (distill.teacher_end(teacher, streams, 2, scale) for scale in (1.0, 1.0, 2.0))
+    assert torch.equal(plain, same) and not torch.equal(plain, more)
+
+
+def test_distillation_walks_from_the_row_to_the_phase_edges() -> None:
+    assert distill.ROW == [0, 499, 999]
+    assert distill.EDGES == [0, 0, 499]
+
+
+def test_muon_steps_are_orthogonal() -> None:
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(24, 40, generator=torch.Generator().manual_seed(0))))
+    assert values.min() > 0.5 and values.max() < 1.5
+
+
+@pytest.mark.parametrize("recipe", ["train_tiny", "tune_tiny"])
+def test_the_shipped_recipes_are_readable(recipe: str) -> None:
+    settings = load(TrainSettings, config=Path(f"configs/{recipe}.yaml"))
+    assert settings.late_labels <= diffusion.GROUPS
+
+
+def test_bad_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text("autoencoder_step: 5\n")
+    assert recipe.main([str(config)]) == 2
+    assert "autoencoder_steps" in capsys.readouterr().err
+    with pytest.raises(UserError, match="four channel counts"):
+        autoencoder.build(replace(TINY, work=str(tmp_path), encoder_widths="4, 4"))

@@ -1,0 +1,105 @@
+"""A complete weight folder with small random networks, in the published layout, for tests of processes."""
+
+import io
+import json
+from pathlib import Path
+
+import sentencepiece
+import torch
+from transformers import T5Config, T5EncoderModel
+
+from models.checkpoint import save_tensors
+from models.tae import TinyVAE, TinyVAEConfig
+from models.transformer import Transformer, TransformerConfig
+from models.vae import FullVAE, FullVAEConfig
+
+HEIGHT, WIDTH, CHANNELS, CONTROL_DIM, TEXT_WIDTH = 32, 48, 16, 24, 32
+PROMPTS = ("a red car on a desert road at noon", "a white car on a snowy road at night", "a car in green hills")
+
+
+def write_checkpoint(
+    folder: Path, *, seed: int = 0, noise_groups: int = 2, late_labels: int = 2, full_vae: bool = False
+) -> Path:
+    """Write a stage-4 folder (all parts in one) and return it. The same seed gives the same bytes."""
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        num_attention_heads=4,
+        attention_head_dim=16,
+        num_layers=3,
+        time_embed_dim=32,
+        text_embed_dim=TEXT_WIDTH,
+        sample_height=HEIGHT // 8,
+        sample_width=WIDTH // 8,
+        max_text_seq_length=16,
+        control_dim=CONTROL_DIM,
+        control_start_layer=0,
+        control_end_layer=3,
+    )
+    _transformer(folder / "transformer", config)
+    _vae(folder / "vae", full_vae)
+    _text(folder)
+    settings = {
+        "noise_groups": noise_groups,
+        "inference_steps": noise_groups,
+        "original_steps": 2 if noise_groups == 2 else 40,
+        "late_labels": late_labels,
+    }
+    (folder / "streaming.json").write_text(json.dumps(settings))
+    controls = {"control_embeddings": 4 * torch.randn(9, CONTROL_DIM), "null_control": torch.zeros(CONTROL_DIM)}
+    save_tensors(folder / "control_embeddings.safetensors", controls)
+    shape = (noise_groups + 1, CHANNELS, HEIGHT // 8, WIDTH // 8)
+    clips = {f"clip.{number}": torch.randn(shape) for number in range(len(PROMPTS))}
+    save_tensors(folder / "start_clips.safetensors", clips, {"prompts": json.dumps(PROMPTS)})
+    return folder
+
+
+def _transformer(folder: Path, config: TransformerConfig) -> None:
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=1.5 / parameter.shape[1] ** 0.5)
+    folder.mkdir(parents=True)
+    values = {name: getattr(config, name) for name in TransformerConfig.__dataclass_fields__}
+    values["_class_name"] = "CogVideoXTransformer3DModel"
+    (folder / "config.json").write_text(json.dumps(values))
+    save_tensors(folder / "diffusion_pytorch_model.safetensors", model.state_dict())
+
+
+def _vae(folder: Path, full: bool) -> None:
+    vae: FullVAE | TinyVAE
+    if full:
+        values = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
+        values = {"_class_name": "AutoencoderKLCogVideoX", **values}
+        vae = FullVAE(FullVAEConfig.from_json(values))
+    else:
+        config = TinyVAEConfig(
+            encoder_widths=(4, 4, 8, 8), decoder_widths=(16, 8, 8, 4), residual_shortcuts=True, scaling_factor=1.0
+        )
+        values, vae = config.to_json(), TinyVAE(config)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(values))
+    save_tensors(folder / "diffusion_pytorch_model.safetensors", vae.state_dict())
+
+
+def _text(folder: Path) -> None:
+    for name in ("text_encoder", "tokenizer"):
+        (folder / name).mkdir()
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(PROMPTS * 4),
+        model_writer=model,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (folder / "tokenizer" / "spiece.model").write_bytes(model.getvalue())
+    config = T5Config(vocab_size=64, d_model=TEXT_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+    encoder = T5EncoderModel(config)
+    state = {name: tensor for name, tensor in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(config.to_dict()))
+    save_tensors(folder / "text_encoder" / "model.safetensors", state)

@@ -1,0 +1,291 @@
+"""Generate interactive worlds from Python: one process, no Ray, CPU or one GPU.
+
+from the_matrix import the_matrix
+
+generator = the_matrix(generation_model_path="models/stage2", streaming_model_path="models/stage3")
+generator.generate(prompt="A car on a desert road", length=8, control_signal="D,D,D,DL,DL,DL", output_folder="./")
+"""
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from configs.errors import UserError
+from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+from configs.load import model_folder
+from models.checkpoint import Checkpoint
+from models.controls import parse_signal, random_signal
+from models.device import pick_device, pick_dtype, use_threads
+from models.offline import (
+    Parts,
+    base_clip,
+    clip_frames,
+    fill_signal,
+    signal_length,
+    step_labels,
+    stream_frames,
+)
+from models.world import PIXELS, World
+from pipeline.video import VideoWriter
+
+FPS = 16
+LATENTS_PER_SECOND = 4
+BASE_SECONDS = 4  # the base video's limit: 65 frames
+LONGEST = 86_400  # seconds
+RANDOM_RUN = 4096  # latents drawn at a time for an endless random drive
+
+Progress = bool | Callable[[str, int, int], None]
+log = logging.getLogger("the_matrix")
+
+
+class the_matrix:
+    """Makes videos from a prompt and a control signal (reference section 5). Models load once per object.
+
+    generation_model_path: stage-2 weights. streaming_model_path: stage-3 (or stage-4) weights. Without a path:
+    ``models/stage2`` and ``models/stage3`` if they exist, else the embedded small world. clip_path: a local CLIP
+    folder, for weights that come without control embeddings; they are computed once and saved beside the weights.
+    """
+
+    def __init__(
+        self,
+        generation_model_path: str | Path | None = None,
+        streaming_model_path: str | Path | None = None,
+        *,
+        clip_path: str | Path | None = None,
+    ) -> None:
+        """Read the headers of both weight folders. Raises UserError with one line for whatever is wrong with them."""
+        self.generation = Checkpoint.open(_folder(generation_model_path, "stage2"), clip=clip_path)
+        self.streaming = Checkpoint.open(_folder(streaming_model_path, "stage3"), clip=clip_path)
+        self._loaded: dict[tuple[Path, torch.device], Parts] = {}
+
+    def generate(
+        self,
+        prompt: str,
+        length: int = 4,
+        control_signal: str | None = None,
+        control_seed: int = 42,
+        output_folder: str | Path = "./",
+        guidance_scale: float | None = None,
+        seed: int = 42,
+        gpu_id: int = 0,
+        *,
+        progress: Progress = True,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return their paths.
+
+        length: whole seconds. The base video has 16 length + 1 frames (65 at most), the final one exactly 16 length.
+        control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent (0.25 s); None = random. A short one is
+            continued with random labels (control_seed).
+        guidance_scale: None = what the weights were made for (published: 6). Stage-4 weights take none.
+        gpu_id: which GPU; without any, 0 means the CPU.
+        progress: True = bars on a terminal; or a function that is called with (stage, done, total).
+        overwrite: existing files are refused unless True.
+
+        The same arguments give the same bytes. Raises UserError before anything loads.
+        """
+        prompt = check_prompt(prompt)
+        whole_number("length", length, 1, LONGEST)
+        labels = _signal(control_signal)
+        check_seed(control_seed, "control_seed")
+        check_seed(seed)
+        guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
+        device = _device(gpu_id)
+        folder = _output_folder(output_folder)
+        base_path = check_output_file(folder / "base_video.mp4", "output", overwrite)
+        final_path = check_output_file(folder / "final_video.mp4", "output", overwrite)
+
+        frames = FPS * min(length, BASE_SECONDS) + 1
+        steps = math.ceil(LATENTS_PER_SECOND * length / self.streaming.streaming.window_size)
+        wanted = (frames - 1) // 4 + 1
+        if length > BASE_SECONDS:
+            wanted = signal_length(self.streaming.streaming, steps)
+        _tell_about(labels, wanted)
+        labels = fill_signal(labels, wanted, control_seed)
+
+        latents = self._base(base_path, prompt, labels, frames, guidance, seed, device, progress, overwrite)
+        if length <= BASE_SECONDS:
+            return [base_path]
+        parts = self._parts(self.streaming, device)
+        world = _world(parts, guidance)
+        world.reset(seed, prompt, latents, labels[: world.settings.latents])
+        given = step_labels(world.settings, labels, steps)
+        self._final(final_path, parts, world, given, FPS * length, progress, overwrite)
+        return [base_path, final_path]
+
+    def stream(
+        self,
+        prompt: str,
+        controls: str | Iterable[str] | None = None,
+        seed: int = 42,
+        *,
+        guidance_scale: float | None = None,
+        gpu_id: int = 0,
+        start: torch.Tensor | None = None,
+    ) -> Generator[tuple[int, np.ndarray], None, None]:
+        """Drive the streaming model: yields (latent index, 4 frames uint8 [4, H, W, 3]) for as long as labels come.
+
+        controls: an iterator that is asked for the next label right before each step, a signal such as "D*16,DL*8", or
+            None for an endless random drive.
+        start: scaled latents [n, C, h, w] to continue; None = the weights' start clip for this prompt.
+
+        Equals a live run with the same seed and labels, byte for byte on a CPU: one thread computes, as in a live rank.
+        """
+        prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
+        guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
+        labels = (
+            _endless(seed) if controls is None else parse_signal(controls) if isinstance(controls, str) else controls
+        )
+        return self._stream(prompt, labels, seed, guidance, device, start)
+
+    def _stream(
+        self,
+        prompt: str,
+        labels: Iterable[str],
+        seed: int,
+        guidance: float | None,
+        device: torch.device,
+        start: torch.Tensor | None,
+    ) -> Generator[tuple[int, np.ndarray], None, None]:
+        parts = self._parts(self.streaming, device)
+        with _threads(1):
+            world = _world(parts, guidance)
+            world.reset(seed, prompt, self.streaming.start_latents(prompt) if start is None else start)
+        frames = stream_frames(parts, world, labels)
+        while True:
+            with _threads(1):  # only while we compute: the caller's own work keeps its threads
+                latent = next(frames, None)
+            if latent is None:
+                return
+            yield latent
+
+    def _base(
+        self,
+        path: Path,
+        prompt: str,
+        labels: list[str],
+        frames: int,
+        guidance: float | None,
+        seed: int,
+        device: torch.device,
+        progress: Progress,
+        overwrite: bool,
+    ) -> torch.Tensor:
+        """Write the base video; returns its scaled latents."""
+        parts = self._parts(self.generation, device)
+        scale = self.generation.streaming.guidance_scale if guidance is None else guidance
+        with _report("base video", progress) as report:
+            count = (frames - 1) // 4 + 1
+            latents = base_clip(
+                parts, prompt, labels[:count], frames=frames, guidance=scale, seed=seed, progress=report
+            )
+            pictures = clip_frames(parts, latents)
+        with VideoWriter(path, pictures.shape[2], pictures.shape[1], FPS, overwrite=overwrite) as writer:
+            writer.write(pictures)
+        return latents
+
+    def _final(
+        self,
+        path: Path,
+        parts: Parts,
+        world: World,
+        labels: Iterable[str],
+        frames: int,
+        progress: Progress,
+        overwrite: bool,
+    ) -> None:
+        """Write ``frames`` frames of the stream as they are decoded: memory does not grow with the length."""
+        height, width = (PIXELS * size for size in world.shape[1:])
+        with (
+            VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
+            _report("final video", progress) as report,
+        ):
+            for _, pictures in stream_frames(parts, world, labels):
+                writer.write(pictures[: frames - writer.frames])
+                report(writer.frames // 4, frames // 4)
+
+    def _parts(self, checkpoint: Checkpoint, device: torch.device) -> Parts:
+        key = (checkpoint.path, device)
+        if key not in self._loaded:
+            self._loaded[key] = Parts(checkpoint, device, pick_dtype("auto", device))
+        return self._loaded[key]
+
+
+def _world(parts: Parts, guidance: float | None) -> World:
+    """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without guidance."""
+    scale = parts.streaming.guidance_scale if guidance is None else guidance
+    return World(
+        parts, device=parts.device, dtype=parts.dtype, guidance=scale if parts.streaming.solver == "dpm" else 1.0
+    )
+
+
+def _folder(path: str | Path | None, stage: str) -> Path:
+    if path is not None and (not isinstance(path, str | Path) or not str(path).strip()):
+        raise UserError(f"{stage} model path: expected a weight folder, got {path!r:.60}")
+    folder, line = model_folder(None if path is None else Path(path), stage)
+    if line:
+        log.info(line)
+    return folder
+
+
+def _signal(text: str | None) -> list[str]:
+    return [] if text is None else parse_signal(text)
+
+
+def _device(gpu_id: int) -> torch.device:
+    number = whole_number("gpu_id", gpu_id, 0, 1023)
+    return pick_device("auto" if number == 0 else f"cuda:{number}")
+
+
+def _output_folder(folder: str | Path) -> Path:
+    if not isinstance(folder, str | Path) or not str(folder).strip():
+        raise UserError(f"output_folder: expected a folder, got {folder!r:.60}")
+    if not Path(folder).is_dir():
+        what = "a file" if Path(folder).exists() else "nothing"
+        raise UserError(f"output_folder {folder}: expected an existing folder, found {what}; create it first")
+    return Path(folder).absolute()
+
+
+def _tell_about(labels: list[str], wanted: int) -> None:
+    """Padding and cutting are never silent."""
+    if labels and len(labels) < wanted:
+        log.warning("control_signal has %d labels, %d are needed: the rest is random", len(labels), wanted)
+    if len(labels) > wanted:
+        log.warning("control_signal has %d labels, only the first %d are used", len(labels), wanted)
+
+
+def _endless(seed: int) -> Iterator[str]:
+    """Random labels without end: one long signal after another."""
+    return itertools.chain.from_iterable(random_signal(RANDOM_RUN, seed + run) for run in itertools.count())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        use_threads(before)
+
+
+@contextmanager
+def _report(stage: str, progress: Progress) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that moves a bar (on terminals only), calls the caller's function, or does nothing."""
+    if callable(progress):
+        yield lambda done, total: progress(stage, done, total)
+        return
+    with tqdm(desc=stage, leave=True, disable=None if progress else True) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield move

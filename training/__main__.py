@@ -1,0 +1,72 @@
+"""The whole recipe of the small world, or some of its stages: `python -m training configs/train_tiny.yaml`.
+
+Every stage resumes from files, so a run may be cut into commands of any length (--minutes) and simply repeated until it
+says that all is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.load import load
+from training import autoencoder, export, ranks, text
+from training.settings import TrainSettings
+
+STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "export")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    made.add_argument("config", type=Path, help="configs/train_tiny.yaml, or a copy with other sizes and steps")
+    made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which to run, in this order")
+    made.add_argument("--minutes", type=float, help="stop (resumably) after so long; without it, run to the end")
+    made.add_argument("--work", help="folder of clips and checkpoints (default: the config's)")
+    made.add_argument("--output", help="folder of the exported weights (default: the config's)")
+    made.add_argument(
+        "--early", action="store_true", help="export although distillation has not begun: stage 4 = stage 3"
+    )
+    return made
+
+
+def run(settings: TrainSettings, stages: list[str], minutes: float | None, early: bool) -> bool:
+    """Runs stages in order; False when the minutes were over first."""
+    begin = time.monotonic()
+
+    def left() -> float | None:
+        return None if minutes is None else max(0.05, minutes - (time.monotonic() - begin) / 60)
+
+    for stage in stages:
+        done = True
+        if stage == "data":
+            autoencoder.data(settings)
+            autoencoder.data(settings, held_out=True)
+        elif stage == "text":
+            text.train(settings)
+        elif stage == "export":
+            print(f"{settings.output}: {export.write(settings, distilled=not early) / 1e6:.1f} MB")
+        else:
+            done = ranks.train(stage, settings, left())
+        if not done:
+            print(f"{stage}: time is over; the same command goes on from here")
+            return False
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = parser().parse_args(arguments)
+    try:
+        settings = load(TrainSettings, config=chosen.config)
+        changed = {name: value for name in ("work", "output") if (value := getattr(chosen, name))}
+        return 0 if run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early) else 3
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

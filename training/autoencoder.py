@@ -1,0 +1,222 @@
+"""Trains the tiny video autoencoder on rendered clips; everything else is trained on its latents.
+
+While it trains, latents pass through a per-channel normalisation with slowly moving mean and deviation, so the decoder
+and the world only ever see latents of unit deviation. `folded` moves the constants into the encoder's last convolution:
+the published layout knows one scaling factor only, and it is 1 here.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from configs.errors import UserError
+from models.device import pick_device
+from models.parallel import SequenceGroup
+from models.tae import ENCODER_LAST, LATENT_FRAMES, TinyVAE, TinyVAEConfig
+from training.clips import HELD_OUT_SEED, render
+from training.optimise import Average, Optimiser
+from training.run import WEIGHTS, Run, generator, started
+from training.settings import TrainSettings
+
+NOISE = 0.06  # of the latents' deviation, while training: the world's latents carry the noise of level t = 0 (0.0505)
+SINGLE = SequenceGroup.single()
+MOMENTUM = 0.02  # of the moving mean and variance
+PENALTY = 3e-4
+
+
+class NormalisedVAE(nn.Module):
+    """The autoencoder and the statistics of its latents."""
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, config: TinyVAEConfig, group: SequenceGroup = SINGLE) -> None:
+        super().__init__()
+        self.vae, self.group = TinyVAE(config), group
+        self.register_buffer("mean", torch.zeros(config.latent_channels))
+        self.register_buffer("variance", torch.ones(config.latent_channels))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """[B, n, 3, H, W] in [-1, 1] -> normalised latents [B, n / 4, C, h, w]."""
+        latents = self.vae.encode(video)
+        if self.training:
+            with torch.no_grad():
+                momentum = max(MOMENTUM, 1 / (1 + int(self.batches)))
+                self.mean.lerp_(self._shared(latents.mean((0, 1, 3, 4))), momentum)
+                square = (latents - self.mean[:, None, None]).square().mean((0, 1, 3, 4))
+                self.variance.lerp_(self._shared(square), momentum)
+                self.batches += 1
+        return (latents - self.mean[:, None, None]) / self.variance.sqrt()[:, None, None]
+
+    def _shared(self, statistic: Tensor) -> Tensor:
+        return self.group.all_reduce_sum(statistic) / self.group.size
+
+    def loss(self, video: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Absolute and squared error, error of the picture's gradients, a weak pull of the latents to zero."""
+        latents = self.encode(video)
+        noise = torch.randn(latents.shape, generator=rng).to(latents)
+        made = self.vae.reconstruct(latents + NOISE * noise)
+        error = made - video
+        squared = error.square().mean()
+        absolute = error.abs().mean()
+        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        motion = error.diff(dim=1).abs().mean()
+        loss = absolute + edges + 0.5 * motion + 8 * squared + PENALTY * latents.square().mean()
+        return loss, {"psnr": 10 * math.log10(4 / float(squared.detach())), "deviation": float(latents.detach().std())}
+
+
+def folded(vae: TinyVAE, mean: Tensor, variance: Tensor) -> TinyVAE:
+    """In place: the encoder's last convolution gives normalised latents from now on."""
+    last = vae.encoder[ENCODER_LAST]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    with torch.no_grad():
+        last.weight.div_(variance.sqrt()[:, None, None, None])
+        last.bias.sub_(mean).div_(variance.sqrt())
+    return vae
+
+
+def to_video(frames: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 [..., H, W, 3] -> [-1, 1] [..., 3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float().div(127.5).sub(1)
+
+
+def progress(items: list[Path], title: str) -> tqdm[Path]:
+    return tqdm(items, desc=title, unit="shard", mininterval=2)
+
+
+def data(settings: TrainSettings, held_out: bool = False) -> list[Path]:
+    """The shards of training or of held-out clips, rendered where they are missing."""
+    folder = Path(settings.work) / ("held_out" if held_out else "train")
+    shards, first = (settings.held_out_shards, HELD_OUT_SEED) if held_out else (settings.shards, 0)
+    sizes = settings.shard_clips, settings.clip_latents
+    return render(folder, shards, *sizes, first_seed=first, processes=settings.processes)
+
+
+def is_muon(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 4 and min(parameter.shape[:2]) > 12
+
+
+def _widths(text: str) -> tuple[int, int, int, int]:
+    try:
+        first, second, third, fourth = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"training settings: expected four channel counts like '8, 16, 32, 64', got {text[:60]!r}"
+        ) from None
+    return first, second, third, fourth
+
+
+def take(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Takes over the tensors that fit: a network of other widths keeps its fresh ones where they differ."""
+    own = module.state_dict()
+    module.load_state_dict({k: v for k, v in tensors.items() if own[k].shape == v.shape}, strict=False)
+
+
+def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
+    """The autoencoder and its run, resumed if there is something to resume."""
+    torch.manual_seed(settings.seed)
+    config = TinyVAEConfig(_widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True)
+    model = NormalisedVAE(config, group).to(pick_device(settings.device))
+    if settings.start:
+        take(model.vae, started(settings, f"vae/{WEIGHTS}"))
+    parameters = dict(model.named_parameters())
+    optimiser = Optimiser(
+        parameters,
+        is_muon,
+        muon_rate=settings.autoencoder_muon_rate,
+        adam_rate=settings.autoencoder_adam_rate,
+        adam_betas=(0.9, 0.98),
+        group=group,
+    )
+    return model, Run(Path(settings.work) / "autoencoder", model, optimiser, Average(parameters, 0.995))
+
+
+def build_polish(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
+    """The trained autoencoder with everything frozen but its decoder, and the decoder's own run."""
+    model, _ = build(settings, group)
+    model.eval().requires_grad_(False)
+    model.vae.decoder.requires_grad_(True)
+    parameters = dict(model.vae.decoder.named_parameters())
+    optimiser = Optimiser(
+        parameters,
+        is_muon,
+        muon_rate=settings.polish_muon_rate,
+        adam_rate=settings.polish_adam_rate,
+        adam_betas=(0.9, 0.98),
+        group=group,
+    )
+    return model, Run(Path(settings.work) / "decoder", model.vae.decoder, optimiser, Average(parameters, 0.99))
+
+
+def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+    """Trains until the settings' steps are done (True) or the minutes are over (False)."""
+    model, run = build(settings, group)
+    clips = Clips(settings, group)
+
+    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
+        latents = 2 if step < settings.autoencoder_steps // 2 else 4  # later also longer memories
+        return model.loss(clips.draw(sample, latents), generator(settings.seed, sample))
+
+    return run.train(settings.autoencoder_steps, loss_of, minutes=minutes, title="autoencoder")
+
+
+def polish(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+    """Goes on with the decoder alone: the latents stay what they are, so nothing trained on them is lost."""
+    model, run = build_polish(settings, group)
+    clips = Clips(settings, group)
+
+    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
+        return model.loss(clips.draw(sample, 4), generator(settings.seed, 1, sample))
+
+    return run.train(settings.polish_steps, loss_of, minutes=minutes, title="decoder")
+
+
+class Clips:
+    """This rank's share of the rendered clips, in memory."""
+
+    def __init__(self, settings: TrainSettings, group: SequenceGroup) -> None:
+        shards = [np.load(path)["frames"] for path in data(settings)[group.rank :: group.size]]
+        self.clips = [clip for shard in shards for clip in shard]
+        self.seed, self.latents = settings.seed, settings.autoencoder_latents // group.size
+        self.device = pick_device(settings.device)
+
+    def draw(self, sample: int, latents: int) -> Tensor:
+        """Video [B, 4 latents, 3, H, W] in [-1, 1]: as many pieces of `latents` latents as make up a step's share."""
+        rng = np.random.default_rng((self.seed, sample))
+        length, pieces = latents * LATENT_FRAMES, []
+        for clip in rng.integers(len(self.clips), size=max(1, self.latents // latents)):
+            frames = self.clips[clip]
+            start = int(rng.integers(0, (len(frames) - length) // LATENT_FRAMES + 1)) * LATENT_FRAMES
+            pieces.append(frames[start : start + length])
+        return to_video(np.stack(pieces)).to(self.device)
+
+
+def trained(settings: TrainSettings) -> TinyVAE:
+    """The autoencoder of the runs, its decoder polished if that was done, normalisation folded in.
+
+    Last weights, not averaged ones: Muon turns the kernels so far that an average over 200 steps means nothing until
+    the rate has almost ended (15 dB against 25 dB two thirds through).
+    """
+    model, _ = build_polish(settings) if (Path(settings.work) / "decoder" / "run.json").exists() else build(settings)
+    return folded(model.vae, model.mean, model.variance).eval()
+
+
+@torch.no_grad()
+def psnr(vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12) -> npt.NDArray[np.float64]:
+    """PSNR in dB of every clip [n, frames, H, W, 3], encoded and decoded whole, `chunk` latents at a time."""
+    values = []
+    for clip in clips:
+        video = to_video(clip)
+        latents = torch.cat([vae.encode(part[None]) for part in video.split(chunk * LATENT_FRAMES)], 1)
+        made = torch.from_numpy(vae.stream().push(latents[0] * vae.scaling_factor)).float()
+        values.append(10 * math.log10(255**2 / float((made - torch.from_numpy(clip).float()).square().mean())))
+    return np.array(values)

@@ -1,0 +1,306 @@
+"""Stages 2 and 3 in one set of weights: text and control to clips, and to endless streams.
+
+Most samples are stage-3 windows: a clean conditioning latent and two noise groups half a schedule apart (reference
+section 3.3). The rest are stage-2 clips of up to 17 latents at one noise level. The control vectors are trained along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.controls import LABELS, NULL_ID
+from models.device import pick_device
+from models.parallel import SequenceGroup
+from models.schedulers import TRAIN_STEPS, alpha_table
+from models.tae import ENCODER_LAST, TinyVAE
+from models.transformer import Transformer, TransformerConfig
+from training import autoencoder, text
+from training.captions import TEXT_LENGTH, Tokenizer, caption
+from training.driving_world import Scene
+from training.optimise import Average, Optimiser
+from training.run import WEIGHTS, Run, generator, started
+from training.scenery import BIOMES, COLOURS, TIMES
+from training.settings import TrainSettings
+
+SINGLE = SequenceGroup.single()
+GROUPS = 2
+MIRRORED = torch.tensor([LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID])
+CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
+CLIP_EVERY = 4  # steps; one in so many is of stage 2
+TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
+TRACE, TRACE_SHARE = 0.5, 0.3  # of another scene in the conditioning latent, at most; of windows that have one
+CHANGE_SHARE, CHANGE_LATENTS = 0.4, 6  # of windows that end so soon after the scene began to change
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded clips: latents fp16 [clips, n, C, h, w], labels [clips, n], scenes [clips, n, 3]."""
+
+    latents: Tensor
+    labels: Tensor
+    scenes: Tensor
+
+
+@torch.no_grad()
+def encode(vae: TinyVAE, shards: list[Path], device: torch.device) -> Latents:
+    """Encodes shards (once: the result lies beside each shard) and joins them."""
+    parts: dict[str, list[Tensor]] = {"latents": [], "labels": [], "scenes": []}
+    mark = float(
+        vae.state_dict()[f"encoder.{ENCODER_LAST}.weight"].double().sum()
+    )  # latents of other weights are made anew
+    for shard in autoencoder.progress(shards, "encode"):
+        path = shard.with_suffix(".safetensors")
+        found = load_file(path) if path.exists() else {}
+        if not found or float(found["mark"]) != mark:
+            clips = np.load(shard)
+            latents = [vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]]
+            found = {
+                "latents": torch.stack(latents).half().cpu().contiguous(),
+                "labels": torch.from_numpy(clips["labels"]).long(),
+                "scenes": torch.from_numpy(clips["scenes"]).long(),
+                "mark": torch.tensor(mark, dtype=torch.float64),
+            }
+            save_file(found, path)
+        for name, tensors in parts.items():
+            tensors.append(found[name])
+    return Latents(**{name: torch.cat(tensors) for name, tensors in parts.items()})
+
+
+class WorldModel(nn.Module):
+    """Transformer, control vectors (nine and the null vector), and the text encoder, which stays as it was taught."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        super().__init__()
+        self.transformer = Transformer(transformer_config(settings))
+        self.text = text.trained(settings).requires_grad_(False)
+        self.control = nn.Embedding(NULL_ID + 1, settings.control_width)
+        if settings.start:
+            self.transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}"))
+            vectors = started(settings, "control_embeddings.safetensors")
+            self.control.load_state_dict(
+                {"weight": torch.cat([vectors["control_embeddings"], vectors["null_control"][None]])}
+            )
+        else:
+            initialise(self.transformer)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
+        """latents [B, F, C, h, w], timesteps [B, F], token ids [B, N_t], label ids [B, F] -> velocity."""
+        words = self.text(input_ids=tokens).last_hidden_state
+        return self.transformer(latents, timesteps, words, self.control(labels))
+
+
+def transformer_config(settings: TrainSettings) -> TransformerConfig:
+    return TransformerConfig(
+        num_attention_heads=settings.heads,
+        attention_head_dim=settings.head_width,
+        num_layers=settings.layers,
+        time_embed_dim=settings.time_width,
+        text_embed_dim=settings.text_width,
+        sample_width=18,
+        sample_height=12,
+        sample_frames=65,
+        max_text_seq_length=TEXT_LENGTH,
+        spatial_interpolation_scale=1.0,
+        control_dim=settings.control_width,
+        control_start_layer=settings.control_start,
+        control_end_layer=settings.layers,
+    )
+
+
+@torch.no_grad()
+def initialise(transformer: Transformer) -> None:
+    """Gates open a little, the head silent: what learned fastest (gates from zero took several times longer)."""
+    width = transformer.config.width
+    nn.init.zeros_(transformer.proj_out.weight)
+    nn.init.zeros_(transformer.proj_out.bias)
+    for block in transformer.transformer_blocks:
+        for norm in (block.norm1, block.norm2):
+            nn.init.normal_(norm.linear.weight, std=0.02)
+            nn.init.zeros_(norm.linear.bias)
+            norm.linear.bias.view(6, width)[[2, 5]] = 0.3
+    for controlled in transformer.control_blocks:
+        nn.init.normal_(controlled.norm1.linear.weight, std=0.02)
+        nn.init.zeros_(controlled.norm1.linear.bias)
+        controlled.norm1.linear.bias.view(6, width)[2] = 0.2
+
+
+def is_muon(name: str, parameter: Tensor) -> bool:
+    """The matrices inside the transformer's blocks."""
+    return parameter.ndim == 2 and "_blocks." in name and (".attn1.to_" in name or ".ff." in name)
+
+
+class Batches:
+    """Draws training samples; sample i of a seed is always the same."""
+
+    def __init__(self, data: Latents, tokenizer: Tokenizer, settings: TrainSettings) -> None:
+        self.data, self.tokenizer, self.settings = data, tokenizer, settings
+        changed = (data.scenes[:, 1:] != data.scenes[:, :-1]).any(-1)
+        self.constant = ~changed.any(-1)  # clips whose scene never changes
+        self.changes = changed.nonzero() + torch.tensor([0, 1])  # (clip, first latent of the new scene)
+
+    def windows(
+        self, rng: np.random.Generator, count: int, length: int, one_scene: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Random windows: latents [count, length, C, h, w] fp32, labels [count, length], token ids [count, N_t].
+
+        Unless all of a window is to be of one scene, CHANGE_SHARE of them end while the scene is changing: there the
+        conditioning latent does not give the answer away, and the text must be read.
+        """
+        clips, total = self.data.latents.shape[:2]
+        choice = np.flatnonzero(self.constant.numpy()) if one_scene else np.arange(clips)
+        clip = torch.from_numpy(rng.choice(choice, size=count))
+        start = torch.from_numpy(rng.integers(0, total - length + 1, size=count))
+        if not one_scene and len(self.changes):
+            changing = torch.from_numpy(rng.random(count) < CHANGE_SHARE)
+            other, at = self.changes[torch.from_numpy(rng.integers(len(self.changes), size=count))].unbind(1)
+            last = (at + torch.from_numpy(rng.integers(0, CHANGE_LATENTS, size=count))).clamp(length - 1, total - 1)
+            clip = torch.where(changing, other, clip)
+            start = torch.where(changing, last - length + 1, start)
+        index = start[:, None] + torch.arange(length)
+        tokens = [self.tokens(scene, rng) for scene in self.data.scenes[clip, index[:, -1]].tolist()]
+        return (
+            self.data.latents[clip[:, None], index].float(),
+            self.data.labels[clip[:, None], index],
+            torch.tensor(tokens),
+        )
+
+    def tokens(self, scene: list[int], rng: np.random.Generator) -> list[int]:
+        if rng.random() < TEXT_DROP:
+            return self.tokenizer("")
+        biome, time, colour = scene
+        return self.tokenizer(caption(Scene(BIOMES[biome], TIMES[time], COLOURS[colour]), rng))
+
+
+def stream_loss(
+    model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator, augment: bool
+) -> Tensor:
+    """Squared velocity error per noise group [GROUPS] of stage-3 windows of GROUPS + 1 latents."""
+    batch, device = latents.shape[0], latents.device
+    alphas = alpha_table().float().to(device)
+    span = TRAIN_STEPS // GROUPS
+    offset = torch.randint(0, span, (batch, 1), generator=rng)
+    timesteps = torch.cat([torch.zeros_like(offset), *(offset + g * span for g in range(GROUPS))], 1).to(device)
+    level = alphas[timesteps][:, :, None, None, None]
+    noise = torch.randn(latents.shape, generator=rng).to(device)
+    noised = level.sqrt() * latents + (1 - level).sqrt() * noise
+    if augment:
+        noised = torch.cat([worn(noised[:, :1], rng), noised[:, 1:]], 1)
+        labels = late_or_dropped(labels, rng)
+    velocity = model(noised, timesteps, tokens, labels)
+    wanted = level.sqrt() * noise - (1 - level).sqrt() * latents
+    return (velocity - wanted)[:, 1:].square().mean((0, 2, 3, 4))
+
+
+def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
+    """Conditioning latents [B, 1, C, h, w] as a long stream might have left them: noisier, softer, off in colour.
+
+    Some carry a trace of another scene: only the text tells which of the two is meant, so the text comes to be read,
+    and a stream that has strayed is pulled back to its prompt.
+    """
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=rng).to(conditioning.device)
+
+    batch, _, channels, height, width = conditioning.shape
+    soft = F.avg_pool2d(F.pad(conditioning.flatten(0, 1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, None]
+    blur = (draw(batch, 1, 1, 1, 1) - 0.7).clamp(min=0) * 2
+    spread = 0.3 * draw(batch, 1, 1, 1, 1).square() * (draw(batch, 1, 1, 1, 1) < 0.7)
+    shift = 0.12 * (draw(batch, 1, 1, 1, 1) < 0.3)
+    noise = torch.randn(conditioning.shape, generator=rng).to(conditioning.device)
+    tint = torch.randn((batch, 1, channels, 1, 1), generator=rng).to(conditioning.device)
+    mixed = TRACE * draw(batch, 1, 1, 1, 1) * (draw(batch, 1, 1, 1, 1) < TRACE_SHARE)
+    worn = conditioning + mixed * (conditioning.roll(1, 0) - conditioning)
+    return worn + blur * (soft - conditioning) + spread * noise + shift * tint
+
+
+def late_or_dropped(labels: Tensor, rng: torch.Generator) -> Tensor:
+    """Labels as a stream with late labels has them (the newest latent is still to get its own), or none at all."""
+    batch = labels.shape[0]
+    late = labels.clone()
+    late[:, -1] = labels[:, -2]
+    late = torch.where((torch.rand((batch, 1), generator=rng) < LATE_SHARE).to(labels.device), late, labels)
+    dropped = (torch.rand((batch, 1), generator=rng) < CONTROL_DROP).to(labels.device)
+    return torch.where(dropped, torch.full_like(late, NULL_ID), late)
+
+
+def clip_loss(model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator) -> Tensor:
+    """Squared velocity error of stage-2 clips: one noise level for all latents."""
+    batch, device = latents.shape[0], latents.device
+    timesteps = torch.randint(0, TRAIN_STEPS, (batch, 1), generator=rng).expand(-1, latents.shape[1]).to(device)
+    level = alpha_table().float().to(device)[timesteps][:, :, None, None, None]
+    noise = torch.randn(latents.shape, generator=rng).to(device)
+    velocity = model(level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, tokens, labels)
+    return (velocity - (level.sqrt() * noise - (1 - level).sqrt() * latents)).square().mean()
+
+
+def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[WorldModel, Run]:
+    """The model and its run, resumed if there is something to resume."""
+    text.train(settings)  # draws numbers of its own, if it still has to be done
+    torch.manual_seed(settings.seed)
+    model = WorldModel(settings).to(pick_device(settings.device))
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimiser = Optimiser(
+        parameters, is_muon, muon_rate=settings.diffusion_muon_rate, adam_rate=settings.diffusion_adam_rate, group=group
+    )
+    return model, Run(Path(settings.work) / "diffusion", model, optimiser, Average(parameters, settings.average_decay))
+
+
+def prepare(settings: TrainSettings) -> None:
+    """Text encoder and latents, made where they are missing."""
+    device = pick_device(settings.device)
+    text.train(settings)
+    vae = autoencoder.trained(settings).to(device)
+    for held_out in (False, True):
+        encode(vae, autoencoder.data(settings, held_out=held_out), device)
+
+
+def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+    """Trains until the settings' steps are done (True) or the minutes are over (False)."""
+    device = pick_device(settings.device)
+    vae = autoencoder.trained(settings).to(device)
+    batches = Batches(encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings)
+    held_out = Batches(encode(vae, autoencoder.data(settings, held_out=True), device), batches.tokenizer, settings)
+    model, run = build(settings, group)
+    share = max(1, settings.diffusion_windows // group.size)
+
+    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
+        rng, torch_rng = np.random.default_rng((settings.seed, 3, sample)), generator(settings.seed, 3, sample)
+        if step % CLIP_EVERY == CLIP_EVERY - 1:
+            length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
+            count = max(1, share * (GROUPS + 1) // length)
+            latents, labels, tokens = (x.to(device) for x in batches.windows(rng, count, length, one_scene=True))
+            return clip_loss(model, latents, labels, tokens, torch_rng), {}
+        latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, GROUPS + 1))
+        groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
+        return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
+
+    @torch.no_grad()
+    def check() -> dict[str, float]:
+        """Errors on held-out windows, and with left and right swapped: how much the labels matter."""
+        rng, found = np.random.default_rng(5), []
+        latents, labels, tokens = (x.to(device) for x in held_out.windows(rng, 96, GROUPS + 1))
+        for wanted in (labels, MIRRORED.to(device)[labels]):
+            found.append(stream_loss(model, latents, wanted, tokens, generator(5), augment=False))
+        return {
+            **{f"group{g}": float(e) for g, e in enumerate(found[0])},
+            "error": float(found[0].mean()),
+            "swapped": float(found[1].mean()),
+        }
+
+    return run.train(
+        settings.diffusion_steps, loss_of, minutes=minutes, title="diffusion", check=check, check_every=400
+    )
+
+
+def trained(settings: TrainSettings) -> WorldModel:
+    """The model of the run with its averaged weights."""
+    model, run = build(settings)
+    model.load_state_dict(run.average.values, strict=False)
+    return model.eval()

@@ -1,0 +1,182 @@
+"""Stage 4: one model call per latent, by phased consistency on the student's own streams.
+
+Streams are driven by changing labels (which also replace those of the newest groups: late labels) and now and then by
+a new prompt. In every state the student itself has come to, the teacher walks each noise group down to the end of its
+phase in small DDIM steps; the student learns to get there in one call. Only the transformer changes.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.controls import LABELS
+from models.device import pick_device
+from models.parallel import SequenceGroup
+from models.schedulers import alpha, consistency_coefficients, consistency_timesteps, ddim_row_step, phase_edge
+from models.transformer import Transformer
+from training import autoencoder, diffusion, text
+from training.diffusion import GROUPS, SINGLE, Batches, WorldModel
+from training.driving_world import random_labels
+from training.optimise import Average, Optimiser
+from training.run import Run, generator, part, read_state
+from training.settings import TrainSettings
+
+ORIGINAL_STEPS = 40
+ROW = [0, *reversed(consistency_timesteps(GROUPS, ORIGINAL_STEPS))]  # one call per latent: [0, 499, 999]
+EDGES = [0, *(phase_edge(t, GROUPS) for t in ROW[1:])]
+NEW_STREAM, NEW_PROMPT = 1 / 40, 1 / 25  # chances per step
+TEACHER_SHARE = 0.3  # of states continue from the teacher's latents, not the student's
+BROKEN = 8.0  # a latent beyond this many deviations ends its stream
+
+
+class Streams(nn.Module):
+    """The student and the streams it is dreaming; both are saved with the run."""
+
+    window: Tensor
+    labels: Tensor
+    tokens: Tensor
+    run_left: Tensor
+    alive: Tensor
+
+    def __init__(self, student: WorldModel, batches: Batches, count: int, seed: int) -> None:
+        super().__init__()
+        self.student, self.batches, self.seed = student, batches, seed
+        shape = batches.data.latents.shape[2:]
+        self.register_buffer("window", torch.zeros(count, GROUPS + 1, *shape))
+        self.register_buffer("labels", torch.zeros(count, GROUPS + 1, dtype=torch.long))
+        self.register_buffer("tokens", torch.zeros(count, diffusion.TEXT_LENGTH, dtype=torch.long))
+        self.register_buffer("run_left", torch.zeros(count, dtype=torch.long))
+        self.register_buffer("alive", torch.zeros(count, dtype=torch.bool))
+
+    @torch.no_grad()
+    def prepare(self, sample: int, late_labels: int) -> None:
+        """Starts streams that ended, and gives every stream this step's label."""
+        rng = np.random.default_rng((self.seed, 4, sample))
+        for i in range(len(self.window)):
+            fresh = not bool(self.alive[i])
+            if fresh:
+                self._start(i, rng)
+            elif rng.random() < NEW_PROMPT:
+                clip = int(rng.integers(len(self.batches.data.scenes)))
+                self.tokens[i] = torch.tensor(self.batches.tokens(self.batches.data.scenes[clip, -1].tolist(), rng))
+            labels = self.labels[i].roll(0 if fresh else -1)
+            if int(self.run_left[i]) == 0:
+                run = random_labels(rng, 9)
+                labels[-1] = LABELS.index(run[0])
+                self.run_left[i] = next((k for k, label in enumerate(run) if label != run[0]), len(run))
+            elif not fresh:
+                labels[-1] = self.labels[i, -1]
+            labels[-late_labels:] = labels[-1].clone()
+            self.labels[i] = labels
+            self.run_left[i] -= 1
+
+    def _start(self, i: int, rng: np.random.Generator) -> None:
+        latents, labels, tokens = self.batches.windows(rng, 1, GROUPS + 1)
+        noise = torch.randn(latents.shape, generator=generator(self.seed, 5, int(rng.integers(2**31))))
+        signal, spread = _column([math.sqrt(alpha(t)) for t in ROW]), _column([math.sqrt(1 - alpha(t)) for t in ROW])
+        self.window[i] = (signal * latents + spread * noise)[0]
+        self.labels[i], self.tokens[i] = labels[0], tokens[0]
+        self.run_left[i], self.alive[i] = 0, True
+
+    @torch.no_grad()
+    def advance(self, sample: int, student: Tensor, teacher: Tensor) -> None:
+        """Every stream goes on from the student's (or sometimes the teacher's) latents; some end."""
+        rng = np.random.default_rng((self.seed, 6, sample))
+        mine = torch.from_numpy(rng.random(len(self.window)) >= TEACHER_SHARE).to(self.window.device)
+        moved = torch.where(mine[:, None, None, None, None], student, teacher)
+        noise = torch.randn(moved[:, :1].shape, generator=generator(self.seed, 7, sample)).to(moved)
+        self.window.copy_(torch.cat([moved, noise], 1))
+        ended = torch.from_numpy(rng.random(len(self.window)) < NEW_STREAM).to(moved.device)
+        self.alive.copy_(~(ended | (self.window.abs().amax((1, 2, 3, 4)) > BROKEN)))
+
+
+def _column(values: list[float]) -> Tensor:
+    return torch.tensor(values)[:, None, None, None]
+
+
+@torch.no_grad()
+def teacher_end(teacher: WorldModel, streams: Streams, steps: int, guidance: float = 1.0) -> Tensor:
+    """Walks all noise groups from ROW to EDGES in `steps` DDIM steps: [B, GROUPS, C, h, w].
+
+    guidance: how far to go from what the teacher does without a text to what it does with it. Above 1 the student
+    learns to follow prompts more firmly than the teacher, at no cost when it runs.
+    """
+    window = streams.window
+    nothing = torch.tensor(streams.batches.tokenizer(""), device=window.device).expand_as(streams.tokens)
+    path = [[round(t + (edge - t) * k / steps) for t, edge in zip(ROW, EDGES, strict=True)] for k in range(steps + 1)]
+    for now, then in zip(path, path[1:], strict=False):
+        timesteps = torch.tensor([now], device=window.device).expand(len(window), -1)
+        velocity = teacher(window, timesteps, streams.tokens, streams.labels)
+        if guidance != 1:
+            velocity = torch.lerp(teacher(window, timesteps, nothing, streams.labels), velocity, guidance)
+        moved = ddim_row_step(window[:, 1:], velocity[:, 1:], now[1:], then[1:])
+        window = torch.cat([window[:, :1], moved], 1)
+    return window[:, 1:]
+
+
+def student_end(streams: Streams) -> tuple[Tensor, Tensor]:
+    """Where one call of the student lands (as `consistency_step` computes it), and c_out per group for the loss."""
+    window = streams.window
+    timesteps = torch.tensor([ROW], device=window.device).expand(len(window), -1)
+    velocity = streams.student(window, timesteps, streams.tokens, streams.labels)[:, 1:]
+    parts = [consistency_coefficients(t, edge, GROUPS)[:2] for t, edge in zip(ROW[1:], EDGES[1:], strict=True)]
+    skip, out = (_column(list(column)).to(window) for column in zip(*parts, strict=True))
+    signal = _column([math.sqrt(alpha(t)) for t in ROW[1:]]).to(window)
+    spread = _column([math.sqrt(1 - alpha(t)) for t in ROW[1:]]).to(window)
+    clean = signal * window[:, 1:] - spread * velocity
+    return out * clean + skip * window[:, 1:], out * spread
+
+
+def build(settings: TrainSettings, batches: Batches, group: SequenceGroup = SINGLE) -> tuple[Streams, Run]:
+    """The student (a copy of the stage-3 model) and its run, resumed if there is something to resume."""
+    student = diffusion.trained(settings)
+    student.requires_grad_(False)
+    student.transformer.requires_grad_(True)
+    count = max(1, settings.distill_streams // group.size)
+    streams = Streams(student, batches, count, settings.seed).to(pick_device(settings.device))
+    parameters = dict(student.transformer.named_parameters())
+    optimiser = Optimiser(
+        parameters,
+        lambda name, p: False,
+        muon_rate=0.0,
+        adam_rate=settings.distill_adam_rate,
+        weight_decay=0.0,
+        group=group,
+    )
+    return streams, Run(Path(settings.work) / "distill", streams, optimiser, Average(parameters, 0.99))
+
+
+def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+    """Trains until the settings' steps are done (True) or the minutes are over (False).
+
+    Every rank dreams its own streams; those of rank 0 are saved.
+    """
+    device = pick_device(settings.device)
+    vae = autoencoder.trained(settings).to(device)
+    batches = Batches(diffusion.encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings)
+    teacher = diffusion.trained(settings)
+    streams, run = build(settings, batches, group)
+
+    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
+        streams.prepare(sample, settings.late_labels)
+        wanted = teacher_end(teacher, streams, settings.distill_teacher_steps, settings.distill_guidance)
+        reached, scale = student_end(streams)
+        error = ((reached - wanted) / scale).square()
+        streams.advance(sample, reached.detach(), wanted)
+        groups = {f"group{g}": float(e) for g, e in enumerate(error.detach().mean((0, 2, 3, 4)))}
+        figures = {**groups, "deviation": float(streams.window[:, 0].std())}
+        return torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean(), figures
+
+    return run.train(settings.distill_steps, loss_of, minutes=minutes, title="distill", log_every=10)
+
+
+def trained(settings: TrainSettings) -> Transformer:
+    """The student's transformer with its averaged weights."""
+    transformer = diffusion.trained(settings).transformer
+    transformer.load_state_dict(part(read_state(Path(settings.work) / "distill")[1], "average."))
+    return transformer.eval()

@@ -1,0 +1,351 @@
+"""What the driving world looks like: palettes, panoramas, sprites and ground textures, all drawn from equations.
+
+Everything here is drawn once and cached; driving_world.py only samples it, which is why a frame costs 2 ms.
+Colours are float32 RGB in [0, 1]; a sprite is premultiplied RGBA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+BIOMES = ("desert", "meadow", "snow", "city", "forest")
+TIMES = ("day", "sunset", "night")
+COLOURS = ("red", "blue", "white", "yellow")
+
+HEIGHT, WIDTH, HORIZON = 96, 144, 40  # pixels; the horizon is a row
+FOCAL = 108.0  # pixels: a view of 67 degrees
+PANORAMA_COLUMNS = 1024  # columns around the full circle: about one per pixel at the edge of the view
+GROUND_TEXELS, TEXELS_PER_METRE = 1024, 4  # a period of 256 m
+
+PAINT = {
+    "red": (0.84, 0.10, 0.10),
+    "blue": (0.12, 0.28, 0.86),
+    "white": (0.93, 0.93, 0.93),
+    "yellow": (0.97, 0.80, 0.10),
+}
+
+
+def _rgb(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one biome at one time of day, light already applied, but for the ridges' own light in the panorama."""
+
+    ground: tuple[Array, Array]
+    road: Array
+    marking: Array
+    ridge: Array
+    zenith: Array
+    horizon: Array
+    light: Array
+    haze: Array
+
+
+_GROUND = {
+    "desert": ((0.90, 0.72, 0.44), (0.70, 0.47, 0.25), (0.42, 0.36, 0.33), (0.66, 0.36, 0.22)),
+    "meadow": ((0.46, 0.70, 0.25), (0.25, 0.50, 0.15), (0.45, 0.41, 0.37), (0.30, 0.44, 0.48)),
+    "snow": ((0.95, 0.97, 1.00), (0.70, 0.78, 0.90), (0.42, 0.45, 0.50), (0.56, 0.64, 0.78)),
+    "city": ((0.56, 0.58, 0.52), (0.42, 0.47, 0.38), (0.22, 0.22, 0.25), (0.42, 0.44, 0.54)),
+    "forest": ((0.34, 0.44, 0.18), (0.20, 0.28, 0.10), (0.42, 0.34, 0.24), (0.18, 0.33, 0.26)),
+}
+_SKY = {
+    "day": ((0.22, 0.50, 0.92), (0.80, 0.90, 0.98)),
+    "sunset": ((0.26, 0.20, 0.48), (1.00, 0.58, 0.28)),
+    "night": ((0.02, 0.03, 0.11), (0.14, 0.18, 0.36)),
+}
+_LIGHT = {"day": (1.0, 1.0, 1.0), "sunset": (0.95, 0.70, 0.58), "night": (0.27, 0.33, 0.54)}
+
+
+@cache
+def palette(biome: str, time: str) -> Palette:
+    """The colours of a biome at a time of day."""
+    first, second, road, ridge = (_rgb(*c) for c in _GROUND[biome])
+    light = _rgb(*_LIGHT[time])
+    zenith, horizon = (_rgb(*c) for c in _SKY[time])
+    return Palette(
+        ground=(first * light, second * light),
+        road=road * light,
+        marking=_rgb(0.97, 0.90, 0.62) * (light * 0.7 + 0.3),
+        ridge=ridge * light,
+        zenith=zenith,
+        horizon=horizon,
+        light=light,
+        haze=ridge * light * 0.35 + horizon * 0.65,
+    )
+
+
+def smooth_noise(rng: np.random.Generator, rows: int, columns: int, row_cells: int, column_cells: int) -> Array:
+    """Periodic value noise in [0, 1], smoothstep between random values on a row_cells x column_cells lattice."""
+    lattice = rng.random((row_cells, column_cells), dtype=np.float32)
+
+    def axis(n: int, cells: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
+        position = np.arange(n) * (cells / n)
+        low = position.astype(np.int64)
+        t = (position - low).astype(np.float32)
+        return low, (low + 1) % cells, t * t * (3 - 2 * t)
+
+    low, high, t = axis(rows, row_cells)
+    mixed = lattice[low] * (1 - t)[:, None] + lattice[high] * t[:, None]
+    low, high, t = axis(columns, column_cells)
+    return np.asarray(mixed[:, low] * (1 - t) + mixed[:, high] * t, np.float32)
+
+
+@cache
+def ground_textures() -> tuple[Array, Array]:
+    """(broad, fine) noise, zero mean, flattened [GROUND_TEXELS ** 2]: patches of 20 m and tufts of 3 m."""
+    rng = np.random.default_rng(7)
+    n = GROUND_TEXELS
+    broad = 0.65 * smooth_noise(rng, n, n, 12, 12) + 0.35 * smooth_noise(rng, n, n, 28, 28)
+    fine = smooth_noise(rng, n, n, 84, 84)
+    return (broad - broad.mean()).ravel(), (fine - fine.mean()).ravel()
+
+
+# --- panorama: everything at infinity ---------------------------------------------------------------------------------
+def _ridge_line(rng: np.random.Generator, low: int, high: int, roughness: float) -> npt.NDArray[np.float64]:
+    angle = np.arange(PANORAMA_COLUMNS) * (2 * np.pi / PANORAMA_COLUMNS)
+    line = np.zeros(PANORAMA_COLUMNS)
+    for k in range(low, high):
+        line += rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) / k**roughness
+    return (line - line.min()) / (line.max() - line.min())
+
+
+def _paint(image: Array, colour: Array, alpha: npt.NDArray[np.floating]) -> None:
+    image += (colour - image) * alpha[..., None]
+
+
+@lru_cache(maxsize=64)
+def panorama(biome: str, time: str, seed: int) -> Array:
+    """Sky, sun or moon, clouds or stars, ridges or skyline: [HORIZON, PANORAMA_COLUMNS, 3]; column = heading angle."""
+    rng = np.random.default_rng(seed)
+    p = palette(biome, time)
+    rows, columns = HORIZON, PANORAMA_COLUMNS
+    y = np.arange(rows, dtype=np.float32)[:, None]
+    height = rows - y - 0.5  # pixels above the horizon
+    t = ((y + 0.5) / rows)[..., None] ** 1.4
+    image = np.broadcast_to(p.zenith * (1 - t) + p.horizon * t, (rows, columns, 3)).astype(np.float32)
+    _sky_lights(image, rng, time, y)
+    _clouds(image, rng, time, y)
+
+    tall = {"desert": 0.60, "meadow": 0.60, "snow": 1.0, "city": 0.45, "forest": 0.70}[biome]
+    line = ((0.25 + 0.75 * _ridge_line(rng, 5, 30, 0.9)) * tall * 24).astype(np.float32)
+    slope = np.clip((np.roll(line, -4) - np.roll(line, 4)) / 6, -1, 1)
+    alpha = np.clip(line[None] - height + 0.5, 0, 1)
+    face = p.ridge * 0.62 + p.horizon * 0.38
+    shaded = face[None] * (1 + 0.28 * slope[:, None])  # one side of every mountain in the light
+    image += (shaded[None] - image) * alpha[..., None]
+    if biome == "snow":
+        cap = np.clip((height - 0.62 * line[None]) / 2, 0, 1) * alpha * (line[None] > 9)
+        _paint(image, _rgb(0.97, 0.98, 1.0) * (p.light * 0.9 + 0.1), cap * 0.85)
+    if biome == "city":
+        _skyline(image, rng, time, p, height)
+    else:
+        line = ((0.15 + 0.85 * _ridge_line(rng, 9, 44, 0.6)) * 7.5).astype(np.float32)
+        _paint(image, p.ridge * 0.78 + p.horizon * 0.06, np.clip(line[None] - height + 0.5, 0, 1))
+    return np.clip(image, 0, 1)
+
+
+def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array) -> None:
+    """Sun, low sun or moon (a disc with a glow), and stars at night."""
+    columns = image.shape[1]
+    x = np.arange(columns, dtype=np.float32)[None]
+    pixels = 2 * np.pi / columns * FOCAL  # screen pixels per panorama column, near the middle of the view
+    level, radius, glow = {"day": (9.0, 4.6, 0.16), "sunset": (19.0, 6.5, 0.45), "night": (10.0, 5.0, 0.12)}[time]
+    colour = {"day": _rgb(1, 0.98, 0.86), "sunset": _rgb(1, 0.86, 0.45), "night": _rgb(0.88, 0.92, 1)}[time]
+    if time == "night":
+        for _ in range(24):
+            cx, cy, size = rng.uniform(0, columns), rng.uniform(0, 28), rng.uniform(1.2, 1.7)
+            near = np.abs(x[0] - cx) < 6
+            d2 = ((x[:, near] - cx) * pixels) ** 2 + (y - cy) ** 2
+            image[:, near] += (np.exp(-d2 / (2 * size**2)) * rng.uniform(0.5, 1.0))[..., None] * _rgb(0.9, 0.93, 1.0)
+    first = rng.uniform(0, columns)
+    for offset in (0.0, 0.5) if time == "night" else (0.0,):  # one sun; by night a moon and, opposite, a small one
+        centre = (first + columns * offset) % columns
+        size = radius * (1 if offset == 0 else 0.6)
+        dx = (x - centre + columns / 2) % columns - columns / 2
+        r2 = ((dx * pixels) ** 2 + (y - level) ** 2) / size**2
+        image += (np.exp(-r2 / 10) * glow)[..., None] * colour
+        _paint(image, colour, np.clip((1 - np.sqrt(r2)) * size / 1.5 + 0.5, 0, 1))
+
+
+def _clouds(image: Array, rng: np.random.Generator, time: str, y: Array) -> None:
+    rows, columns, _ = image.shape
+    noise = 0.7 * smooth_noise(rng, rows, columns, 3, 14) + 0.3 * smooth_noise(rng, rows, columns, 7, 34)
+    window = np.clip(1 - np.abs(y / rows - 0.32) / 0.34, 0, 1)
+    alpha = np.clip((noise - 0.50) * 4.5, 0, 1) * window
+    colour, strength = {
+        "day": (_rgb(1, 1, 1), 0.85),
+        "sunset": (_rgb(1.0, 0.52, 0.42), 0.75),
+        "night": (_rgb(0.16, 0.19, 0.34), 0.6),
+    }[time]
+    _paint(image, colour, alpha * strength)
+
+
+def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, height: Array) -> None:
+    """Distant towers, at night with lit windows: few and large ones, the most that tiny latents carry without blur."""
+    columns = image.shape[1]
+    left = 0
+    while left < columns:
+        width = int(rng.integers(14, 28))
+        top = 4 + 19 * rng.random() ** 1.6
+        part = image[:, left : left + width]
+        inside = np.clip(top - height + 0.5, 0, 1) * np.ones((1, part.shape[1]), np.float32)
+        tone = 0.55 + 0.4 * rng.random()
+        _paint(part, p.ridge * tone + p.horizon * 0.12, inside)
+        x = np.arange(part.shape[1])[None]
+        lit = (height < top - 2) & (height > 2) & (height % 8 < 4) & (x % 9 >= 3) & (x > 1) & (x < width - 2)
+        lamp = _rgb(1.0, 0.80, 0.42) if time != "day" else p.ridge * 0.6
+        _paint(part, lamp, lit * np.float32({"day": 0.25, "sunset": 0.35, "night": 0.6}[time]))
+        left += width + int(rng.integers(0, 9))
+
+
+# --- sprites: everything that stands on the ground ------------------------------------------------------------------
+@dataclass(frozen=True)
+class Sprite:
+    """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest (64 rows) first."""
+
+    width: float
+    height: float
+    levels: tuple[Array, ...]
+
+    @staticmethod
+    def draw(width: float, height: float, rgba: Array) -> Sprite:
+        """From straight RGBA [256, 256, 4]; reduced by box filters so that no size on screen shimmers."""
+        image = rgba.astype(np.float32).copy()
+        image[..., :3] *= image[..., 3:]
+        levels = []
+        while image.shape[0] > 2:
+            image = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, 4).mean((1, 3))
+            if image.shape[0] <= 64:
+                levels.append(np.ascontiguousarray(image))
+        return Sprite(width, height, tuple(levels))
+
+    def level(self, pixels: float) -> Array:
+        """The picture whose texels are nearest in size to the pixels it will cover."""
+        index = round(float(np.log2(64 / max(pixels, 1e-3))))
+        return self.levels[min(max(index, 0), len(self.levels) - 1)]
+
+
+def _layers(*layers: tuple[npt.NDArray[np.bool_], Array]) -> Array:
+    """Straight RGBA from (mask, colour) layers, later ones on top; a colour is [3] or [n, n, 3]."""
+    n = layers[0][0].shape[0]
+    image = np.zeros((n, n, 4), np.float32)
+    for mask, colour in layers:
+        image[mask, :3] = np.broadcast_to(colour, (n, n, 3))[mask]
+        image[mask, 3] = 1
+    return image
+
+
+@cache
+def sprites(biome: str, time: str) -> tuple[Sprite, ...]:
+    """The things of a biome, lit for a time of day; the same thing may appear more than once, in other sizes."""
+    p = palette(biome, time)
+    n = 256
+    a = ((np.arange(n) + 0.5) / n * 2 - 1)[None] * np.ones((n, 1))  # -1 left .. 1 right
+    b = (1 - (np.arange(n) + 0.5) / n)[:, None] * np.ones((1, n))  # 0 foot .. 1 top
+    side = (1.0 - 0.28 * a)[..., None].astype(np.float32)  # lit from the left
+
+    def lit(*colour: float) -> Array:
+        return _rgb(*colour) * p.light * side
+
+    if biome == "desert":
+        trunk = (np.abs(a) < 0.30) & (b < 0.95 + 0.05 * np.sqrt(np.clip(1 - (a / 0.30) ** 2, 0, 1)))
+        arms = ((np.abs(np.abs(a) - 0.78) < 0.21) & (b > 0.40) & (b < 0.80)) | (
+            (np.abs(b - 0.45) < 0.08) & (np.abs(a) < 0.9)
+        )
+        cactus = _layers((trunk | arms, lit(0.20, 0.46, 0.20)))
+        rock = _layers((a * a + b * b < 1, lit(0.58, 0.38, 0.26)))
+        return Sprite.draw(2.2, 3.4, cactus), Sprite.draw(3.6, 1.7, rock), Sprite.draw(2.8, 4.4, cactus)
+    if biome == "meadow":
+        crown = (a * a + ((b - 0.64) / 0.36) ** 2) < 1
+        tree = _layers(((np.abs(a) < 0.13) & (b < 0.5), lit(0.36, 0.25, 0.14)), (crown, lit(0.16, 0.44, 0.12)))
+        bush = _layers((a * a + b * b < 1, lit(0.86, 0.42, 0.50)))
+        return Sprite.draw(3.8, 4.6, tree), Sprite.draw(2.2, 1.2, bush), Sprite.draw(4.8, 6.0, tree)
+    if biome == "city":
+        return tuple(
+            _tower(time, p, a, b, tone, floors)
+            for tone, floors in (((0.62, 0.50, 0.44), 3), ((0.48, 0.52, 0.60), 4), ((0.66, 0.62, 0.54), 5))
+        )
+    cone = np.abs(a) < (1 - b) * 0.98
+    trunk = (np.abs(a) < 0.12) & (b < 0.14)
+    colour = lit(0.18, 0.38, 0.30) if biome == "snow" else lit(0.10, 0.32, 0.11)
+    layers = [(trunk, lit(0.30, 0.20, 0.12)), (cone & (b >= 0.1), colour)]
+    if biome == "snow":
+        layers.append((cone & (b > 0.48 + 0.10 * np.cos(a * 18)), lit(0.94, 0.97, 1.0)))
+    pine = _layers(*layers)
+    return Sprite.draw(3.2, 5.2, pine), Sprite.draw(2.4, 3.8, pine), Sprite.draw(3.8, 7.0, pine)
+
+
+def _tower(
+    time: str,
+    p: Palette,
+    a: npt.NDArray[np.float64],
+    b: npt.NDArray[np.float64],
+    tone: tuple[float, float, float],
+    floors: int,
+) -> Sprite:
+    """A building with big windows, lit at night."""
+    light = p.light * (1.0 - 0.22 * a)[..., None].astype(np.float32)
+    wall = np.ones(a.shape, bool)
+    column, floor = (a * 0.5 + 0.5) * 3, b * floors
+    window = (np.abs(column % 1 - 0.5) < 0.27) & (np.abs(floor % 1 - 0.5) < 0.27)
+    glass = _rgb(1.0, 0.82, 0.42) if time == "night" else _rgb(0.30, 0.38, 0.48) * p.light
+    roof = b > 0.965
+    return Sprite.draw(
+        9.0, 3.0 * floors, _layers((wall, _rgb(*tone) * light), (window, glass), (roof, _rgb(0.3, 0.3, 0.32) * p.light))
+    )
+
+
+# --- the car --------------------------------------------------------------------------------------------------------
+CAR_HALF_WIDTH, CAR_HEIGHT, LEANS = 17.0, 21.0, 12  # pixels, pixels, steps from straight to full lock
+
+
+@cache
+def car(colour: str, time: str, lean: int, gear: str) -> Array:
+    """The car from behind, premultiplied RGBA [30, 50, 4]; lean -LEANS (right) .. LEANS (left); gear D, B or N."""
+    s = 4  # supersampling
+    rows, columns = 30, 50
+    u = ((np.arange(columns * s) + 0.5) / s - columns / 2)[None] / CAR_HALF_WIDTH
+    v = (rows - 5 - (np.arange(rows * s) + 0.5) / s)[:, None] / CAR_HEIGHT
+    steer = lean / LEANS
+    a = u + steer * 0.40 * v  # the body leans out of the curve and shows its flank
+    b = v - steer * 0.07 * u
+    light = palette("city", time).light
+    lamp = light * 0.7 + 0.3
+    image = np.zeros((rows * s, columns * s, 4), np.float32)
+
+    def put(mask: npt.NDArray[np.bool_], rgb: npt.NDArray[np.floating], alpha: float = 1.0) -> None:
+        image[mask, :3] += (rgb - image[mask, :3]) * alpha
+        image[mask, 3] += (1 - image[mask, 3]) * alpha
+
+    def box(half: float, low: float, high: float, centre: float = 0.0) -> npt.NDArray[np.bool_]:
+        return (np.abs(a - centre) < half) & (b > low) & (b < high)
+
+    put((u / 1.25) ** 2 + ((v + 0.02) / 0.17) ** 2 < 1, _rgb(0.02, 0.02, 0.03), 0.55)
+    for wheel in (-0.74, 0.74):
+        put(box(0.21, -0.06, 0.30, wheel), _rgb(0.05, 0.05, 0.06))
+    paint = _rgb(*PAINT[colour]) * (light * 0.75 + 0.25)
+    flank = np.sign(steer) * (a - np.sign(steer) * 1.0)
+    put((flank > 0) & (flank < abs(steer) * 0.16) & (b > 0.12) & (b < 0.52), paint * 0.6)
+    put(box(1.0, 0.10, 0.56), paint)
+    put(box(1.0, 0.46, 0.56), np.minimum(paint * 1.15 + 0.03, 1))
+    cabin = 0.84 - 0.36 * np.clip((b - 0.5) / 0.5, 0, 1)
+    shift = a - steer * 0.10 * np.clip(b - 0.5, 0, 1) * 2
+    put((np.abs(shift) < cabin) & (b > 0.55) & (b < 1.0), paint * 0.82)
+    put((np.abs(shift) < cabin - 0.13) & (b > 0.58) & (b < 0.90), _rgb(0.13, 0.16, 0.22) * lamp)
+    put(box(0.96, 0.10, 0.17), paint * 0.55)
+    put(box(0.28, 0.18, 0.30), _rgb(0.80, 0.80, 0.74) * lamp)
+    red = {"D": _rgb(0.62, 0.04, 0.05), "N": _rgb(0.34, 0.03, 0.04), "B": _rgb(1.0, 0.12, 0.08)}[gear]
+    for x in (-0.78, 0.78):
+        put(box(0.17, 0.32, 0.47, x), red * (lamp if gear != "B" else 1))
+        if gear == "B":
+            put(box(0.11, 0.34, 0.45, x * 0.62), _rgb(1, 1, 0.95))
+    image[..., :3] *= image[..., 3:]
+    return np.clip(image.reshape(rows, s, columns, s, 4).mean((1, 3)), 0, 1)

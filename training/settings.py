@@ -1,0 +1,57 @@
+"""What `configs/train_tiny.yaml` says: sizes, steps and rates of the whole recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Defaults are those of configs/train_tiny.yaml. Folders are created; `work` is not part of the repository."""
+
+    work: str = "build/train_tiny"  # rendered clips, latents, checkpoints
+    output: str = "models/tiny"
+    start: str = ""  # folder of exported weights (models/tiny) to go on from instead of from nothing
+    seed: int = 0
+    device: str = "auto"
+    ranks: int = 2  # processes that share each step's work (CPU; 1 on a GPU)
+    threads: int = 1  # of each rank
+    processes: int = 2  # that render
+
+    shards: int = 30
+    shard_clips: int = 24
+    held_out_shards: int = 2
+    clip_latents: int = 24
+
+    encoder_widths: str = "16, 24, 64, 96"
+    decoder_widths: str = "128, 64, 24, 12"
+    autoencoder_steps: int = 2000
+    autoencoder_latents: int = 8  # per step
+    autoencoder_muon_rate: float = 0.012
+    autoencoder_adam_rate: float = 2e-3
+    polish_steps: int = 320  # of the decoder alone
+    polish_muon_rate: float = 0.006
+    polish_adam_rate: float = 1e-3
+
+    heads: int = 4
+    head_width: int = 48
+    layers: int = 6
+    control_start: int = 1
+    time_width: int = 64
+    control_width: int = 64
+    text_width: int = 64
+    text_layers: int = 2
+    text_steps: int = 1200
+    diffusion_steps: int = 4000
+    diffusion_windows: int = 24  # per step, of three latents; longer windows count by their length
+    diffusion_muon_rate: float = 0.01
+    diffusion_adam_rate: float = 1.5e-3
+    average_decay: float = 0.99
+
+    distill_steps: int = 130
+    distill_streams: int = 16
+    distill_teacher_steps: int = 8  # per phase
+    distill_guidance: float = 1.5  # of the teacher towards the text; 1 = none
+    distill_adam_rate: float = 3e-4
+    late_labels: int = 2
+    guidance_scale: float = 1.5  # of the offline stages

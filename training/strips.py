@@ -1,0 +1,119 @@
+"""Pictures of a trained world: strips for the documentation and plots of figures and trainings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from models.controls import random_signal
+from training.autoencoder import to_video
+from training.captions import PRESET_SCENES, PRESETS
+from training.clips import render_clip
+from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Frame, Scene
+
+if TYPE_CHECKING:
+    from training.evaluate import Player
+
+HORIZON_MINUTES = 30
+
+
+def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
+    gap = np.full((2, 1, 3), 255, np.uint8)
+    lines = []
+    for row in rows:
+        cells = [np.pad(frame, ((0, 2), (0, 2), (0, 0)), constant_values=255) for frame in row]
+        lines.append(np.concatenate(cells, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(lines)[: -len(gap)]).quantize(256).save(path)
+
+
+def render_strips(player: Player, folder: Path) -> None:
+    """reconstruction.png, turns.png, worlds.png, prompt.png, horizon.png: what docs/training.md shows."""
+    _save(_reconstructions(player), folder / "reconstruction.png")
+    rows = []
+    for label in ("DL", "D", "DR"):
+        player.begin(Scene("desert", "day", "red"), 3_100_000)
+        rows.append(list(player.drive([label] * 16)[3::8]))
+    _save(rows, folder / "turns.png")
+    rows = []
+    for k, prompt in enumerate(tqdm(PRESETS, desc="worlds", unit="prompt")):
+        player.world.reset(k, player.text.encode([prompt]), player.checkpoint.start_latents(prompt))
+        script = ["D"] * 8 + ["DL"] * 10 + ["D"] * 6 + ["DR"] * 10 + ["D"] * 14
+        rows.append(list(player.drive(script)[3 :: 6 * FRAMES_PER_LATENT]))
+    _save(rows, folder / "worlds.png")
+    first, second = 0, 8
+    player.world.reset(1, player.text.encode([PRESETS[first]]), player.checkpoint.start_latents(PRESETS[first]))
+    before = player.drive(["D"] * 4)
+    player.world.set_prompt(player.text.encode([PRESETS[second]]))
+    after = player.drive(["D"] * 16)
+    _save([[*before[3::8], *after[3::8]]], folder / "prompt.png")
+    _save(_first_and_last_minute(player, HORIZON_MINUTES), folder / "horizon.png")
+
+
+def _first_and_last_minute(player: Player, minutes: int) -> list[list[Frame]]:
+    """Two rows: a frame of every eight seconds in the first minute of a long random drive, and in the last one."""
+    labels = random_signal(minutes * 240, 3)
+    player.world.reset(3, player.text.encode([PRESETS[0]]), player.checkpoint.start_latents(PRESETS[0]))
+    first = player.drive(labels[:240])
+    for label in tqdm(labels[240:-240], desc=f"{minutes} minutes", unit="latent"):
+        player.world.step([label])
+    return [list(frames[3 :: 8 * FRAMES_PER_SECOND]) for frames in (first, player.drive(labels[-240:]))]
+
+
+def _reconstructions(player: Player) -> list[list[Frame]]:
+    rows = []
+    for k in range(len(PRESET_SCENES) // 2):
+        frames = render_clip(4_100_000 + k, 12).frames
+        made = player.vae.stream().push(
+            player.vae.encode(to_video(frames)[None])[0].detach() * player.vae.scaling_factor
+        )
+        rows += [list(frames[11::9]), list(made[11::9])]
+    return rows
+
+
+def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
+    """response.png: turn rate after a key, per stage and in the simulator."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    curves = [(r["stage"], r["curve"]) for r in results] + [("simulator", results[0]["simulator_response"]["curve"])]
+    for name, curve in curves:
+        axes.plot((np.arange(len(curve)) - 31) / 16, curve, label=name)
+    axes.set(xlabel="seconds after the key", ylabel="turn rate (rad/s)")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "response.png", dpi=110)
+    plt.close(figure)
+
+
+def plot_training(work: Path, folder: Path) -> None:
+    """losses.png: the logs of the three trainings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2))
+    shown = {
+        "autoencoder": ("psnr",),
+        "diffusion": ("loss", "held_out_error", "held_out_swapped"),
+        "distill": ("group0", "group1"),
+    }
+    for axis, (run, names) in zip(axes, shown.items(), strict=True):
+        path = work / run / "log.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        for name in names:
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name)
+        axis.set(title=run, xlabel="step")
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "losses.png", dpi=110)
+    plt.close(figure)
