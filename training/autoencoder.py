@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from configs.errors import UserError
-from models.device import pick_device
+from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
 from models.tae import ENCODER_LAST, LATENT_FRAMES, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, render
@@ -47,7 +47,9 @@ class NormalisedVAE(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """[B, n, 3, H, W] in [-1, 1] -> normalised latents [B, n / 4, C, h, w]."""
-        latents = self.vae.encode(video)
+        with mixed_precision(video.device):
+            latents = self.vae.encode(video)
+        latents = latents.float()
         if self.training:
             with torch.no_grad():
                 momentum = max(MOMENTUM, 1 / (1 + int(self.batches)))
@@ -64,8 +66,9 @@ class NormalisedVAE(nn.Module):
         """Absolute and squared error, error of the picture's gradients, a weak pull of the latents to zero."""
         latents = self.encode(video)
         noise = torch.randn(latents.shape, generator=rng).to(latents)
-        made = self.vae.reconstruct(latents + NOISE * noise)
-        error = made - video
+        with mixed_precision(video.device):
+            made = self.vae.reconstruct(latents + NOISE * noise)
+        error = made.float() - video
         squared = error.square().mean()
         absolute = error.abs().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()

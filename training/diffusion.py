@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.controls import LABELS, NULL_ID
-from models.device import pick_device
+from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
 from models.schedulers import TRAIN_STEPS, alpha_table
 from models.tae import ENCODER_LAST, TinyVAE
@@ -92,8 +92,10 @@ class WorldModel(nn.Module):
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
         """latents [B, F, C, h, w], timesteps [B, F], token ids [B, N_t], label ids [B, F] -> velocity."""
-        words = self.text(input_ids=tokens).last_hidden_state
-        return self.transformer(latents, timesteps, words, self.control(labels))
+        with mixed_precision(latents.device):
+            words = self.text(input_ids=tokens).last_hidden_state
+            velocity = self.transformer(latents, timesteps, words, self.control(labels))
+        return velocity.float()
 
 
 def transformer_config(settings: TrainSettings) -> TransformerConfig:
