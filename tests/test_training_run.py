@@ -176,8 +176,17 @@ def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
 
 
 def test_distillation_walks_from_the_row_to_the_phase_edges() -> None:
-    assert distill.ROW == [0, 499, 999]
-    assert distill.EDGES == [0, 0, 499]
+    assert distill.timestep_row(2) == [0, 499, 999]
+    assert distill.phase_edges(2) == [0, 0, 499]
+    assert distill.timestep_row(4) == [0, 249, 499, 749, 999]
+    assert distill.phase_edges(4) == [0, 0, 249, 499, 749]
+
+
+def test_late_labels_repeat_the_last_known_one_in_the_newest_latents() -> None:
+    labels = torch.arange(5).expand(400, -1)
+    seen = {tuple(row) for row in diffusion.late_or_dropped(labels, torch.Generator().manual_seed(0)).tolist()}
+    dropped = (diffusion.NULL_ID,) * 5
+    assert seen == {(0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 2, 2), (0, 1, 1, 1, 1), dropped}
 
 
 def test_muon_steps_are_orthogonal() -> None:
@@ -185,10 +194,10 @@ def test_muon_steps_are_orthogonal() -> None:
     assert values.min() > 0.5 and values.max() < 1.5
 
 
-@pytest.mark.parametrize("recipe", ["train_tiny", "tune_tiny"])
+@pytest.mark.parametrize("recipe", ["train_tiny", "four_groups"])
 def test_the_shipped_recipes_are_readable(recipe: str) -> None:
     settings = load(TrainSettings, config=Path(f"configs/{recipe}.yaml"))
-    assert settings.late_labels <= diffusion.GROUPS
+    assert settings.late_labels <= settings.noise_groups
 
 
 def test_bad_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

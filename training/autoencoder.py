@@ -47,9 +47,7 @@ class NormalisedVAE(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """[B, n, 3, H, W] in [-1, 1] -> normalised latents [B, n / 4, C, h, w]."""
-        with mixed_precision(video.device):
-            latents = self.vae.encode(video)
-        latents = latents.float()
+        latents = self.vae.encode(video).float()
         if self.training:
             with torch.no_grad():
                 momentum = max(MOMENTUM, 1 / (1 + int(self.batches)))
@@ -64,9 +62,9 @@ class NormalisedVAE(nn.Module):
 
     def loss(self, video: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Absolute and squared error, error of the picture's gradients, a weak pull of the latents to zero."""
-        latents = self.encode(video)
-        noise = torch.randn(latents.shape, generator=rng).to(latents)
         with mixed_precision(video.device):
+            latents = self.encode(video)
+            noise = torch.randn(latents.shape, generator=rng).to(latents)
             made = self.vae.reconstruct(latents + NOISE * noise)
         error = made.float() - video
         squared = error.square().mean()
@@ -118,19 +116,13 @@ def _widths(text: str) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
-def take(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Takes over the tensors that fit: a network of other widths keeps its fresh ones where they differ."""
-    own = module.state_dict()
-    module.load_state_dict({k: v for k, v in tensors.items() if own[k].shape == v.shape}, strict=False)
-
-
 def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
     """The autoencoder and its run, resumed if there is something to resume."""
     torch.manual_seed(settings.seed)
     config = TinyVAEConfig(_widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True)
     model = NormalisedVAE(config, group).to(pick_device(settings.device))
     if settings.start:
-        take(model.vae, started(settings, f"vae/{WEIGHTS}"))
+        model.vae.load_state_dict(started(settings, f"vae/{WEIGHTS}"))
     parameters = dict(model.named_parameters())
     optimiser = Optimiser(
         parameters,

@@ -1,7 +1,8 @@
 """Stages 2 and 3 in one set of weights: text and control to clips, and to endless streams.
 
-Most samples are stage-3 windows: a clean conditioning latent and two noise groups half a schedule apart (reference
-section 3.3). The rest are stage-2 clips of up to 17 latents at one noise level. The control vectors are trained along.
+Most samples are stage-3 windows: a clean conditioning latent and noise groups (two, half a schedule apart, unless the
+settings say otherwise; reference section 3.3). The rest are stage-2 clips of up to 17 latents at one noise level. The
+control vectors are trained along.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from training.scenery import BIOMES, COLOURS, TIMES
 from training.settings import TrainSettings
 
 SINGLE = SequenceGroup.single()
-GROUPS = 2
 MIRRORED = torch.tensor([LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID])
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
@@ -60,7 +60,8 @@ def encode(vae: TinyVAE, shards: list[Path], device: torch.device) -> Latents:
         found = load_file(path) if path.exists() else {}
         if not found or float(found["mark"]) != mark:
             clips = np.load(shard)
-            latents = [vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]]
+            with mixed_precision(device):
+                latents = [vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]]
             found = {
                 "latents": torch.stack(latents).half().cpu().contiguous(),
                 "labels": torch.from_numpy(clips["labels"]).long(),
@@ -183,12 +184,12 @@ class Batches:
 def stream_loss(
     model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator, augment: bool
 ) -> Tensor:
-    """Squared velocity error per noise group [GROUPS] of stage-3 windows of GROUPS + 1 latents."""
-    batch, device = latents.shape[0], latents.device
+    """Squared velocity error per noise group [G] of stage-3 windows of G + 1 latents."""
+    batch, groups, device = latents.shape[0], latents.shape[1] - 1, latents.device
     alphas = alpha_table().float().to(device)
-    span = TRAIN_STEPS // GROUPS
+    span = TRAIN_STEPS // groups
     offset = torch.randint(0, span, (batch, 1), generator=rng)
-    timesteps = torch.cat([torch.zeros_like(offset), *(offset + g * span for g in range(GROUPS))], 1).to(device)
+    timesteps = torch.cat([torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1).to(device)
     level = alphas[timesteps][:, :, None, None, None]
     noise = torch.randn(latents.shape, generator=rng).to(device)
     noised = level.sqrt() * latents + (1 - level).sqrt() * noise
@@ -223,10 +224,10 @@ def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def late_or_dropped(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """Labels as a stream with late labels has them (the newest latent is still to get its own), or none at all."""
-    batch = labels.shape[0]
-    late = labels.clone()
-    late[:, -1] = labels[:, -2]
+    """Labels as a stream with late labels has them (the newest latents are still to get their own), or none at all."""
+    batch, length = labels.shape
+    known = torch.randint(1, length - 1, (batch, 1), generator=rng).to(labels.device)  # the last one that has its own
+    late = labels.gather(1, torch.arange(length, device=labels.device).expand(batch, -1).clamp(max=known))
     late = torch.where((torch.rand((batch, 1), generator=rng) < LATE_SHARE).to(labels.device), late, labels)
     dropped = (torch.rand((batch, 1), generator=rng) < CONTROL_DROP).to(labels.device)
     return torch.where(dropped, torch.full_like(late, NULL_ID), late)
@@ -271,15 +272,16 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
     held_out = Batches(encode(vae, autoencoder.data(settings, held_out=True), device), batches.tokenizer, settings)
     model, run = build(settings, group)
     share = max(1, settings.diffusion_windows // group.size)
+    window = settings.noise_groups + 1
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         rng, torch_rng = np.random.default_rng((settings.seed, 3, sample)), generator(settings.seed, 3, sample)
         if step % CLIP_EVERY == CLIP_EVERY - 1:
             length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
-            count = max(1, share * (GROUPS + 1) // length)
+            count = max(1, share * window // length)
             latents, labels, tokens = (x.to(device) for x in batches.windows(rng, count, length, one_scene=True))
             return clip_loss(model, latents, labels, tokens, torch_rng), {}
-        latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, GROUPS + 1))
+        latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window))
         groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
         return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
 
@@ -287,7 +289,7 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
     def check() -> dict[str, float]:
         """Errors on held-out windows, and with left and right swapped: how much the labels matter."""
         rng, found = np.random.default_rng(5), []
-        latents, labels, tokens = (x.to(device) for x in held_out.windows(rng, 96, GROUPS + 1))
+        latents, labels, tokens = (x.to(device) for x in held_out.windows(rng, 96, window))
         for wanted in (labels, MIRRORED.to(device)[labels]):
             found.append(stream_loss(model, latents, wanted, tokens, generator(5), augment=False))
         return {

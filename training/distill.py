@@ -20,18 +20,26 @@ from models.parallel import SequenceGroup
 from models.schedulers import alpha, consistency_coefficients, consistency_timesteps, ddim_row_step, phase_edge
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
-from training.diffusion import GROUPS, SINGLE, Batches, WorldModel
+from training.diffusion import SINGLE, Batches, WorldModel
 from training.driving_world import random_labels
 from training.optimise import Average, Optimiser
 from training.run import Run, generator, part, read_state
 from training.settings import TrainSettings
 
 ORIGINAL_STEPS = 40
-ROW = [0, *reversed(consistency_timesteps(GROUPS, ORIGINAL_STEPS))]  # one call per latent: [0, 499, 999]
-EDGES = [0, *(phase_edge(t, GROUPS) for t in ROW[1:])]
 NEW_STREAM, NEW_PROMPT = 1 / 40, 1 / 25  # chances per step
 TEACHER_SHARE = 0.3  # of states continue from the teacher's latents, not the student's
 BROKEN = 8.0  # a latent beyond this many deviations ends its stream
+
+
+def timestep_row(groups: int) -> list[int]:
+    """The one row of timesteps of a stream that calls the model once per latent: [0, 499, 999] for two groups."""
+    return [0, *reversed(consistency_timesteps(groups, ORIGINAL_STEPS))]
+
+
+def phase_edges(groups: int) -> list[int]:
+    """Where each entry of the row ends up: [0, 0, 499] for two groups."""
+    return [0, *(phase_edge(t, groups) for t in timestep_row(groups)[1:])]
 
 
 class Streams(nn.Module):
@@ -43,12 +51,13 @@ class Streams(nn.Module):
     run_left: Tensor
     alive: Tensor
 
-    def __init__(self, student: WorldModel, batches: Batches, count: int, seed: int) -> None:
+    def __init__(self, student: WorldModel, batches: Batches, count: int, seed: int, groups: int) -> None:
         super().__init__()
+        self.row, self.edges = timestep_row(groups), phase_edges(groups)
         self.student, self.batches, self.seed = student, batches, seed
         shape = batches.data.latents.shape[2:]
-        self.register_buffer("window", torch.zeros(count, GROUPS + 1, *shape))
-        self.register_buffer("labels", torch.zeros(count, GROUPS + 1, dtype=torch.long))
+        self.register_buffer("window", torch.zeros(count, groups + 1, *shape))
+        self.register_buffer("labels", torch.zeros(count, groups + 1, dtype=torch.long))
         self.register_buffer("tokens", torch.zeros(count, diffusion.TEXT_LENGTH, dtype=torch.long))
         self.register_buffer("run_left", torch.zeros(count, dtype=torch.long))
         self.register_buffer("alive", torch.zeros(count, dtype=torch.bool))
@@ -76,9 +85,9 @@ class Streams(nn.Module):
             self.run_left[i] -= 1
 
     def _start(self, i: int, rng: np.random.Generator) -> None:
-        latents, labels, tokens = self.batches.windows(rng, 1, GROUPS + 1)
+        latents, labels, tokens = self.batches.windows(rng, 1, len(self.row))
         noise = torch.randn(latents.shape, generator=generator(self.seed, 5, int(rng.integers(2**31))))
-        signal, spread = _column([math.sqrt(alpha(t)) for t in ROW]), _column([math.sqrt(1 - alpha(t)) for t in ROW])
+        signal, spread = signal_and_spread(self.row)
         self.window[i] = (signal * latents + spread * noise)[0]
         self.labels[i], self.tokens[i] = labels[0], tokens[0]
         self.run_left[i], self.alive[i] = 0, True
@@ -99,16 +108,23 @@ def _column(values: list[float]) -> Tensor:
     return torch.tensor(values)[:, None, None, None]
 
 
+def signal_and_spread(timesteps: list[int]) -> tuple[Tensor, Tensor]:
+    """sqrt(a_t) and sqrt(1 - a_t), each [n, 1, 1, 1]."""
+    alphas = [alpha(t) for t in timesteps]
+    return _column([math.sqrt(a) for a in alphas]), _column([math.sqrt(1 - a) for a in alphas])
+
+
 @torch.no_grad()
 def teacher_end(teacher: WorldModel, streams: Streams, steps: int, guidance: float = 1.0) -> Tensor:
-    """Walks all noise groups from ROW to EDGES in `steps` DDIM steps: [B, GROUPS, C, h, w].
+    """Walks every noise group down to its phase edge in `steps` DDIM steps: [B, G, C, h, w].
 
     guidance: how far to go from what the teacher does without a text to what it does with it. Above 1 the student
     learns to follow prompts more firmly than the teacher, at no cost when it runs.
     """
     window = streams.window
     nothing = torch.tensor(streams.batches.tokenizer(""), device=window.device).expand_as(streams.tokens)
-    path = [[round(t + (edge - t) * k / steps) for t, edge in zip(ROW, EDGES, strict=True)] for k in range(steps + 1)]
+    ways = list(zip(streams.row, streams.edges, strict=True))
+    path = [[round(t + (edge - t) * k / steps) for t, edge in ways] for k in range(steps + 1)]
     for now, then in zip(path, path[1:], strict=False):
         timesteps = torch.tensor([now], device=window.device).expand(len(window), -1)
         velocity = teacher(window, timesteps, streams.tokens, streams.labels)
@@ -121,13 +137,13 @@ def teacher_end(teacher: WorldModel, streams: Streams, steps: int, guidance: flo
 
 def student_end(streams: Streams) -> tuple[Tensor, Tensor]:
     """Where one call of the student lands (as `consistency_step` computes it), and c_out per group for the loss."""
-    window = streams.window
-    timesteps = torch.tensor([ROW], device=window.device).expand(len(window), -1)
+    window, groups = streams.window, len(streams.row) - 1
+    timesteps = torch.tensor([streams.row], device=window.device).expand(len(window), -1)
     velocity = streams.student(window, timesteps, streams.tokens, streams.labels)[:, 1:]
-    parts = [consistency_coefficients(t, edge, GROUPS)[:2] for t, edge in zip(ROW[1:], EDGES[1:], strict=True)]
+    ends = zip(streams.row[1:], streams.edges[1:], strict=True)
+    parts = [consistency_coefficients(t, edge, groups)[:2] for t, edge in ends]
     skip, out = (_column(list(column)).to(window) for column in zip(*parts, strict=True))
-    signal = _column([math.sqrt(alpha(t)) for t in ROW[1:]]).to(window)
-    spread = _column([math.sqrt(1 - alpha(t)) for t in ROW[1:]]).to(window)
+    signal, spread = (column.to(window) for column in signal_and_spread(streams.row[1:]))
     clean = signal * window[:, 1:] - spread * velocity
     return out * clean + skip * window[:, 1:], out * spread
 
@@ -138,7 +154,7 @@ def build(settings: TrainSettings, batches: Batches, group: SequenceGroup = SING
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)
-    streams = Streams(student, batches, count, settings.seed).to(pick_device(settings.device))
+    streams = Streams(student, batches, count, settings.seed, settings.noise_groups).to(pick_device(settings.device))
     parameters = dict(student.transformer.named_parameters())
     optimiser = Optimiser(
         parameters,

@@ -114,11 +114,11 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
     write_transformer(stage4, student)
     write_shared(stage3, vae, world.text, spiece, world.control.weight)
     _json(stage3 / "model_index.json", INDEX)
-    groups = {"noise_groups": diffusion.GROUPS, "window_size": 1}
+    groups = {"noise_groups": settings.noise_groups, "window_size": 1}
     sampled = {**groups, "inference_steps": 20, "guidance_scale": settings.guidance_scale, "solver": "dpm"}
     single = {
         **groups,
-        "inference_steps": diffusion.GROUPS,
+        "inference_steps": settings.noise_groups,
         "original_steps": distill.ORIGINAL_STEPS,
         "guidance_scale": 1.0,
     }

@@ -33,6 +33,7 @@ class TrainSettings:
     polish_muon_rate: float = 0.006
     polish_adam_rate: float = 1e-3
 
+    noise_groups: int = 2
     heads: int = 4
     head_width: int = 48
     layers: int = 6
