@@ -328,6 +328,7 @@ def worker_environment(layout: Layout) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
+        "RAY_worker_niceness": "0",  # Ray's own 15 lets any other program on the machine starve the stream
     }
     if layout.gpus:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(layout.devices)
