@@ -347,6 +347,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--horizon-seeds", type=int, default=8, help="streams of 5 minutes beside it (default 8)")
     made.add_argument("--grid", action="store_true", help="only compare late labels 1, 2, ... of the same weights")
     made.add_argument("--losses", type=Path, metavar="WORK", help="only plot the logs of a training's work folder")
+    made.add_argument(
+        "--history", type=Path, nargs="+", metavar="STEP.json", help="only plot what --json wrote for several steps"
+    )
     made.add_argument("--teacher", action="store_true", help="also stage3 (20 steps): takes about ten times as long")
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--json", type=Path, metavar="FILE")
@@ -368,6 +371,11 @@ def main(arguments: list[str] | None = None) -> int:
             from training.strips import plot_training
 
             plot_training(chosen.losses, chosen.plots or Path("."))
+            return 0
+        if chosen.history:
+            from training.strips import plot_history
+
+            plot_history(chosen.history, TARGETS, chosen.plots or Path("."))
             return 0
         if chosen.grid:
             for row in grid(chosen.folder, "stage4", chosen.scenes):

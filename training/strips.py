@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,24 @@ def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
     axes.legend()
     figure.tight_layout()
     figure.savefig(folder / "response.png", dpi=110)
+    plt.close(figure)
+
+
+def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, str]], folder: Path) -> None:
+    """figures.png: every figure that has a target against the training step that an evaluation's file is named by."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted((int(path.stem), json.loads(path.read_text())[0]) for path in files)
+    figure, axes = plt.subplots(3, -(-len(targets) // 3), figsize=(12, 7), sharex=True)
+    for axis, (name, (target, kind)) in zip(axes.flat, targets.items(), strict=False):
+        axis.plot([step for step, _ in found], [figures[name] for _, figures in found], marker="o")
+        for line in (1 - target, 1 + target) if kind == "1+-" else (target,):
+            axis.axhline(line, color="grey", linestyle=":")
+        axis.set_title(name.replace("_", " "), fontsize=9)
+    for axis in axes.flat[len(targets) :]:
+        axis.axis("off")
+    figure.supxlabel("training step; dotted: target", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(folder / "figures.png", dpi=110)
     plt.close(figure)
 
 
