@@ -326,6 +326,7 @@ def worker_environment(layout: Layout) -> dict[str, str]:
     variables = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for its peer must not burn the core that the peer needs
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
         "RAY_worker_niceness": "0",  # Ray's own 15 lets any other program on the machine starve the stream
