@@ -1,7 +1,9 @@
 """The gateway on a real port: the door, the socket, floods, slow and hostile clients, downloads, health, figures."""
 
 import asyncio
+import contextlib
 import json
+import random
 import re
 import socket as sockets
 import ssl
@@ -22,6 +24,7 @@ from pipeline.web import room as rooms
 from pipeline.web import server as servers
 from pipeline.web.gateway import PAGE, Gateway
 from pipeline.web.messages import unpack_frame
+from tests.hostile import hostile
 from tests.live import TOKEN, live, socket
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -295,6 +298,59 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
         await theatre.until(lambda: not theatre.gateway._room.viewers)
 
     run(body)
+
+
+def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path, caplog):
+    """Eight clients at once, ten times each; every other time the protocol ends the connection (too large, no UTF-8)."""
+    clients, times, messages = 8, 10, 130
+
+    async def answered(link, clock):
+        await link.say("ping", clock=clock)
+        while (await link.hear("pong", 60))["clock"] != clock:
+            pass
+
+    async def attack(port, dice):
+        for time in range(times):
+            async with socket(port) as link:
+                for _ in range(messages):
+                    await link.connection.send(hostile(dice)[:60_000] if dice.random() < 0.9 else dice.randbytes(40))
+                await answered(link, 0.125)  # so all were read, and the connection stayed
+                if time % 2:
+                    await link.connection.send(dice.choice(("x" * 70_000, b"\xff\xfe")), text=True)
+                    with pytest.raises(ConnectionClosed):
+                        await link.hear("never")
+
+    async def knock(port, dice):
+        """Bytes that are no HTTP at all."""
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            writer.write(dice.randbytes(300))
+            await writer.drain()
+        writer.close()
+
+    async def body(theatre, http):
+        async with socket(theatre.port) as bystander:
+            attacks = asyncio.gather(*(attack(theatre.port, random.Random(seed)) for seed in range(clients)))
+            knocks = asyncio.gather(*(knock(theatre.port, random.Random(seed)) for seed in range(100)))
+            count = 0
+            while not attacks.done():
+                count += 1
+                await answered(bystander, count)
+            await asyncio.gather(attacks, knocks)
+            assert count > 20, "who sits beside them is answered all the time"
+            await theatre.until(lambda: len(theatre.gateway._room.viewers) == 1)
+            await bystander.say("take_control")
+            await bystander.say("resume")
+            await bystander.say("reset", seed=1)
+            await bystander.say("input", seq=1, label="BL")
+            await bystander.hear("applied")
+            assert theatre.show.ready and theatre.show.seed == 1
+            figures = (await http.get("/metrics", headers=BEARER)).text
+        refused = float(re.findall(r'matrix_refused_total{what="message"} ([0-9.e+]+)', figures)[0])
+        assert 0.8 * clients * times * messages < refused <= clients * times * messages
+        assert not [record for record in caplog.records if record.name.startswith("uvicorn")], "strangers fill no log"
+
+    run(body, recordings=tmp_path)
 
 
 def test_the_room_is_full_in_words(monkeypatch):

@@ -5,7 +5,6 @@ import json
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -13,9 +12,10 @@ from pipeline.program import Program
 from pipeline.show import Show
 from pipeline.web import room as rooms
 from pipeline.web.counters import Counters
-from pipeline.web.messages import KEYS, unpack_frame
+from pipeline.web.messages import unpack_frame
 from pipeline.web.room import Room
 from pipeline.web.viewer import Viewer
+from tests.hostile import hostile
 from tests.live import ROAD
 
 
@@ -54,21 +54,6 @@ class Stage:
         async with asyncio.timeout(seconds):
             while not condition():
                 await asyncio.sleep(0.01)
-
-
-TYPES = (
-    *("hello", "input", "ack", "ping", "photon", "take", "take_control", "prompt", "reset", "replay", "record", "bye"),
-    *("__class__", "../../etc/passwd", ""),
-)
-FIELDS = (
-    *("seq", "keys", "label", "source", "epoch", "frame", "clock", "round_trip", "ms", "prompt", "seed", "parts"),
-    *("model", "on", "client", "type"),
-)
-VALUES = (
-    *(None, True, -1, 0, 1, 2**31, 2**63, 10**400, -(10**400), 1.5, 1e308, "", "D", "DL", "left", "x" * 5000),
-    *("\u0000", "\ud800", "<script>alert(1)</script>", "';--", "../../etc/passwd", "\U0001f697", "D*16,DL*8"),
-    *("D*9999999", "D,", "\u0414", ",".join(["D"] * 9000)),
-)
 
 
 def stage(body, tmp_path=None, wait=True) -> None:
@@ -253,6 +238,19 @@ def test_recordings_are_listed_once_they_are_there(tmp_path):
     stage(body, tmp_path)
 
 
+def test_a_recording_that_cannot_be_written_is_said_and_the_driver_drives_on(tmp_path):
+    (tmp_path / "file").touch()
+
+    async def body(s):
+        driver = s.join()
+        s.say(driver, "record", on=True)
+        assert "cannot be started" in s.heard(driver, "error")[-1]["message"]
+        s.say(driver, "input", seq=1, keys=["left"])
+        assert s.heard(driver, "received")
+
+    stage(body, tmp_path / "file" / "recordings")
+
+
 def test_the_room_has_a_last_seat(monkeypatch):
     monkeypatch.setattr(rooms, "MOST_VIEWERS", 3)
 
@@ -269,41 +267,7 @@ def test_the_room_has_a_last_seat(monkeypatch):
     stage(body)
 
 
-def hostile(random: random.Random) -> str:
-    """One message that no honest client sends (or nearly one that it does)."""
-    values: list[Any] = [
-        *VALUES,
-        [],
-        {},
-        [[]],
-        [["left"]],
-        ["left"] * 9,
-        {"a": {"b": {"c": []}}},
-        list(KEYS),
-        ["left"],
-        [None],
-    ]
-    choice = random.randrange(10)
-    if choice == 0:
-        return "".join(
-            chr(random.choice((random.randrange(128), random.randrange(0xD7FF)))) for _ in range(random.randrange(200))
-        )
-    if choice == 1:
-        return random.choice("[{") * random.choice((1, 10, 500, 600, 20_000))
-    if choice == 2:
-        return json.dumps(random.choice(values))
-    message: dict[str, Any] = {name: random.choice(values) for name in random.sample(FIELDS, random.randrange(6))}
-    message["type"] = random.choice(TYPES) if random.random() < 0.95 else random.choice(values)
-    if random.random() < 0.1:
-        message["parts"] = [{"prompt": random.choice(values), "controls": random.choice(values)}] * random.randrange(3)
-    text = json.dumps(message)
-    if choice == 3:
-        cut = random.randrange(len(text) + 1)
-        return text[:cut] + random.choice(("", "\u0000", "]", "\ufeff")) + text[cut + random.randrange(3) :]
-    return text.replace("1e+308", "1e999") if choice == 4 else text
-
-
-def test_twelve_thousand_hostile_messages_harm_nobody():
+def test_twelve_thousand_hostile_messages_harm_nobody(tmp_path):
     async def body(s):
         dice = random.Random(2026)
         driver, bystander = s.join("driver"), s.join("bystander")
@@ -321,4 +285,4 @@ def test_twelve_thousand_hostile_messages_harm_nobody():
         refused = s.registry.get_sample_value("matrix_refused_total", {"what": "message"})
         assert refused and refused > 5000
 
-    stage(body)
+    stage(body, tmp_path)

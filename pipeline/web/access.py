@@ -85,13 +85,16 @@ def _split_host(host: str) -> tuple[str, str]:
 
 
 def _reachable_names(host: str) -> frozenset[str]:
-    """Names and addresses under which a bind address is reached; for a wildcard, those of every interface."""
+    """Names and addresses under which a bind address is reached: off loopback also by the machine's own names, and for
+    a wildcard at every interface."""
     try:
-        wildcard = ipaddress.ip_address(host).is_unspecified
+        address = ipaddress.ip_address(host)
     except ValueError:
-        wildcard = False
-    if not wildcard:
         return frozenset({host.lower()})
+    if address.is_loopback:
+        return frozenset({host})
     own = socket.gethostname().lower()
-    addresses = {address.address.split("%")[0] for link in psutil.net_if_addrs().values() for address in link}
-    return frozenset({own, own.split(".")[0], f"{own.split('.')[0]}.local", socket.getfqdn().lower()} | addresses)
+    names = {own, own.split(".")[0], f"{own.split('.')[0]}.local", socket.getfqdn().lower()}
+    if not address.is_unspecified:
+        return frozenset({host.lower()} | names)
+    return frozenset(names | {each.address.split("%")[0] for link in psutil.net_if_addrs().values() for each in link})

@@ -138,11 +138,7 @@ class Gateway:
         allowance = Allowance()
         count = 0
         while (message := await socket.receive())["type"] == "websocket.receive":
-            text = message.get("text")
-            if text is None:
-                viewer.tell("error", message="binary message: expected JSON text")
-            else:
-                self._room.handle(viewer, text)
+            self._room.handle(viewer, message.get("text"))
             count += 1
             now = time.monotonic()
             wait = allowance.take(now)

@@ -99,9 +99,11 @@ class Room:
             self.driver = None
         self._tell_roles()
 
-    def handle(self, viewer: Viewer, text: str) -> None:
-        """Do what one text message asks. A bad one is answered with an error and changes nothing."""
+    def handle(self, viewer: Viewer, text: str | None) -> None:
+        """Do what one message asks (None: it was binary). A bad one is answered with an error and changes nothing."""
         try:
+            if text is None:
+                raise UserError("binary message: expected JSON text")
             message = messages.parse_object(text)
             kind = message["type"]
             if kind in self._anyone:
@@ -186,7 +188,10 @@ class Room:
         if not isinstance(message.get("on"), bool):
             raise UserError(f"record on: expected true or false, got {shown(message.get('on'))}")
         if message["on"]:
-            self._show.start_recording()
+            try:
+                self._show.start_recording()
+            except OSError as error:  # the folder cannot be made or written, or there is no encoder
+                raise UserError(f"recording: it cannot be started ({error})") from None
         else:
             task = asyncio.create_task(self._show.stop_recording())
             self._tasks.add(task)

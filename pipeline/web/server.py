@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ LARGEST_REQUEST = 16_384  # bytes of one request's header
 MOST_CONNECTIONS = 400
 REQUEST_SECONDS = 10.0  # for the whole of a request's header
 CLOSE_SECONDS = 2
+# What uvicorn logs about clients that talk nonsense: any stranger could fill the terminal with it.
+NO_NEWS = ("Invalid HTTP request", "Invalid UTF-8", "Unsupported upgrade request", "Exceeded concurrency limit")
 
 
 class Server:
@@ -51,6 +54,7 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             listener.close()
             raise UserError(f"TLS files {tls}: expected a PEM certificate chain and its key ({error})") from None
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._uvicorn = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -85,6 +89,10 @@ def bind(host: str, port: int) -> socket.socket:
         reason = error.strerror or str(error)
         raise UserError(f"cannot listen on {where}: {reason}; choose another --host or --port (0 = any free)") from None
     return listener
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NO_NEWS)
 
 
 class _Uvicorn(uvicorn.Server):
