@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actors.records import LatentChunk, Weights
-from actors.worker import Worker
+from actors.worker import Worker, settle
 from models.world import World, WorldState
 
 
@@ -25,6 +25,7 @@ class DitWorker(Worker):
         self._world = World(
             self.checkpoint, device=self.device, dtype=self.dtype, group=self.group, guidance=self.guidance
         )
+        settle()
 
     def reset(self, seed: int, prompt: str, embedding: np.ndarray) -> None:
         """Begin a new stream from the prompt's start clip. embedding: as TextWorker makes it."""

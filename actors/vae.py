@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actors.records import FrameChunk, LatentChunk, Weights
-from actors.worker import Worker
+from actors.worker import Worker, settle
 from models.device import use_threads
 from models.frames import StreamDecoder
 
@@ -30,6 +30,7 @@ class VaeWorker(Worker):
         """Meet the other workers and load the decoder."""
         super().join(init_method)
         self.reset()
+        settle()
 
     def reset(self) -> None:
         """A new stream: forget everything."""

@@ -1,5 +1,6 @@
 """What every worker process of a gang has: weights, a device, and a group of peers."""
 
+import gc
 import os
 import socket
 import time
@@ -67,3 +68,10 @@ class Worker:
             device=str(self.device),
             timeout_seconds=GROUP_SECONDS,
         )
+
+
+def settle() -> None:
+    """Take what has been loaded out of the garbage collector's rounds: a full one over it costs more than a frame's
+    slot, and would come in the middle of a step."""
+    gc.collect()
+    gc.freeze()

@@ -11,10 +11,14 @@ from typing import Final
 SLOT_TOLERANCE: Final = 0.25  # of a slot: a frame this late still counts as on time and keeps the grid
 STALL_SLOTS: Final = 2.0  # a gap above this many slots (125 ms at 16 FPS) is a stall that eyes notice
 
-MARGIN_START: Final = 0.030
+MARGIN_START: Final = 0.060  # generous: nothing is known yet about how slow a slow step is
 MARGIN_FLOOR: Final = 0.012
 MARGIN_CEILING: Final = 0.120
-MARGIN_DECAY: Final = 0.99  # per latent on time: halves in 69 latents (17 s)
+MEMORY_START: Final = 48.0  # latents on time (12 s) that halve the margin, until slowness comes back
+MEMORY_CEILING: Final = 384.0
+MEMORY_FADE: Final = 0.9995  # per latent on time: a machine that has become quiet is believed after minutes
+SPELL: Final = 16  # latents on time that part two slow spells from one
+LEAST_SAMPLES: Final = 4  # measurements before steps start just in time
 LEAD_SAMPLES: Final = 64  # latents (16 s) that the 95th percentile looks back on
 
 
@@ -61,16 +65,19 @@ class Lead:
     """How long before its due time a step starts.
 
     ``samples`` are the newest times from the start of a step to its frames lying ready (step + decode + hops);
-    ``margin`` is what is added to their 95th percentile.
+    ``margin`` is what is added to their 95th percentile. ``memory`` is the number of latents on time that halve it, and
+    ``calm`` counts those since the last late one.
     """
 
     samples: tuple[float, ...] = ()
     margin: float = MARGIN_START
+    memory: float = MEMORY_START
+    calm: int = 0
 
     @property
     def seconds(self) -> float:
-        """The lead; infinity (start at once) while nothing is known."""
-        if not self.samples:
+        """The lead; infinity (start at once) while too little is known."""
+        if len(self.samples) < LEAST_SAMPLES:
             return math.inf
         return percentile(self.samples, 95) + self.margin
 
@@ -84,16 +91,21 @@ def adapt(lead: Lead, lateness: float) -> Lead:
     """After a latent's first frame, which was finished ``lateness`` after its slot (0 = in time).
 
     A late one would have needed that much more margin. It need not have been visible: the tolerance of a slot hides
-    small lateness, and a margin that learns from it makes the visible kind rare.
+    small lateness, and a margin that learns from it makes the visible kind rare. One slow spell is soon forgotten; on a
+    machine where they come back, each one doubles the time that the next is expected for.
     """
-    margin = lead.margin + lateness if lateness else lead.margin * MARGIN_DECAY
-    return replace(lead, margin=min(MARGIN_CEILING, max(MARGIN_FLOOR, margin)))
+    if lateness:
+        memory = min(MEMORY_CEILING, 2 * lead.memory) if lead.calm >= SPELL else lead.memory
+        return replace(lead, margin=min(MARGIN_CEILING, lead.margin + lateness), memory=memory, calm=0)
+    margin = max(MARGIN_FLOOR, lead.margin * 0.5 ** (1 / lead.memory))
+    memory = max(MEMORY_START, lead.memory * MEMORY_FADE)
+    return replace(lead, margin=margin, memory=memory, calm=lead.calm + 1)
 
 
 def start_time(lead: Lead, due: float | None, buffered: int, period: float) -> float:
     """When the step of the next latent should start: its first frame follows ``buffered`` finished ones.
 
-    Returns 0 (at once) while there is no grid yet or no measurement.
+    Returns 0 (at once) while there is no grid yet or too little was measured.
     """
     seconds = lead.seconds
     if due is None or math.isinf(seconds):

@@ -5,6 +5,7 @@ Everything runs on one event loop; nothing here blocks or imports Ray, torch or 
 """
 
 import asyncio
+import gc
 import math
 import time
 from collections import deque
@@ -271,6 +272,7 @@ class Show:
 
     async def _play(self) -> None:
         await self.source.start(self.seed, self.prompt, self._report)
+        gc.freeze()  # a full round of the collector over all that is loaded by now takes longer than a frame's slot
         self._state = "playing"
         if self._takes:
             self._next_take()

@@ -1,5 +1,7 @@
 """One DiT rank, driven directly."""
 
+import gc
+
 import pytest
 import torch
 
@@ -65,3 +67,12 @@ def test_a_prompt_that_is_cut_comes_with_a_notice(weights, embeddings):
     text = TextWorker(weights, 0, 1)
     text.join("")
     assert text.encode("a car")[1] == ""
+
+
+def test_the_collector_leaves_what_was_loaded_alone(weights):
+    gc.unfreeze()
+    threads = torch.get_num_threads()
+    DitWorker(weights, 0, 1).join("file:///unused")
+    torch.set_num_threads(threads)
+    assert gc.get_freeze_count() > 10_000 > gc.get_count()[0]
+    gc.unfreeze()
