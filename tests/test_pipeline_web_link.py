@@ -102,7 +102,7 @@ def test_a_silent_server_is_noticed_within_two_seconds():
             await tab.keyboard.down("KeyA")
             await theatre.until(lambda: theatre.show._held == "DL")
             link.frozen = True
-            await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=4000)
+            await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
             assert await tab.locator("#keys .lit").count() == 0
             await theatre.until(lambda: theatre.show._held == "D", 5)
             link.frozen = False

@@ -32,13 +32,16 @@ def test_the_printed_address_opens_the_world_and_leaves_no_key_behind(run):
 
 KEYS = (
     (["KeyW"], "D", ["straight"]),
+    (["ArrowUp", "ArrowRight"], "DR", ["right", "straight"]),
     (["KeyA"], "DL", ["left"]),
     (["ArrowLeft"], "DL", ["left"]),
     (["KeyD"], "DR", ["right"]),
     (["ArrowRight"], "DR", ["right"]),
     (["KeyS"], "B", ["reverse"]),
     (["ArrowDown", "ArrowLeft"], "BL", ["left", "reverse"]),
+    (["KeyS", "KeyD"], "BR", ["reverse", "right"]),
     (["ShiftLeft"], "N", ["coast"]),
+    (["ShiftRight", "KeyA"], "NL", ["coast", "left"]),
     (["ShiftLeft", "KeyD"], "NR", ["coast", "right"]),
 )
 
@@ -101,6 +104,17 @@ def test_the_first_picture_of_a_key_is_measured_and_shown(run):
                 assert word in figures
             for word in ("drops", "queue", "kbit/s", "quality", "round trip", "late slots"):
                 assert word in figures
+            facts = dict(
+                zip(await tab.locator("#hud dt").all_inner_texts(), await tab.locator("#hud dd").all_inner_texts())
+            )
+            assert all(4 < float(facts[name].split()[0]) < 20 for name in ("generated", "painted"))
+            assert int(facts["link"].split()[0]) > 50 and int(facts["quality"]) in (85, 75, 60, 45)
+            assert facts["queue"].isdigit() and facts["drops"].isdigit() and float(facts["round trip"].split()[0]) > 0
+            cells = await tab.locator("#hud-split tr").evaluate_all(
+                "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+            )
+            assert all(middle.isdigit() and high.isdigit() and int(middle) <= int(high) for _, middle, high in cells)
+            assert await tab.locator("#hud-bar i").count() >= 3, "the parts are drawn as shares of a bar"
             await tab.keyboard.press("KeyH")
             assert not await tab.is_visible("#hud")
 
@@ -170,6 +184,20 @@ def test_pause_reset_new_seed_and_copying(run):
             await so(tab, f"navigator.clipboard.readText().then(t => t == '{theatre.show.seed}')")
 
     run(body)
+
+
+def test_after_a_click_the_keys_drive_on(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.click("#record")
+            await so(tab, "document.getElementById('record').ariaPressed == 'true'")
+            await tab.keyboard.press("Space")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            assert theatre.show.tape.recorder is not None, "the space bar pauses, it does not press the button again"
+            assert await tab.get_by_role("button", name="Record", exact=True).count() == 1, "its name is no clock"
+
+    run(body, recordings=tmp_path)
 
 
 def test_a_replay_link_drives_the_same_drive_again(run):

@@ -1,6 +1,8 @@
 """The page in a real Chromium, for everybody and everywhere: phones, gamepads, no mouse, lost links, other hosts."""
 
+import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -27,6 +29,56 @@ def test_a_lost_connection_is_said_within_two_seconds_and_the_page_comes_back_by
                 assert not await tab.is_visible("#banner") and await text(tab, "#role-text") == "you drive"
 
     desk(whole)
+
+
+def test_the_page_asks_again_less_and_less_often(desk):
+    async def whole(browser):
+        async with contextlib.AsyncExitStack() as pages:
+            async with live() as theatre:
+                tab = await pages.enter_async_context(page(browser, theatre.url))
+                await playing(tab)
+                tries: list[float] = []
+                tab.on("websocket", lambda _: tries.append(time.monotonic()))
+            await eventually(lambda: enough(tries), 30)
+            waits = [later - sooner for sooner, later in zip(tries, tries[1:])]
+            assert waits[0] < waits[2] < waits[4] and waits[4] > 2, waits
+
+    async def enough(tries):
+        return len(tries) > 5
+
+    desk(whole)
+
+
+PHASES = """() => { window.phases = []; const theatre = document.getElementById('theatre');
+  new MutationObserver(() => window.phases.push(theatre.dataset.phase)).observe(theatre, { attributes: true }); }"""
+
+
+def test_a_page_that_was_held_up_does_not_think_the_link_is_lost(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(PHASES)
+            await tab.evaluate("() => { const end = performance.now() + 2500; while (performance.now() < end); }")
+            await asyncio.sleep(1)
+            assert "lost" not in await tab.evaluate("window.phases") and len(theatre.gateway._room.viewers) == 1
+
+    run(body)
+
+
+def test_a_page_that_paints_nothing_gets_two_frames_and_no_more(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            viewer = theatre.gateway._room.viewers[0]
+            await tab.evaluate(
+                "() => { window.paint = requestAnimationFrame; window.requestAnimationFrame = () => 0; }"
+            )
+            await theatre.until(lambda: len(viewer._in_flight) == 2)
+            sent, dropped = viewer.sent_bytes, viewer.dropped
+            await theatre.until(lambda: viewer.dropped > dropped + 8)
+            assert viewer.sent_bytes == sent and len(viewer._in_flight) == 2, "frames are answered after the paint only"
+
+    run(body)
 
 
 def test_a_world_with_another_key_is_explained(desk):
@@ -59,9 +111,16 @@ def test_it_fits_a_phone_and_fingers_steer(run):
         async with page(browser, theatre.url, 360, 740, has_touch=True, is_mobile=True) as tab:
             await playing(tab)
             assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
-            for selector in ("#picture", "#keys", "#prompt", "#pause", "#record", "#replay", "#show-help"):
+            await tab.tap("#show-hud")
+            picture, hud = await box_of(tab, "#picture"), await box_of(tab, "#hud")
+            assert hud["y"] >= picture["y"] + picture["height"] - 1, "the figures do not cover the small picture"
+            assert await tab.evaluate("(h => h.scrollHeight <= h.clientHeight)(document.getElementById('hud'))")
+            for selector in ("#picture", "#keys", "#prompt", "#pause", "#record", "#replay", "#show-help", "#hud"):
                 box = await box_of(tab, selector)
                 assert box["x"] >= 0 and box["x"] + box["width"] <= 360 and box["width"] > 20, selector
+            zones = await box_of(tab, "#zones")
+            assert zones["height"] == picture["height"], "fingers steer on the picture, not on the figures"
+            await tab.tap("#show-hud")
             touch = await tab.context.new_cdp_session(tab)
             for selector, at, label in (
                 ("#zones", 0.1, "DL"),
@@ -166,11 +225,20 @@ def test_text_stands_out_from_its_ground(run):
                 '#keys [data-key="left"] span',
                 ".field label",
             ):
-                shade = await tab.evaluate(
-                    "s => getComputedStyle(document.querySelector(s)).color.match(/[\\d.]+/g).map(Number)", selector
-                )
+                shade = await shade_of(tab, selector)
                 assert contrast(shade[:3], (10, 11, 14)) > 4.5, selector
             assert not await tab.is_visible("#glow"), "no moving light for people who asked for less motion"
+            await tab.click("#show-hud")
+            panel = await shade_of(tab, "#hud", "backgroundColor")
+            over_white = [panel[3] * part + (1 - panel[3]) * 255 for part in panel[:3]]
+            for selector in ("#hud dt", "#hud dd", "#hud th", "#hud caption"):
+                shade = await shade_of(tab, selector)
+                assert contrast(shade[:3], over_white) > 4.5, f"{selector} before a white sky"
+
+    async def shade_of(tab, selector, which="color"):
+        return await tab.evaluate(
+            f"s => getComputedStyle(document.querySelector(s)).{which}.match(/[\\d.]+/g).map(Number)", selector
+        )
 
     def contrast(a, b):
         light = sorted(sum(w * channel(c) for w, c in zip((0.2126, 0.7152, 0.0722), colour)) for colour in (a, b))
@@ -189,6 +257,13 @@ def test_full_screen_and_back(run):
             await playing(tab)
             await tab.keyboard.press("KeyF")
             await so(tab, "document.fullscreenElement?.id == 'theatre'")
+            await tab.keyboard.press("KeyH")
+            hud, bar = await box_of(tab, "#hud"), await box_of(tab, "#show-help")
+            assert hud["y"] >= bar["y"] + bar["height"], "the figures leave the buttons free"
+            await tab.keyboard.press("Shift+Slash")
+            assert await tab.is_visible("#help")
+            await tab.keyboard.press("Shift+Slash")
+            assert not await tab.is_visible("#help")
             await tab.keyboard.press("KeyF")
             await so(tab, "!document.fullscreenElement")
 

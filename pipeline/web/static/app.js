@@ -15,7 +15,7 @@ const screen = new Screen($("stage"), $("picture"), $("glow"));
 const figures = new Figures();
 const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: typing });
 
-const world = { driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, prompt: "", recordingSince: 0, info: null };
+const world = { driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, prompt: "", cursor: 0, recordingSince: 0, info: null };
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
 let seq = 0;
@@ -66,7 +66,12 @@ const hear = {
     $("presets").hidden = !info.presets.length;
     $("prompt").value ||= state.prompt;
     world.ended = state.state === "ended" ? world.ended || "The show is over." : null;
-    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt });
+    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, cursor: 0 });
+    world.frames &&= state.state !== "starting"; // a server that was started anew loads again
+    stages.length = 0;
+    $("loading-stages").replaceChildren();
+    showRecording(0); // if one runs, its message follows
+    $("files").hidden = true; // of a server before this one
     showFiles(state.files);
     offerReplay();
     phase();
@@ -91,8 +96,8 @@ const hear = {
   received({ seq: which, cursor }) {
     const at = pressed.get(which);
     pressed.delete(which);
-    if (at !== undefined && cursor > (awaited.at(-1)?.cursor ?? world.cursor ?? 0)) awaited.push({ cursor, at });
-    world.cursor = Math.max(cursor, world.cursor ?? 0);
+    if (at !== undefined && cursor > world.cursor) awaited.push({ cursor, at });
+    world.cursor = Math.max(cursor, world.cursor);
   },
   applied() {},
   prompt({ version, text, state, message }) {
@@ -121,9 +126,7 @@ const hear = {
   },
   record({ state, seconds, message, files }) {
     const on = state === "started";
-    world.recordingSince = on ? performance.now() - (seconds ?? 0) * 1000 : 0;
-    $("record").setAttribute("aria-pressed", on);
-    $("record-text").textContent = on ? clock(seconds ?? 0) : "Record";
+    showRecording(on && performance.now() - (seconds ?? 0) * 1000);
     showFiles(files);
     if (state === "failed") toast(message || "The recording failed.", true);
     else say(on ? "Recording." : "Recording stopped; the files are linked below the prompt.");
@@ -166,12 +169,11 @@ function phase() {
   if ($("state-text").textContent !== shown) { $("state-text").textContent = shown; say(shown); }
   theatre.dataset.phase = now;
   theatre.classList.toggle("seen", world.frames);
-  link.silence = world.frames ? 1500 : 10000; // a server that loads models may be busy for a while
   $("loading").hidden = world.frames || now === "ended";
-  $("role").hidden = now === "lost" || now === "ended" || now === "connecting";
-  const off = !world.driving || now === "lost" || now === "ended" || now === "connecting";
-  for (const id of ["presets", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = off;
-  $("prompt").disabled = world.watching; // a short loss of the connection must not interrupt somebody who types
+  const gone = now === "lost" || now === "ended" || now === "connecting";
+  $("role").hidden = $("replay").disabled = gone;
+  for (const id of ["presets", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = gone || !world.driving;
+  $("prompt").disabled = world.watching || now === "ended"; // a short loss must not interrupt somebody who types
   if (world.lost?.locked) banner("This world has a new key: open the address that the program printed last.");
   else if (now === "lost") banner("Connection lost. Keys released, reconnecting…");
   else if (now === "ended") banner(world.ended);
@@ -240,13 +242,16 @@ const actions = {
   },
   "show-help": () => { controls.release(); if ($("help").open) $("help").close(); else $("help").showModal(); },
 };
-for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
+for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
+  if (clicks) $(id).blur(); // after a mouse the keys drive on: Space pauses, and does not press the button again
+  action();
+});
 
 const SHORTCUTS = { Space: "pause", KeyR: "reset", KeyN: "new-seed", KeyV: "record", KeyH: "show-hud", KeyF: "fullscreen" };
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (event.code === "Escape" && typing(event.target)) return event.target.blur();
-  if (typing(event.target) || $("ask").open) return;
+  if (inField(event.target) || $("ask").open) return;
   if (event.key === "?") return event.preventDefault(), actions["show-help"]();
   if ($("help").open) return;
   if (event.code === "KeyT") return event.preventDefault(), $("prompt").focus(), $("prompt").select();
@@ -270,6 +275,13 @@ function offerReplay() {
   };
 }
 
+/** The record button; since = when the recording began on this page's clock, 0 = none runs. */
+function showRecording(since) {
+  world.recordingSince = since;
+  $("record").setAttribute("aria-pressed", Boolean(since));
+  $("record-text").textContent = since ? clock((performance.now() - since) / 1000) : "Record";
+}
+
 function showFiles(addresses = []) {
   if (!addresses.length) return;
   $("files").hidden = false;
@@ -283,10 +295,10 @@ function showFiles(addresses = []) {
 
 // --- small things ---
 
-/** Whether keys belong to a field rather than to the car. */
-function typing(target) {
-  return Boolean(target?.closest?.("input, select, textarea")) || $("help").open || $("ask").open;
-}
+function inField(target) { return Boolean(target?.closest?.("input, select, textarea")); }
+
+/** Whether keys belong to a field or a dialog rather than to the car. */
+function typing(target) { return inField(target) || $("help").open || $("ask").open; }
 
 /** Copy text; plain http pages have no clipboard of the modern kind. */
 async function copy(text, done) {
@@ -324,7 +336,7 @@ function drawFigures() { if (!$("hud").hidden) draw($("hud"), figures, link); }
 setInterval(() => {
   drawFigures();
   if (!world.frames) drawStages();
-  if (world.recordingSince) $("record-text").textContent = clock((performance.now() - world.recordingSince) / 1000);
+  if (world.recordingSince) showRecording(world.recordingSince);
 }, 500);
 
 let idle = 0;

@@ -2,23 +2,22 @@
 
 import { readFrame } from "./wire.js";
 
-const PING_MS = 500, LONGEST_WAIT_MS = 5000;
+const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000;
 
 /** Emits: message (detail = JSON object), frame (detail = {header, jpeg, received}), open, lost (detail = {why, retryIn}). */
 export class Link extends EventTarget {
-  silence = 1500; // ms without a word after which the connection counts as lost
   roundTrip = Infinity;
   offset = 0; // server clock - page clock, ms
-  bytes = 0;
   #socket = null;
   #heard = 0;
+  #ticked = 0;
   #attempts = 0;
   #samples = [];
 
   constructor() {
     super();
     this.#open();
-    setInterval(() => this.#tick(), PING_MS);
+    setInterval(() => this.#tick(), TICK_MS);
     document.addEventListener("visibilitychange", () => { this.#heard = performance.now(); });
   }
 
@@ -46,7 +45,6 @@ export class Link extends EventTarget {
     if (socket !== this.#socket) return;
     this.#heard = performance.now();
     if (typeof event.data !== "string") {
-      this.bytes += event.data.byteLength;
       this.#attempts = 0;
       const frame = readFrame(event.data);
       if (frame) this.#emit("frame", { ...frame, received: this.#heard });
@@ -62,8 +60,11 @@ export class Link extends EventTarget {
   }
 
   #tick() {
+    const now = performance.now();
+    if (now - this.#ticked > SILENCE_MS) this.#heard &&= now; // the page itself was held up: what came is not read yet
+    this.#ticked = now;
     if (!this.up || document.hidden) return;
-    if (performance.now() - this.#heard > this.silence) {
+    if (now - this.#heard > SILENCE_MS) {
       const socket = this.#socket;
       this.#lose("");
       socket.close();

@@ -57,7 +57,8 @@ export class Screen extends EventTarget {
   #fit() {
     const { width, height } = this.#canvas, ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.#stage;
-    const room = innerWidth <= 760 ? clientWidth / width : Math.min(clientWidth / width, (clientHeight - 8) / height);
+    const tallest = innerWidth <= 760 ? 0.8 * innerHeight : clientHeight - 8; // a narrow page scrolls: its stage has no height yet
+    const room = Math.min(clientWidth / width, tallest / height);
     let scale = room * ratio;
     if (scale >= 3) scale = Math.floor(scale);
     this.#canvas.style.width = `${(width * scale) / ratio}px`;

@@ -23,13 +23,6 @@ export function readFrame(buffer) {
   return { header, jpeg: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: "image/jpeg" }) };
 }
 
-/** Held keys as the label the server derives from them; used to know whether a change steers at all. */
-export function steering(held) {
-  const motion = held.has("reverse") ? "reverse" : held.has("coast") ? "coast" : "straight";
-  const turn = held.has("left") - held.has("right");
-  return motion + turn;
-}
-
 /** A drive as the fragment of a replay link. */
 export function replayFragment(take) {
   const fields = new URLSearchParams({ seed: take.seed, model: take.model });
