@@ -37,6 +37,24 @@ class Live:
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[dict[tuple[int, int], bytes]]:
+        """Every frame that is shown meanwhile: (epoch, index) -> its pixels."""
+        subscription, seen = self.show.subscribe(), {}
+
+        async def watch() -> None:
+            while await subscription.wait():
+                subscription.events()
+                if frame := subscription.frame():
+                    seen[frame.epoch, frame.index] = frame.image.tobytes()
+
+        task = asyncio.create_task(watch())
+        try:
+            yield seen
+        finally:
+            subscription.close()
+            await task
+
     async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait until something is so."""
         async with asyncio.timeout(seconds):

@@ -20,12 +20,14 @@ from configs.errors import UserError
 from pipeline.client import connect as connect_client
 from pipeline.recording import read_control_log
 from pipeline.video import read_video
+from pipeline.web import allowance as allowances
 from pipeline.web import room as rooms
 from pipeline.web import server as servers
 from pipeline.web.gateway import PAGE, Gateway
 from pipeline.web.messages import unpack_frame
 from tests.hostile import hostile
 from tests.live import TOKEN, live, socket
+from tests.slow_link import slow_link
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -381,6 +383,53 @@ def test_a_client_that_never_reads_delays_nobody():
             assert time.monotonic() - begun < 12
             assert [f.header.frame for f in frames] == sorted({f.header.frame for f in frames})
         writer.close()
+
+    run(body)
+
+
+def test_slow_and_stuck_viewers_cost_another_no_frame():
+    async def body(theatre, http):
+        slow_port = theatre.url.replace(str(theatre.port), "{}")
+        async with (
+            slow_link(theatre.port, bits=100_000) as slow,
+            slow_link(theatre.port) as stuck,
+            await connect_client(slow_port.format(slow.port)) as far,
+            await connect_client(slow_port.format(stuck.port)),
+            await connect_client(theatre.url) as near,
+        ):
+            stuck.frozen = True
+            frames, behind = aiter(near), aiter(far)
+            last = await anext(frames)
+            first_far, first, seen = await anext(behind), last.header.frame, 0
+            while seen < 48:
+                last, seen = await anext(frames), seen + 1
+            assert last.header.frame - first <= seen + 2, "every shown frame came"
+            while (newest := await anext(behind)).header.frame < last.header.frame:
+                pass
+            skipped = newest.header.frame - first_far.header.frame
+            assert skipped > 40, "the slow one is never far behind: it gets the newest frame next"
+            stuck.frozen = False
+
+    run(body)
+
+
+def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
+    for name, value in (("RATE", 50.0), ("BURST", 50.0), ("LONGEST_EXCESS", 0.3)):
+        monkeypatch.setattr(allowances, name, value)
+
+    async def body(theatre, http):
+        async with socket(theatre.port) as link:
+
+            async def flood():
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        await link.say("ping", clock=1)
+                        await asyncio.sleep(0)
+
+            flooding = asyncio.create_task(flood())
+            assert (await link.hear("bye"))["reason"] == "too many messages"
+            await flooding
+            await theatre.until(lambda: not theatre.gateway._room.viewers)
 
     run(body)
 

@@ -202,7 +202,8 @@ def test_after_a_click_the_keys_drive_on(run, tmp_path):
 
 def test_a_replay_link_drives_the_same_drive_again(run):
     async def body(theatre, browser):
-        async with page(browser, theatre.url, permissions=["clipboard-read", "clipboard-write"]) as tab:
+        allowed = ["clipboard-read", "clipboard-write"]
+        async with theatre.watching() as seen, page(browser, theatre.url, permissions=allowed) as tab:
             await playing(tab)
             await tab.keyboard.down("KeyA")
             await theatre.until(lambda: "DL" in theatre.show.take().labels)
@@ -221,6 +222,11 @@ def test_a_replay_link_drives_the_same_drive_again(run):
             await tab.click("#ask-yes")
             await theatre.until(lambda: theatre.show.seed == 42 and len(theatre.show.take().labels) >= len(take.labels))
             assert theatre.show.take().labels[: len(take.labels)] == take.labels
+            again = theatre.show.epoch
+            both = [
+                index for epoch, index in seen if epoch == 0 and index < 4 * len(take.labels) and (again, index) in seen
+            ]
+            assert len(both) > 12 and all(seen[0, index] == seen[again, index] for index in both), "the same pictures"
             assert "#" not in tab.url
 
     run(body)
