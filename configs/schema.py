@@ -37,6 +37,9 @@ class StreamSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"streaming setting {name}: expected a whole number of at least 1, got {value!r}")
+        real_number("streaming setting guidance_scale", self.guidance_scale, 0, 100)
+        if self.latents > MAX_LATENTS:
+            raise UserError(f"streaming settings: a window holds at most {MAX_LATENTS} latents, got {self.latents}")
         if self.inference_steps % self.noise_groups:
             raise UserError(
                 f"inference_steps must be a multiple of noise_groups ({self.noise_groups}), got {self.inference_steps}"

@@ -27,7 +27,7 @@ from models.frames import StreamDecoder
 from models.lora import LoRA
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig
-from models.text import TIED, TextEncoder, clip_control_embeddings, expected_shapes
+from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
 from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
 from models.weights import Weights, listing, load_module, read_json
@@ -65,7 +65,10 @@ class Checkpoint:
         lora: Path | str | None = None,
         clip: Path | str | None = None,
     ) -> "Checkpoint":
-        """Check a weight folder by reading headers only. Raises UserError with one line for whatever is wrong."""
+        """Check a weight folder by reading headers only. Raises UserError with one line for whatever is wrong.
+
+        Control embeddings that are missing are computed here, if a CLIP folder is given.
+        """
         path = _folder(Path(path), "weight folder")
         shared = _shared_folder(path, Path(base_model_path) if base_model_path else None)
         place = transformer_folder(path)
@@ -204,24 +207,40 @@ class Checkpoint:
         if channels != self.latent_channels:
             place = self.vae_file or self._part("vae")
             raise UserError(f"{place}: {channels} latent channels, but the transformer expects {self.latent_channels}")
+        self._check_text()
+        self.control_embeddings()
+        clips = self._file(CLIPS_FILE)
+        if clips is not None:
+            _check_clips(Weights.open(clips), self.latent_channels)
+
+    def _check_text(self) -> None:
         text = self._part("text_encoder")
-        config = read_json(text / "config.json")
+        config, weights = read_json(text / "config.json"), Weights.open(text)
         width, expected = config.get("d_model"), self.transformer_config.text_embed_dim
         if width != expected:
             raise UserError(f"{text}: text width d_model is {width!r:.40}, but the transformer expects {expected}")
-        embeddings = [entry for name, entry in Weights.open(text).entries.items() if name in ("shared.weight", TIED)]
+        embeddings = [entry for name, entry in weights.entries.items() if name in ("shared.weight", TIED)]
         if not embeddings or embeddings[0].shape != (config.get("vocab_size"), width):
             raise UserError(
                 f"{text}: shared.weight of shape [vocab_size, d_model] missing; expected a T5 encoder's weights"
             )
-        if not (self._part("tokenizer") / "spiece.model").is_file():
-            tokenizer = self._part("tokenizer")
-            raise UserError(f"{tokenizer}: no spiece.model (SentencePiece) there; {listing(tokenizer)}")
-        if self._file(CONTROLS_FILE) is not None or self.clip is None:
-            self.control_embeddings()
-        clips = self._file(CLIPS_FILE)
-        if clips is not None:
-            _check_clips(Weights.open(clips), self.latent_channels)
+        _text_shapes(config, weights)
+        self._check_tokenizer(config["vocab_size"])
+
+    def _check_tokenizer(self, vocabulary: int) -> None:
+        """Load the tokenizer: it is small, and has no header that would tell what it is."""
+        folder = self._part("tokenizer")
+        if not (folder / "spiece.model").is_file():
+            raise UserError(f"{folder}: no spiece.model (SentencePiece) there; {listing(folder)}")
+        try:
+            tokenizer = Tokenizer((folder / "spiece.model").read_bytes(), 1)
+        except UserError as error:
+            raise UserError(f"{folder / 'spiece.model'}: {error}") from None
+        if tokenizer.vocabulary > vocabulary:
+            raise UserError(
+                f"{folder / 'spiece.model'}: {tokenizer.vocabulary} pieces, but the text encoder knows only "
+                f"{vocabulary}; they do not belong together"
+            )
 
 
 def transformer_folder(path: Path) -> Path:
@@ -266,7 +285,7 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     values = read_json(folder / "config.json")
     kinds: dict[Any, Any] = {"AutoencoderKLCogVideoX": FullVAEConfig, "TinyVAE": TinyVAEConfig}
     kind = values.get("_class_name")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{folder / 'config.json'}: class {kind!r:.60}, expected {' or '.join(kinds)}")
     try:
         config: FullVAEConfig | TinyVAEConfig = kinds[kind].from_json(values)
@@ -407,7 +426,10 @@ def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyV
 
 def _text_shapes(config: Mapping[str, Any], weights: Weights) -> dict[str, Iterable[int]]:
     """Return the text encoder's tensors as the file names them: the tied embedding may have either of its names."""
-    shapes: dict[str, Iterable[int]] = dict(expected_shapes(config))
+    try:
+        shapes: dict[str, Iterable[int]] = dict(expected_shapes(config))
+    except UserError as error:
+        raise UserError(f"{weights.place}: {error}") from None
     if "shared.weight" not in weights.entries and TIED in weights.entries:
         shapes[TIED] = shapes.pop("shared.weight")
     weights.check(shapes, ignored=[TIED])

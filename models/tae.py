@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.limits import real_number, whole_number
 from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
 
 LATENT_FRAMES = 4  # frames per latent
+MAX_WIDTH = 8192  # channels; more is a mistake in a file
 
 # Positions in the published sequences (reference, tiny video autoencoder).
 ENCODER_FIRST, ENCODER_LAST = "0", "17"
@@ -66,7 +68,13 @@ class TinyVAEConfig:
         for key in ("encoder_widths", "decoder_widths"):
             if key in known:
                 known[key] = _widths(key, known[key])
-        return TinyVAEConfig(**known)
+        config = TinyVAEConfig(**known)
+        whole_number("tiny VAE config: latent_channels", config.latent_channels, 1, MAX_WIDTH)
+        whole_number("tiny VAE config: image_channels", config.image_channels, 3, 3)
+        real_number("tiny VAE config: scaling_factor", config.scaling_factor, 1e-12, 1e6)
+        if not isinstance(config.residual_shortcuts, bool):
+            raise UserError(f"tiny VAE config: residual_shortcuts must be true or false, got {config.residual_shortcuts!r:.60}")
+        return config
 
     @staticmethod
     def from_tensors(
@@ -81,6 +89,8 @@ class TinyVAEConfig:
             channels = tensors[f"encoder.{ENCODER_LAST}.weight"].shape[0]
         except KeyError as missing:
             raise UserError(f"tiny VAE: not a TAECVX state dict: tensor {missing} is missing") from None
+        except IndexError:
+            raise UserError("tiny VAE: not a TAECVX state dict: its convolutions are no [out, in, 3, 3]") from None
         return TinyVAEConfig(encoder, decoder, channels, first[1], residual_shortcuts, scaling_factor)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,8 +98,10 @@ class TinyVAEConfig:
 
 
 def _widths(key: str, value: Any) -> tuple[int, int, int, int]:
-    if not isinstance(value, list | tuple) or len(value) != 4 or not all(type(n) is int and n > 0 for n in value):
-        raise UserError(f"tiny VAE config: {key} must be four positive whole numbers, got {value!r}")
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(
+        type(n) is int and 0 < n <= MAX_WIDTH for n in value
+    ):
+        raise UserError(f"tiny VAE config: {key} must be four positive whole numbers, got {value!r:.60}")
     return (value[0], value[1], value[2], value[3])
 
 

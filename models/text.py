@@ -17,11 +17,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.limits import real_number, whole_number
 from models.controls import SENTENCES
 
 logger = logging.getLogger(__name__)
 
 PAD = 0  # T5's convention
+NO_T5 = "text encoder: config.json does not describe a T5 encoder"
+MAX_LAYERS = 1024
+# What a T5 config's numbers are when the file does not say (transformers' own defaults). No other keys are handed on.
+T5_SIZES = {
+    "vocab_size": 32128,
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 2048,
+    "num_layers": 6,
+    "num_heads": 8,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+}
 TIED = "encoder.embed_tokens.weight"  # some files hold it beside, or instead of, the same tensor `shared.weight`
 
 
@@ -100,8 +114,40 @@ class TextEncoder:
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors a T5 encoder with this `text_encoder/config.json` consists of."""
-    return {name: tuple(tensor.shape) for name, tensor in _empty_t5(config).state_dict().items() if name != TIED}
+    """Names and shapes of the tensors a T5 encoder with this `text_encoder/config.json` consists of.
+
+    Written down, not asked of transformers: weights are checked before anything starts, and its import takes seconds.
+    Raises UserError for settings that describe no T5 encoder.
+    """
+    size = _t5_settings(config)
+    width, inner, hidden = size["d_model"], size["num_heads"] * size["d_kv"], size["d_ff"]
+    shapes: dict[str, tuple[int, ...]] = {"shared.weight": (size["vocab_size"], width)}
+    for index in range(size["num_layers"]):
+        first, second = (f"encoder.block.{index}.layer.{layer}" for layer in (0, 1))
+        shapes |= {f"{first}.SelfAttention.{part}.weight": (inner, width) for part in "qkv"}
+        shapes[f"{first}.SelfAttention.o.weight"] = (width, inner)
+        if index == 0:  # the other layers share it
+            buckets = (size["relative_attention_num_buckets"], size["num_heads"])
+            shapes[f"{first}.SelfAttention.relative_attention_bias.weight"] = buckets
+        into = ("wi_0", "wi_1") if size["feed_forward_proj"].startswith("gated-") else ("wi",)
+        shapes |= {f"{second}.DenseReluDense.{part}.weight": (hidden, width) for part in into}
+        shapes[f"{second}.DenseReluDense.wo.weight"] = (width, hidden)
+        shapes |= {f"{layer}.layer_norm.weight": (width,) for layer in (first, second)}
+    return {**shapes, "encoder.final_layer_norm.weight": (width,)}
+
+
+def _t5_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that shape a T5 encoder, checked."""
+    settings: dict[str, Any] = {
+        key: whole_number(f"{NO_T5}: {key}", config.get(key, default), 1, MAX_LAYERS if key == "num_layers" else 1 << 20)
+        for key, default in T5_SIZES.items()
+    }
+    epsilon = config.get("layer_norm_epsilon", 1e-6)
+    settings["layer_norm_epsilon"] = real_number(f"{NO_T5}: layer_norm_epsilon", epsilon, 1e-12, 1)
+    settings["feed_forward_proj"] = config.get("feed_forward_proj", "relu")
+    if not isinstance(settings["feed_forward_proj"], str):
+        raise UserError(f"{NO_T5}: feed_forward_proj: expected text, got {settings['feed_forward_proj']!r:.60}")
+    return settings
 
 
 def _empty_t5(config: Mapping[str, Any]) -> Any:
@@ -111,11 +157,9 @@ def _empty_t5(config: Mapping[str, Any]) -> Any:
 
     try:
         with torch.device("meta"):
-            return T5EncoderModel(T5Config.from_dict(dict(config)))
+            return T5EncoderModel(T5Config(**_t5_settings(config)))
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"text encoder: config.json does not describe a T5 encoder: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"{NO_T5}: {' '.join(str(error).split())[:300]}") from None
 
 
 def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -25,6 +25,7 @@ from models.device import tanh_gelu
 from models.parallel import SequenceGroup
 
 QK_NORM_EPS = 1e-6
+MAX_LAYERS, MAX_SIZE = 1024, 1 << 16  # more is a mistake in a file, and takes for ever to refuse otherwise
 SINGLE = SequenceGroup.single()
 
 # Keys of the published config whose other values no published weights use.
@@ -74,10 +75,12 @@ class TransformerConfig:
                 object.__setattr__(self, field.name, float(value))
             elif type(value) is not kind:
                 raise UserError(f"transformer config: {field.name} must be of type {kind.__name__}, got {value!r:.60}")
-            elif value < 1 and kind is int and not field.name.startswith("control_"):
-                raise UserError(f"transformer config: {field.name} must be at least 1, got {value}")
-        if self.width % 16:
-            raise UserError(f"transformer config: heads x head width must be a multiple of 16, got {self.width}")
+            if kind is not bool:
+                _check_size(field.name, getattr(self, field.name))
+        if self.width % 16 or self.width > MAX_SIZE:
+            raise UserError(
+                f"transformer config: heads x head width must be a multiple of 16, at most {MAX_SIZE}, got {self.width}"
+            )
         if not 0 <= self.control_start_layer <= self.control_end_layer <= self.num_layers:
             raise UserError(
                 f"transformer config: control layers {self.control_start_layer}..{self.control_end_layer} must lie "
@@ -107,6 +110,15 @@ class TransformerConfig:
         """Write the published config.json's text, every key included."""
         values = {"_class_name": "CogVideoXTransformer3DModel", **_FIXED_KEYS, **asdict(self)}
         return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def _check_size(name: str, value: int | float) -> None:
+    """Raise UserError unless a network can be built with this setting; layers may be counted from 0."""
+    least = 0 if name in ("control_start_layer", "control_end_layer", "dropout") else 1 if type(value) is int else 1e-12
+    most = MAX_LAYERS if name == "num_layers" else MAX_SIZE
+    if not least <= value <= most:
+        bound = f"at least {least}" if value < least else f"at most {most}"
+        raise UserError(f"transformer config: {name} must be {bound}, got {value}")
 
 
 class TextTokens(NamedTuple):

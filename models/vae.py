@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.limits import real_number, whole_number
 from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
 from models.tiles import Tiles, in_tiles
@@ -57,6 +58,19 @@ class FullVAEConfig:
     sample_width: int = 720
     scaling_factor: float = 1.15258426
 
+    def __post_init__(self) -> None:
+        for name in ("layers_per_block", "norm_num_groups"):
+            whole_number(f"VAE config: {name}", getattr(self, name), 1, 64)
+        for name in ("latent_channels", "in_channels", "out_channels", "sample_height", "sample_width"):
+            whole_number(f"VAE config: {name}", getattr(self, name), 1, 8192)
+        for name in ("norm_eps", "scaling_factor"):
+            real_number(f"VAE config: {name}", getattr(self, name), 1e-12, 1e6)
+        widths, groups = self.block_out_channels, self.norm_num_groups
+        whole = isinstance(widths, tuple) and all(type(width) is int and 0 < width <= 8192 for width in widths)
+        if not whole or len(widths) != 4 or any(width % groups for width in widths):
+            shown = list(widths) if isinstance(widths, tuple) else repr(widths)
+            raise UserError(f"VAE config: block_out_channels must be four multiples of {groups}, got {shown}"[:200])
+
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "FullVAEConfig":
         """From a `config.json`. Raises UserError for unknown keys and for values this decoder does not cover."""
@@ -69,11 +83,7 @@ class FullVAEConfig:
             elif key not in ASSUMED and key not in IGNORED and not key.startswith("_"):
                 allowed = sorted({*FullVAEConfig.__dataclass_fields__, *ASSUMED})
                 raise UserError(f"VAE config: unknown key {key!r}; known are {allowed}")
-        config = FullVAEConfig(**known)
-        widths, groups = config.block_out_channels, config.norm_num_groups
-        if len(widths) != 4 or any(width % groups for width in widths):
-            raise UserError(f"VAE config: block_out_channels must be four multiples of {groups}, got {list(widths)}")
-        return config
+        return FullVAEConfig(**known)
 
 
 @dataclass

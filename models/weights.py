@@ -7,6 +7,7 @@ file, and where it can the tensor, what was expected and what was found.
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,17 @@ from configs.errors import UserError
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 5  # tensors named in one message
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes
+WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # others are quantised: useless without what they were divided by
 BATCH = 256 << 20  # bytes mapped at a time, so that loading needs little more memory than the model itself
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies, and its size in bytes."""
+    """Where one tensor lies, how its numbers are stored (safetensors' name for it), and its size in bytes."""
 
     file: Path
+    dtype: str
     shape: tuple[int, ...]
     size: int
 
@@ -55,30 +59,37 @@ class Weights:
                 if name in entries:
                     raise UserError(f"{file}: tensor {name} is also in {entries[name].file.name}; names must be unique")
                 begin, end = value["data_offsets"]
-                entries[name] = Entry(file, tuple(value["shape"]), end - begin)
+                entries[name] = Entry(file, value["dtype"], tuple(value["shape"]), end - begin)
         return Weights(place, files, entries, metadata)
 
     def check(self, expected: Mapping[str, Iterable[int]], ignored: Iterable[str] = ()) -> None:
-        """Raise UserError unless exactly the expected names with the expected shapes are there.
+        """Raise UserError unless exactly the expected names with the expected shapes are there, as floating point.
 
         ignored: names that may be present and are not read (copies of tied weights).
         """
         wanted = {name: tuple(shape) for name, shape in expected.items()}
+        ours = [name for name in self.entries if name not in set(ignored)]
+        counts = f"expected {len(wanted)} tensors, found {len(ours)}; weights and config do not belong together"
         missing = [name for name in wanted if name not in self.entries]
         if missing:
-            raise UserError(f"{self.place}: {_some(missing)} missing; these are not weights of the model in its config")
-        extra = [name for name in self.entries if name not in wanted and name not in set(ignored)]
+            raise UserError(f"{self._where()}: {_some(missing)} missing: {counts}")
+        extra = [name for name in ours if name not in wanted]
         if extra:
-            raise UserError(
-                f"{self.place}: {_some(extra)} not expected; these weights do not fit the model in its config"
-            )
-        wrong = [
-            f"{name} (file {list(self.entries[name].shape)}, model {list(shape)})"
-            for name, shape in wanted.items()
-            if self.entries[name].shape != shape
-        ]
+            raise UserError(f"{self._where(*extra)}: {_some(extra)} not expected: {counts}")
+        wrong = [name for name, shape in wanted.items() if self.entries[name].shape != shape]
         if wrong:
-            raise UserError(f"{self.place}: wrong shape: {_some(wrong, 'tensor')}; weights and config do not fit")
+            shapes = [f"{name} (file {list(self.entries[name].shape)}, model {list(wanted[name])})" for name in wrong]
+            raise UserError(f"{self._where(*wrong)}: wrong shape: {_some(shapes)}; weights and config do not fit")
+        other = [name for name in wanted if self.entries[name].dtype not in WEIGHT_DTYPES]
+        if other:
+            found = [f"{name} ({self.entries[name].dtype})" for name in other]
+            raise UserError(f"{self._where(*other)}: stored type of {_some(found)}: expected one of {', '.join(WEIGHT_DTYPES)}")
+
+    def _where(self, *names: str) -> str:
+        """The file that holds the first of these tensors; the only file, or the folder of several, without names."""
+        if names:
+            return str(self.entries[names[0]].file)
+        return str(self.files[0] if len(self.files) == 1 else self.place)
 
     def read(self, names: Iterable[str], device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
         """Copy tensors to `device` as `dtype` (None keeps the stored one). NaN or infinite weights are refused."""
@@ -211,22 +222,30 @@ def _read_header(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not a safetensors file ({found}); fetch it again")
     try:
         header = json.loads(head, object_pairs_hook=_unique)
-        ends = [_checked_entry(name, value) for name, value in header.items() if name != "__metadata__"]
+        spans = [_checked_span(name, value) for name, value in header.items() if name != "__metadata__"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{file}: broken safetensors header ({str(error)[:120]}); fetch it again") from error
-    end = 8 + length + max(ends, default=0)
+    spans.sort()
+    for (_, last), (first, _) in itertools.pairwise([(0, 0), *spans]):
+        if first != last:
+            raise UserError(f"{file}: broken safetensors header (tensors overlap or leave holes); fetch it again")
+    end = 8 + length + (spans[-1][1] if spans else 0)
     if size != end:
         kind = "truncated" if size < end else "too long"
         raise UserError(f"{file}: {kind}: expected {end} bytes, found {size}; fetch it again")
     return header
 
 
-def _checked_entry(name: str, value: dict[str, Any]) -> int:
-    """Return the end of a header entry's data."""
-    shape, (begin, end) = value["shape"], value["data_offsets"]
-    if not (isinstance(value["dtype"], str) and all(type(n) is int and n >= 0 for n in [*shape, begin, end])):
+def _checked_span(name: str, value: dict[str, Any]) -> tuple[int, int]:
+    """Return where a header entry's data begins and ends, after checking that its shape fills exactly that."""
+    shape, (begin, end), dtype = value["shape"], value["data_offsets"], value["dtype"]
+    if not (isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in [*shape, begin, end])):
         raise ValueError(f"tensor {name[:80]!a} is not described properly")
-    return int(end)
+    if dtype not in SIZES:
+        raise ValueError(f"tensor {name[:80]!a} is stored as {dtype[:20]!a}, expected one of {', '.join(SIZES)}")
+    if end - begin != math.prod(shape) * SIZES[dtype]:
+        raise ValueError(f"tensor {name[:80]!a}: {shape} of {dtype} does not fill bytes {begin} to {end}")
+    return begin, end
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -200,6 +200,19 @@ VECTORS = {"control_embeddings": torch.zeros(9, CONTROL_DIM), "null_control": to
         (edit("vae/config.json", latent_channels=8), "wrong shape"),
         (edit("text_encoder/config.json", d_model=64), "text width d_model is 64"),
         (edit("text_encoder/config.json", vocab_size=65), "shared.weight of shape"),
+        (edit("vae/config.json", _class_name=[]), "class .., expected AutoencoderKLCogVideoX or TinyVAE"),
+        (edit("vae/config.json", latent_channels="16"), "vae/config.json: .*latent_channels: expected a whole number"),
+        (edit("vae/config.json", scaling_factor=0), "vae/config.json: .*scaling_factor: expected a number"),
+        (edit("vae/config.json", decoder_widths=[0, 8, 8, 4]), "decoder_widths must be four positive whole numbers"),
+        (edit("transformer/config.json", num_layers=10**9), "num_layers must be at most"),
+        (edit("transformer/config.json", control_dim=-1), "control_dim must be at least 1"),
+        (edit("transformer/config.json", norm_eps=float("nan")), "norm_eps must be"),
+        (edit("text_encoder/config.json", num_layers="1"), "text_encoder: .*num_layers: expected a whole number"),
+        (edit("text_encoder/config.json", num_layers=2), r"text_encoder/model.safetensors: tensors .*block.1.* missing"),
+        (edit("text_encoder/config.json", num_heads=8), "text_encoder/model.safetensors: wrong shape"),
+        (put("tokenizer/spiece.model", b"version https://git-lfs"), "tokenizer/spiece.model: .*not a SentencePiece"),
+        (edit("streaming.json", guidance_scale="6"), "streaming.json: .*guidance_scale: expected a number"),
+        (edit("streaming.json", window_size=10**6), "streaming.json: .*at most 1024 latents"),
         (edit("streaming.json", noise_group=4), "unknown key 'noise_group'; did you mean noise_groups"),
         (edit("streaming.json", noise_groups=3), "streaming.json: .*multiple of noise_groups"),
         (edit("streaming.json", solver="euler"), "streaming.json: .*solver"),
@@ -222,9 +235,26 @@ def test_broken_folders(folder: Path, spoil: Callable[[Path], None], message: st
     assert "\n" not in str(error.value)
 
 
+def test_a_tokenizer_of_another_text_encoder(folder: Path) -> None:
+    """Its pieces beyond the vocabulary would have no embedding."""
+    tensors = load_file(folder / "text_encoder/model.safetensors")
+    tensors["shared.weight"] = tensors["shared.weight"][:20].clone()
+    save_file(tensors, folder / "text_encoder/model.safetensors")
+    edit("text_encoder/config.json", vocab_size=20)(folder)
+    with pytest.raises(UserError, match=r"spiece.model: \d+ pieces, but the text encoder knows only 20"):
+        Checkpoint.open(folder)
+
+
+def test_a_broken_clip_folder_is_told_before_anything_loads(folder: Path, tmp_path: Path) -> None:
+    (folder / "control_embeddings.safetensors").unlink()
+    with pytest.raises(UserError, match=r"CLIP folder .*expected config\.json and model\.safetensors"):
+        Checkpoint.open(folder, clip=tmp_path)
+
+
 def test_control_embeddings_are_computed_once_from_a_local_clip(folder: Path, clip: Path) -> None:  # noqa: F811
     (folder / "control_embeddings.safetensors").unlink()
     vectors = Checkpoint.open(folder, clip=clip).control_embeddings()
+    assert (folder / "control_embeddings.safetensors").is_file()
     assert vectors.shape == (10, CONTROL_DIM)
     assert torch.equal(Checkpoint.open(folder).control_embeddings(), vectors)
 

@@ -167,6 +167,11 @@ def test_bad_input_is_named() -> None:
         TinyVAEConfig.from_json({"decoder_widths": [8, 8, 8]})
     with pytest.raises(UserError, match=r"not a TAECVX state dict: tensor 'encoder\.0\.weight'"):
         TinyVAEConfig.from_tensors({}, scaling_factor=1.0)
+    with pytest.raises(UserError, match=r"not a TAECVX state dict: its convolutions"):
+        TinyVAEConfig.from_tensors(dict.fromkeys(_random().state_dict(), torch.zeros(3)), scaling_factor=1.0)
+    for odd in ({"latent_channels": 0}, {"scaling_factor": "1"}, {"residual_shortcuts": "no"}, {"image_channels": 4}):
+        with pytest.raises(UserError, match=f"tiny VAE config: {next(iter(odd))}"):
+            TinyVAEConfig.from_json(odd)
     with pytest.raises(UserError, match="multiple of 4 frames"):
         _random().encode(torch.zeros(1, 5, 3, 16, 16))
     with pytest.raises(UserError, match=r"expected latents \[n, 6, h, w\], got \[1, 16, 4, 4\]"):

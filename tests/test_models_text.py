@@ -147,6 +147,30 @@ def test_expected_shapes_are_those_of_the_saved_file(reference: Path) -> None:
     assert expected_shapes(config) == saved
 
 
+@pytest.mark.parametrize("activation", ["relu", "gated-gelu"])
+def test_expected_shapes_are_those_of_transformers(activation: str) -> None:
+    from transformers import T5Config, T5EncoderModel
+
+    config = {**T5, "num_layers": 3, "feed_forward_proj": activation}
+    state = T5EncoderModel(T5Config(**config)).state_dict()
+    theirs = {name: tuple(tensor.shape) for name, tensor in state.items() if name != "encoder.embed_tokens.weight"}
+    assert expected_shapes(config) == theirs
+    with torch.device("meta"):
+        state = T5EncoderModel(T5Config()).state_dict()
+    assert expected_shapes({}) == {
+        name: tuple(tensor.shape) for name, tensor in state.items() if name != "encoder.embed_tokens.weight"
+    }
+
+
+def test_keys_beside_the_encoders_own_change_nothing(reference: Path, spiece: bytes) -> None:
+    config = json.loads((reference / "text_encoder" / "config.json").read_text())
+    tensors = load_file(reference / "text_encoder" / "model.safetensors")
+    odd = {**config, "is_decoder": True, "return_dict": False, "is_gated_act": False, "dtype": [], "evil": "x"}
+    assert torch.equal(
+        TextEncoder(odd, tensors, spiece, 24).encode(PROMPTS), TextEncoder(config, tensors, spiece, 24).encode(PROMPTS)
+    )
+
+
 def test_bad_input_is_named(reference: Path, spiece: bytes) -> None:
     with pytest.raises(UserError, match=r"spiece\.model is not a SentencePiece model"):
         Tokenizer(b"version https://git-lfs.github.com/spec/v1\n", 24)
@@ -154,8 +178,11 @@ def test_bad_input_is_named(reference: Path, spiece: bytes) -> None:
     tensors = {name: torch.zeros(shape) for name, shape in expected_shapes(config).items()}
     with pytest.raises(UserError, match="vocab_size is only 20"):
         TextEncoder(config, tensors, spiece, 24)
+    for odd in ({"d_model": "wide"}, {"num_heads": 0}, {"num_layers": 10**6}, {"feed_forward_proj": 3}):
+        with pytest.raises(UserError, match="does not describe a T5 encoder"):
+            expected_shapes(odd)
     with pytest.raises(UserError, match="does not describe a T5 encoder"):
-        expected_shapes({"d_model": "wide"})
+        TextEncoder({"feed_forward_proj": "gated-nonsense"}, {}, spiece, 24)
 
 
 def test_importing_the_module_does_not_import_transformers() -> None:

@@ -190,6 +190,12 @@ def test_bad_input_is_named() -> None:
         FullVAEConfig.from_json({"shift_factor": 0.1})
     with pytest.raises(UserError, match=r"four multiples of 32, got \[100, 256, 256, 512\]"):
         FullVAEConfig.from_json({"block_out_channels": [100, 256, 256, 512]})
+    for odd in ({"norm_num_groups": 0}, {"layers_per_block": "3"}, {"scaling_factor": 0}, {"latent_channels": 1.5}):
+        with pytest.raises(UserError, match=f"VAE config: {next(iter(odd))}: expected"):
+            FullVAEConfig.from_json(odd)
+    for widths in ("wide", [32, 32, 32, "x"], [0, 0, 0, 0]):
+        with pytest.raises(UserError, match="four multiples of 32"):
+            FullVAEConfig.from_json({"block_out_channels": widths})
     with pytest.raises(UserError, match="expected 4k or 4k"):
         _random().encode(torch.zeros(1, 7, 3, 16, 16))
     with pytest.raises(UserError, match=r"expected latents \[n, 4, h, w\], got \[1, 16, 4, 4\]"):

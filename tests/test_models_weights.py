@@ -20,6 +20,13 @@ def write(file: Path, **tensors: torch.Tensor) -> Path:
     return file
 
 
+def header(**tensors: tuple[str, list[int], list[int]]) -> bytes:
+    """A safetensors file of four bytes of data whose header says (dtype, shape, offsets) of each tensor."""
+    entries = {name: dict(zip(("dtype", "shape", "data_offsets"), value)) for name, value in tensors.items()}
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + b"\0\0\0\0"
+
+
 def complaint(place: Path) -> str:
     with pytest.raises(UserError) as error:
         Weights.open(place).read(["a"], CPU, torch.float32)
@@ -74,6 +81,11 @@ def test_sharded_equals_single(tmp_path: Path) -> None:
         (struct.pack("<Q", 5) + b"{oops", "broken safetensors header"),
         (struct.pack("<Q", 2) + b"[]", "broken safetensors header"),
         (struct.pack("<Q", 8) + b'{"a": 1}', "broken safetensors header"),
+        (header(a=("F8_E4M3", [4], [0, 4])), "'a' is stored as 'F8_E4M3', expected one of F64"),
+        (header(a=("F32", [4], [0, 4])), "[4] of F32 does not fill bytes 0 to 4"),
+        (header(a=("F32", [1], [4, 0])), "does not fill bytes 4 to 0"),
+        (header(a=("F32", [1], [0, 4]), b=("F32", [1], [0, 4])), "tensors overlap or leave holes"),
+        (header(a=("F32", [1], [4, 8])), "tensors overlap or leave holes"),
     ],
 )
 def test_what_lies_in_place_of_weights(tmp_path: Path, content: bytes, message: str) -> None:
@@ -165,8 +177,26 @@ def test_names_and_shapes_must_fit(tmp_path: Path) -> None:
         weights.check({"a": (2, 3)})
     with pytest.raises(UserError, match=r"wrong shape: tensors a \(file \[2, 3\], model \[3, 2\]\), b \(file"):
         weights.check({"a": (3, 2), "b": (5,)})
-    with pytest.raises(UserError, match=r"tensors n0, n1, n2, n3, n4 and 3 more missing"):
+    with pytest.raises(UserError, match=r"tensors n0, n1, n2, n3, n4 and 3 more missing: expected 8 tensors, found 2"):
         weights.check({f"n{i}": (1,) for i in range(8)})
+
+
+def test_a_shard_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "1.safetensors", a=torch.ones(2, 3))
+    write(tmp_path / "2.safetensors", b=torch.zeros(4))
+    index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+    (tmp_path / "x.safetensors.index.json").write_text(json.dumps(index))
+    weights = Weights.open(tmp_path)
+    with pytest.raises(UserError, match=r"/2.safetensors: wrong shape: tensor b \(file \[4\], model \[5\]\)"):
+        weights.check({"a": (2, 3), "b": (5,)})
+    with pytest.raises(UserError, match=r"/2.safetensors: tensor b not expected: expected 1 tensors, found 2"):
+        weights.check({"a": (2, 3)})
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    weights = Weights.open(write(tmp_path / "x.safetensors", a=torch.ones(2, 3, dtype=torch.int8)))
+    with pytest.raises(UserError, match=r"x.safetensors: stored type of tensor a \(I8\): expected one of F64, F32"):
+        weights.check({"a": (2, 3)})
 
 
 def test_modules_are_filled_from_the_meta_device(tmp_path: Path) -> None:
