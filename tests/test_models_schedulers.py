@@ -159,6 +159,57 @@ def test_wrong_phases_are_refused() -> None:
         check_phases(consistency_timesteps(4, 50), 4)
 
 
+SCHEDULES = [(groups, steps) for groups in (1, 2, 4, 5, 8, 10, 20) for steps in range(groups, 41, groups)]
+
+
+@pytest.mark.parametrize(("groups", "steps"), SCHEDULES)
+def test_phased_consistency_for_every_multiple_of_the_groups(groups: int, steps: int) -> None:
+    """A perfect model goes along the same noise to each phase's edge, and re-noises to exactly the level wanted."""
+    timesteps = consistency_timesteps(steps, 40)
+    check_phases(timesteps, groups)
+    matrix = grouped_timesteps(timesteps, groups, 1)
+    torch.manual_seed(groups * steps)
+    clean, noise, fresh = torch.randn(3, groups, 4, 3, 3, dtype=torch.float64)
+    for row in (row[1:] for row in matrix):
+        signal, spread = (
+            torch.tensor([math.sqrt(level(alpha(t))) for t in row], dtype=torch.float64).view(-1, 1, 1, 1)
+            for level in (float, lambda a: 1 - a)
+        )
+        velocity = signal * noise - spread * clean
+        stepped, edge = consistency_step(
+            (signal * clean + spread * noise).float(), velocity.float(), row, timesteps, groups, fresh.float()
+        )
+        following = dict(zip(timesteps, [*timesteps[1:], None]))
+        for i, t in enumerate(row):
+            low = alpha(phase_edge(t, groups))
+            expected = math.sqrt(low) * clean[i] + math.sqrt(1 - low) * noise[i]
+            torch.testing.assert_close(edge[i].double(), expected, atol=1e-4, rtol=1e-4)
+            after = following[t]
+            if after is None or after == phase_edge(t, groups):
+                assert torch.equal(stepped[i], edge[i])  # lands on the edge: nothing is drawn
+            elif phase_edge(t, groups):
+                assert after > phase_edge(t, groups)
+                kept = alpha(after) / low
+                expected = math.sqrt(kept) * edge[i].double() + math.sqrt(1 - kept) * fresh[i]
+                torch.testing.assert_close(stepped[i].double(), expected, atol=1e-4, rtol=1e-4)
+    # After the last row a group sits at the level at which the first row expects the next lower one.
+    last = [following[t] for t in matrix[-1][1:]]
+    assert last == [None, *matrix[0][1:-1]]
+
+
+def test_dpm_steps_stay_finite_at_every_limit() -> None:
+    """Whole outer steps, second order included, from pure noise (a = 0) to the clean end (a' = 1)."""
+    torch.manual_seed(0)
+    for steps, groups in ((4, 4), (20, 4), (8, 2), (20, 20), (1000, 4)):
+        history = None
+        for i, row in enumerate(grouped_timesteps(trailing_timesteps(steps), groups, 1)):
+            latents, velocity, noise = 100 * torch.randn(3, groups, 1, 2, 2)
+            second = dpm_is_second_order(i, row[1:], steps)
+            stepped, clean = dpm_step(latents, velocity, row[1:], steps, noise, history if second else None)
+            assert torch.isfinite(stepped).all() and torch.isfinite(clean).all(), (steps, row)
+            history = (clean, row[1:])
+
+
 def test_dpm_coefficients_are_finite_everywhere() -> None:
     for steps in (4, 8, 20, 50, 100, 1000):
         for t in range(1000):

@@ -1,5 +1,6 @@
 """The streaming loop: labels, seeds, resuming, late labels, and N ranks against one."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -236,6 +237,25 @@ def test_broken_latents_are_an_error_and_leave_the_world_as_it_was() -> None:
     assert torch.equal(after.latents, before.latents) and after.labels == before.labels and after.index == 0
 
 
+def _refuse(*_: object) -> None:
+    raise AssertionError("this is constant between outer steps")
+
+
+@pytest.mark.parametrize("settings", [STAGE4, STAGE3], ids=str)
+def test_steps_repeat_nothing_that_is_constant(settings: StreamSettings) -> None:
+    """Text projection: once per prompt. Time embedding, modulation, control keys and values: once per world."""
+    world = small_world(settings)
+    world.reset(1, "a prompt")
+    once = r"text_proj|time_embedding|control_embedding|norm[^.]*\.linear|control_blocks.*\.to_[kv]"
+    modules = [module for name, module in world.transformer.named_modules() if re.fullmatch(f".*({once})", name)]
+    assert len(modules) == 3 + 2 * CONFIG.num_layers + 1 + 2 * (1 + 2)
+    for module in modules:
+        module.register_forward_pre_hook(_refuse)
+    assert torch.isfinite(drive(world, 3)).all()
+    with pytest.raises(AssertionError, match="constant"):
+        world.set_prompt("another prompt")
+
+
 def test_a_reset_may_keep_the_prompt() -> None:
     world = small_world()
     world.reset(1, "a prompt")
@@ -244,36 +264,38 @@ def test_a_reset_may_keep_the_prompt() -> None:
     assert torch.equal(drive(world, 2), first)
 
 
-def _forward(group: SequenceGroup, tokens: int) -> tuple[Tensor, int]:
-    """One forward on a window, and how many exchanges it took."""
+def _forward(group: SequenceGroup, tokens: int, height: int) -> tuple[Tensor, int]:
+    """One forward on a window, and how many collectives it took."""
     model = SmallWeights().transformer(CPU, torch.float32)
     generator = torch.Generator().manual_seed(11)
-    latents = torch.randn(2, 5, 4, 6, 10, generator=generator)
+    latents = torch.randn(2, 5, 4, height, 10, generator=generator)
     text = torch.randn(2, tokens, 12, generator=generator)
     control = torch.randn(2, 5, 10, generator=generator)
     timesteps = torch.tensor([[0, 249, 499, 749, 999]])
-    exchanges, exchange = 0, group._exchange
+    collectives, live = 0, group._live
 
-    def counted(outgoing: list[Tensor], shapes: list[list[int]]) -> list[Tensor]:
-        nonlocal exchanges
-        exchanges += 1
-        return exchange(outgoing, shapes)
+    def counted() -> object:
+        """What every collective calls to get at the process group."""
+        nonlocal collectives
+        collectives += 1
+        return live()
 
-    group._exchange = counted  # type: ignore[method-assign]
+    group._live = counted  # type: ignore[method-assign]
     with torch.inference_mode():
         out = model(latents, timesteps, text, control, group).clone()
-    return out, exchanges
+    return out, collectives
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("tokens", [7, 1])
-def test_ranks_equal_one_in_a_forward(size: int, tokens: int) -> None:
-    single, none = _forward(SequenceGroup.single(), tokens)
+@pytest.mark.parametrize(("tokens", "height"), [(7, 6), (1, 6), (7, 4)])
+def test_ranks_equal_one_in_a_forward(size: int, tokens: int, height: int) -> None:
+    """7 text tokens divide by neither 2 nor 3; 15 tokens of a latent (height 6) not by 2, 10 (height 4) not by 3."""
+    single, none = _forward(SequenceGroup.single(), tokens, height)
     assert none == 0
-    for out, exchanges in run_ranks(size, _forward, tokens):
+    for out, collectives in run_ranks(size, _forward, tokens, height):
         assert float((out - single).abs().max()) <= 1e-5 * float(single.abs().max())
         # Two per transformer block and one to gather the result: control attention communicates nothing.
-        assert exchanges == 2 * CONFIG.num_layers + 1
+        assert collectives == 2 * CONFIG.num_layers + 1
 
 
 def _twelve_steps(group: SequenceGroup, settings: StreamSettings) -> Tensor:
