@@ -98,6 +98,10 @@ class the_matrix:
         check_seed(seed)
         guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
         device = _device(gpu_id)
+        for name, switch in (("progress", progress), ("overwrite", overwrite)):
+            if not isinstance(switch, bool) and not (name == "progress" and callable(switch)):
+                what = "True, False or a function" if name == "progress" else "True or False"
+                raise UserError(f"{name}: expected {what}, got {switch!r:.60}")
         folder = _output_folder(output_folder)
         base_path = check_output_file(folder / "base_video.mp4", "output", overwrite)
         final_path = check_output_file(folder / "final_video.mp4", "output", overwrite)
@@ -107,7 +111,7 @@ class the_matrix:
         wanted = (frames - 1) // 4 + 1
         if length > BASE_SECONDS:
             wanted = signal_length(self.streaming.streaming, steps)
-        _tell_about(labels, wanted)
+        _tell_about(labels, LATENTS_PER_SECOND * length + 1, wanted)
         labels = fill_signal(labels, wanted, control_seed)
 
         latents = self._base(base_path, prompt, labels, frames, guidance, seed, device, progress, overwrite)
@@ -140,9 +144,9 @@ class the_matrix:
         """
         prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
         guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
-        labels = (
-            _endless(seed) if controls is None else parse_signal(controls) if isinstance(controls, str) else controls
-        )
+        labels = _endless(seed) if controls is None else _labels(controls)
+        if start is not None and not isinstance(start, torch.Tensor):
+            raise UserError(f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}")
         return self._stream(prompt, labels, seed, guidance, device, start)
 
     def _stream(
@@ -239,6 +243,14 @@ def _signal(text: str | None) -> list[str]:
     return [] if text is None else parse_signal(text)
 
 
+def _labels(controls: str | Iterable[str]) -> Iterable[str]:
+    if isinstance(controls, str):
+        return parse_signal(controls)
+    if not isinstance(controls, Iterable):
+        raise UserError(f'controls: expected labels such as "D*16,DL*8" or an iterator of them, got {controls!r:.60}')
+    return controls
+
+
 def _device(gpu_id: int) -> torch.device:
     number = whole_number("gpu_id", gpu_id, 0, 1023)
     return pick_device("auto" if number == 0 else f"cuda:{number}")
@@ -253,12 +265,12 @@ def _output_folder(folder: str | Path) -> Path:
     return Path(folder).absolute()
 
 
-def _tell_about(labels: list[str], wanted: int) -> None:
-    """Padding and cutting are never silent."""
-    if labels and len(labels) < wanted:
-        log.warning("control_signal has %d labels, %d are needed: the rest is random", len(labels), wanted)
-    if len(labels) > wanted:
-        log.warning("control_signal has %d labels, only the first %d are used", len(labels), wanted)
+def _tell_about(labels: list[str], needed: int, used: int) -> None:
+    """Padding and cutting are never silent. Labels beyond those needed belong to latents that are not shown."""
+    if labels and len(labels) < needed:
+        log.warning("control_signal has %d labels, %d are needed: the rest is random", len(labels), needed)
+    if len(labels) > used:
+        log.warning("control_signal has %d labels, only the first %d are used", len(labels), used)
 
 
 def _endless(seed: int) -> Iterator[str]:

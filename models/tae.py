@@ -72,8 +72,8 @@ class TinyVAEConfig:
         whole_number("tiny VAE config: latent_channels", config.latent_channels, 1, MAX_WIDTH)
         whole_number("tiny VAE config: image_channels", config.image_channels, 3, 3)
         real_number("tiny VAE config: scaling_factor", config.scaling_factor, 1e-12, 1e6)
-        if not isinstance(config.residual_shortcuts, bool):
-            raise UserError(f"tiny VAE config: residual_shortcuts must be true or false, got {config.residual_shortcuts!r:.60}")
+        if not isinstance(shortcuts := config.residual_shortcuts, bool):
+            raise UserError(f"tiny VAE config: residual_shortcuts must be true or false, got {shortcuts!r:.60}")
         return config
 
     @staticmethod

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 PAD = 0  # T5's convention
 NO_T5 = "text encoder: config.json does not describe a T5 encoder"
-MAX_LAYERS = 1024
+MAX_LAYERS, MAX_SIZE = 1024, 1 << 20
 # What a T5 config's numbers are when the file does not say (transformers' own defaults). No other keys are handed on.
 T5_SIZES = {
     "vocab_size": 32128,
@@ -138,10 +138,10 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _t5_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that shape a T5 encoder, checked."""
-    settings: dict[str, Any] = {
-        key: whole_number(f"{NO_T5}: {key}", config.get(key, default), 1, MAX_LAYERS if key == "num_layers" else 1 << 20)
-        for key, default in T5_SIZES.items()
-    }
+    settings: dict[str, Any] = {}
+    for key, default in T5_SIZES.items():
+        most = MAX_LAYERS if key == "num_layers" else MAX_SIZE
+        settings[key] = whole_number(f"{NO_T5}: {key}", config.get(key, default), 1, most)
     epsilon = config.get("layer_norm_epsilon", 1e-6)
     settings["layer_norm_epsilon"] = real_number(f"{NO_T5}: layer_norm_epsilon", epsilon, 1e-12, 1)
     settings["feed_forward_proj"] = config.get("feed_forward_proj", "relu")

@@ -82,8 +82,10 @@ class Weights:
             raise UserError(f"{self._where(*wrong)}: wrong shape: {_some(shapes)}; weights and config do not fit")
         other = [name for name in wanted if self.entries[name].dtype not in WEIGHT_DTYPES]
         if other:
-            found = [f"{name} ({self.entries[name].dtype})" for name in other]
-            raise UserError(f"{self._where(*other)}: stored type of {_some(found)}: expected one of {', '.join(WEIGHT_DTYPES)}")
+            found = _some([f"{name} ({self.entries[name].dtype})" for name in other])
+            raise UserError(
+                f"{self._where(*other)}: stored type of {found}: expected one of {', '.join(WEIGHT_DTYPES)}"
+            )
 
     def _where(self, *names: str) -> str:
         """The file that holds the first of these tensors; the only file, or the folder of several, without names."""

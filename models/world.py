@@ -302,8 +302,8 @@ class World:
     def _start(self, start: Tensor | None) -> Tensor:
         """Return clean start latents [F, C, h, w], padded with zeros or cut."""
         clean = torch.zeros(self.settings.latents, *self.shape, device=self._device, dtype=self._dtype)
-        if start is not None and start.shape[0]:
-            if tuple(start.shape[1:]) != self.shape:
+        if start is not None and start.numel():
+            if start.dim() != 4 or tuple(start.shape[1:]) != self.shape:
                 raise UserError(
                     f"start latents of shape {tuple(start.shape[1:])} do not fit this world of {self.shape} "
                     "(channels, height / 8, width / 8)"

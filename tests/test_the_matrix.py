@@ -1,5 +1,6 @@
 """The Python API: exact frame counts, the same bytes again, the rules of labels, and refusals before anything loads."""
 
+import functools
 import itertools
 import json
 import shutil
@@ -15,7 +16,7 @@ import torch
 
 import the_matrix as api
 from configs.errors import UserError
-from configs.load import ROOT
+from configs.load import ROOT, child_environment
 from models.world import World
 from pipeline.video import read_video
 from tests.tiny_checkpoint import write_checkpoint
@@ -132,6 +133,74 @@ def test_short_videos_and_what_changes_them(
     assert "2 labels, 5 are needed" in caplog.text
 
 
+def test_as_many_labels_as_are_shown_are_enough(
+    generator: the_matrix, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """4 a second plus one; those that are filled in belong to latents which are not shown."""
+    for count in (20, 21, 25, 26):
+        caplog.clear()
+        generator.generate(PROMPT, 5, f"D*{count}", output_folder=tmp_path, progress=False, overwrite=True)
+        assert len(caplog.records) == (count in (20, 26)), count
+    assert "only the first 25 are used" in caplog.text
+
+
+@pytest.mark.parametrize("length", range(1, 10))
+def test_every_length_has_its_exact_frames(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Base: 16 a second plus one, 65 at most; final: exactly 16 a second, also where W latents do not divide it."""
+    monkeypatch.setattr(api, "base_clip", functools.partial(api.base_clip, steps=1))
+    settings = json.loads((folders["stage3"] / "streaming.json").read_text())
+    three = shutil.copytree(folders["stage3"], tmp_path / "stage3")
+    (three / "streaming.json").write_text(json.dumps({**settings, "window_size": 3, "inference_steps": 2}))
+    paths = the_matrix(folders["stage2"], three).generate(PROMPT, length, output_folder=tmp_path, progress=False)
+    counts = [(path.name, len(read_video(path)[0])) for path in paths]
+    base = ("base_video.mp4", min(16 * length + 1, 65))
+    assert counts == ([base] if length <= 4 else [base, ("final_video.mp4", 16 * length)])
+
+
+def test_the_published_decoder_and_schedule(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Stage 3 as published, G = 4, W = 4, T = 20, with the full autoencoder: S = length outer steps, nothing lost."""
+    weights = write_checkpoint(tmp_path / "weights", full_vae=True)
+    (weights / "streaming.json").unlink()
+    generator = the_matrix(weights, weights)
+    published = generator.streaming.streaming
+    assert (published.noise_groups, published.window_size, published.inference_steps) == (4, 4, 20)
+    (videos := tmp_path / "videos").mkdir()
+    paths = generator.generate(PROMPT, 5, output_folder=videos, progress=False)
+    assert [len(read_video(path)[0]) for path in paths] == [65, 80]
+
+
+def test_the_example_takes_the_models_of_its_folder_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["stage2"], tmp_path / "models/stage2")
+    shutil.copytree(folders["stage3"], tmp_path / "models/stage3")
+    done = subprocess.run(
+        [sys.executable, ROOT / "generation_example.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+        env=child_environment(PYTHONPATH=str(ROOT)),
+    )
+    assert done.returncode == 0, done.stderr
+    videos = [tmp_path / "example_videos" / f"{name}_video.mp4" for name in ("base", "final")]
+    said = done.stdout.splitlines()
+    assert said == [
+        f"stage 2: {tmp_path / 'models/stage2'}",
+        f"stage 3: {tmp_path / 'models/stage3'}",
+        *map(str, videos),
+    ]
+    assert [len(read_video(path)[0]) for path in videos] == [65, 128]
+    assert "labels" not in done.stderr, "the example gives as many as it should"
+
+
+def test_without_paths_the_embedded_world_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    generator = the_matrix()
+    assert generator.generation.path == ROOT / "models/tiny/stage2"
+    assert generator.streaming.path == ROOT / "models/tiny/stage3"
+
+
 def test_models_load_once(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[Path] = []
     transformer = api.Checkpoint.transformer
@@ -185,6 +254,9 @@ def test_models_load_once(folders: dict[str, Path], tmp_path: Path, monkeypatch:
         {"output_folder": "missing"},
         {"output_folder": ""},
         {"output_folder": None},
+        {"progress": None},
+        {"progress": "yes"},
+        {"overwrite": 1},
     ],
     ids=str,
 )
@@ -269,9 +341,25 @@ def test_stream_continues_given_latents(live: the_matrix) -> None:
 
 
 def test_stream_refuses_before_it_starts(live: the_matrix) -> None:
-    for bad in ({"prompt": ""}, {"prompt": PROMPT, "seed": -1}, {"prompt": PROMPT, "controls": "X"}):
-        with pytest.raises(UserError):
-            live.stream(**bad)
+    variants: list[dict[str, Any]] = [
+        {"prompt": ""},
+        {"seed": -1},
+        {"seed": "1"},
+        {"controls": "X"},
+        {"controls": "D,,D"},
+        {"controls": 5},
+        {"guidance_scale": "6"},
+        {"gpu_id": 99},
+        {"start": [1.0]},
+    ]
+    for bad in variants:
+        with pytest.raises(UserError) as error:
+            live.stream(**{"prompt": PROMPT, **bad})
+        assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    assert not live._loaded
+    for start in (torch.zeros(1, 16, 4, 5), torch.zeros(16, 4, 6), torch.tensor(1.0)):
+        with pytest.raises(UserError, match="start latents"):
+            next(live.stream(PROMPT, "D", start=start))
     with pytest.raises(UserError, match="unknown control label"):
         list(live.stream(PROMPT, ["D", "LEFT"]))
 
