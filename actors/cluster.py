@@ -338,13 +338,19 @@ def worker_environment(layout: Layout) -> dict[str, str]:
 
 
 def visible_gpus(pool: Sequence[str] | None) -> tuple[str, ...]:
-    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them."""
+    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them. Raises UserError for a pool that
+    names absent ones: to run on the CPU instead, unasked, would be a slow surprise."""
     if pool is not None and not pool:
         return ()
     import torch
 
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return tuple((pool or [str(number) for number in range(present)])[:present])
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0  # of the pool, which CUDA reads too
+    if pool is not None and present < len(pool):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct it, unset it, or"
+            " set it to nothing for CPU workers"
+        )
+    return tuple(pool or [str(number) for number in range(present)])
 
 
 def free_ports(count: int) -> list[int]:

@@ -217,6 +217,7 @@ def live_speed(model: Path, seconds: float, plot: str | None) -> dict[str, Any]:
     print(f"system overhead ({' + '.join(SYSTEM)}), median: {system:.1f} ms")
     for key in ("fps_shown", "frames", "stalls", "late_slots", "longest_gap_ms", "first_frame_seconds"):
         print(f"{key}: {ours[key]} (free running {free[key]})")
+    print(f"reset to first frame, ms: {ours['reset_to_frame_ms']} (free running {free['reset_to_frame_ms']})")
     print("CPU % of one core: " + ", ".join(f"{name} {used}" for name, used in ours["cpu_percent"].items()))
     print("peak memory MB: " + ", ".join(f"{name} {used:.0f}" for name, used in ours["peak_rss_mb"].items()))
     if plot:

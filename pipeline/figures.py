@@ -98,9 +98,11 @@ class Figures:
         self.parts = {name: Times() for name in PARTS}
         self.control = Times()
         self.photon = Times()  # key press to paint, as viewers report it
+        self.reset = Times()  # from a reset to the first frame of the new world
         self.first_shown: float | None = None
         self.shown = Rate()
         self.made = Rate()
+        self._begun: float | None = None  # a reset that nothing has been shown of yet
 
     def chunk(self, frames: int, stamps: Mapping[str, float]) -> None:
         """A chunk of ``frames`` frames arrived (``stamps`` up to "arrived")."""
@@ -113,6 +115,9 @@ class Figures:
         """A frame is shown."""
         if self.first_shown is None:
             self.first_shown = now
+        if self._begun is not None:
+            self.reset.add(now - self._begun)
+            self._begun = None
         self.longest_gap = max(self.longest_gap, self.shown.add(now, 1))
         self.frames += 1
         self.late_slots += showing.late
@@ -127,6 +132,11 @@ class Figures:
         self._part("wait", stamps)
         if "received" in stamps:
             self.control.add(stamps["shown"] - stamps["received"])
+
+    def begin(self, now: float) -> None:
+        """A reset was asked for."""
+        self._begun = now
+        self.rest()
 
     def rest(self) -> None:
         """The clock of the world stands (pause, reset): the time until the next frame does not count."""

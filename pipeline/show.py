@@ -390,7 +390,7 @@ class Show:
         self.seed, self._take = seed, take
         self._player.begin(self.source.reset(seed, take))
         self.tape.begin()
-        self.figures.rest()
+        self.figures.begin(time.monotonic())
         self._audience.tell("reset", epoch=self.epoch, seed=seed, prompt=self.prompt)
         self._pace()
         self._changed.set()
