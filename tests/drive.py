@@ -1,8 +1,9 @@
 """A headless live run in a process of its own, for tests: ``python -m tests.drive SPEC.json OUT.npz``.
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...", "takes": [[labels,
-prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds": {"FRAME": LABEL}, "frames": N}. OUT holds the
-frames in order (``frames``), and everything else as JSON (``story``).
+prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset",
+SEED] | ["prompt", TEXT] | ["pause", SECONDS]}, "frames": N}. OUT holds the frames in order (``frames``), and everything
+else as JSON (``story``).
 """
 
 import asyncio
@@ -11,6 +12,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +61,14 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     show = Watched(session, seed=config.seed, prompt=plan.prompt, takes=takes)
     faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
     holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
+    acts = {int(frame): act for frame, act in spec.get("acts", {}).items()}
     events: list[dict] = []
+
+    def pause(seconds: float) -> None:
+        show.pause()
+        asyncio.get_running_loop().call_later(seconds, show.resume)
+
+    doing: dict[str, Callable[..., object]] = {"reset": show.reset, "prompt": show.set_prompt, "pause": pause}
 
     def shown(frame: ShownFrame) -> None:
         count = len(show.seen)
@@ -66,6 +76,8 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
             os.kill(session.pids[fault[1]], SIGNALS[fault[0]])
         if label := holds.pop(count, None):
             show.hold(label)
+        if act := acts.pop(count, None):
+            doing[act[0]](act[1])
         if spec.get("truncate") == count:
             path = Path(spec["model"]) / "vae" / "diffusion_pytorch_model.safetensors"
             path.write_bytes(path.read_bytes()[:1000])
@@ -90,6 +102,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     labels = [(frame.epoch, frame.index, frame.label, frame.prompt) for frame in seen]
     story = {"events": events, "labels": labels, "error": error, "gap": show.figures.longest_gap}
     story["nodes"] = session.nodes
+    story["take"] = asdict(show.take())
     story["summary"] = dict(summary(show, session, begun))
     return np.stack([frame.image for frame in seen]), story
 

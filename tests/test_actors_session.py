@@ -66,23 +66,27 @@ def two_and_two(drive, model):
     return drive(model, dit=2, vae=2)
 
 
-@pytest.fixture(scope="module")
-def direct(model):
+def directly(model, seed, labels, texts):
     """World and decoder in this process, without any of the machinery."""
     threads = torch.get_num_threads()
     use_threads(1)
     checkpoint = Checkpoint.open(model)
     encoder = checkpoint.text_encoder(CPU, torch.float32)
     world = World(checkpoint, device=CPU, dtype=torch.float32)
-    world.reset(7, encoder.encode([TEXTS[0]]), checkpoint.start_latents(TEXTS[0]))
+    world.reset(seed, encoder.encode([texts[0]]), checkpoint.start_latents(texts[0]))
     decoder = checkpoint.decoder(CPU, torch.float32)
     frames = []
-    for index, (label, text) in enumerate(zip(LABELS, TEXTS, strict=True)):
-        if index and text != TEXTS[index - 1]:
+    for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        if index and text != texts[index - 1]:
             world.set_prompt(encoder.encode([text]))
         frames.append(decoder.push(world.step([label]).latents))
     use_threads(threads)
     return np.concatenate(frames)
+
+
+@pytest.fixture(scope="module")
+def direct(model):
+    return directly(model, 7, LABELS, TEXTS)
 
 
 def test_live_frames_are_those_of_the_world_driven_directly(undisturbed, direct):
@@ -158,3 +162,17 @@ def test_a_held_label_reaches_the_screen_within_two_latents(drive, model):
     shown = [label[2] for label in story["labels"]]
     assert shown[receipts[0]["frame"]] == "DL" and shown[receipts[0]["frame"] - 1] == "D"
     assert story["summary"]["control_to_frame_ms"]["p50"] > 0
+
+
+def test_keys_prompt_pause_and_reset_by_hand_are_on_the_tape_that_makes_the_same_frames(drive, model):
+    acts = {"10": ["reset", 9], "22": ["prompt", PROMPTS[1]], "40": ["pause", 0.5]}
+    frames, story = drive(model, takes=[], holds={"14": "DL", "28": "DR"}, acts=acts, frames=70)
+    assert [label[:2] for label in story["labels"]] == [*([0, n] for n in range(10)), *([1, n] for n in range(60))]
+    take = story["take"]
+    assert take["seed"] == 9 and {"D", "DL", "DR"} == set(take["labels"])
+    assert list(dict.fromkeys(take["prompts"])) == [PROMPTS[2], PROMPTS[1]]
+    assert (frames[10:] == directly(model, 9, take["labels"], take["prompts"])[:60]).all()
+    told = [(event["text"], event["state"]) for event in story["events"] if event["kind"] == "prompt"]
+    assert told[-2:] == [(PROMPTS[1], "pending"), (PROMPTS[1], "shown")]
+    assert [event["paused"] for event in story["events"] if event["kind"] == "paused"] == [False, True, False]
+    assert story["summary"]["restarts"] == 0

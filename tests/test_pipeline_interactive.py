@@ -122,6 +122,7 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
     page, token = url.groups()
     assert token == "a-token-that-was-chosen"
     launch.wait_for(r"starting Ray")
+    address, keys = launch.wait_for(r"Ray at (\S+), token in (\S+);").groups()
     assert get(f"{page}/healthz")[0] == 200 and get(f"{page}/readyz")[0] == 503
     launch.wait_for(r"first frame shown")
     assert get(f"{page}/readyz")[0] == 200
@@ -130,6 +131,9 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
     family = launch.family()
     names = " ".join(" ".join(process.cmdline()) for process in family if process.is_running())
     assert "DitWorker" in names and "VaeWorker" in names and "gcs_server" in names
+    assert_workers_get_their_cores(family)
+    assert_a_dit_group_of_its_own_fits_in(model, address, keys)
+    assert get(f"{page}/readyz")[0] == 200
     assert_strangers_get_nothing(family, int(page.rsplit(":", 1)[1]))
     time.sleep(2)
     code, out = launch.end(signal.SIGINT)
@@ -146,6 +150,27 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
     }
     assert summary["frames"] == len(frames) and summary["restarts"] == 0
     assert neighbour.keeper.is_running() and neighbour.folder.exists()
+
+
+def assert_workers_get_their_cores(family):
+    """Ray would lower their priority by 15, and threads that wait for their peers would burn the core of those."""
+    workers = [process for process in family if "Worker" in process.cmdline()[0]]
+    assert {process.nice() for process in workers} == {family[0].nice()}
+    assert {process.environ()["OMP_WAIT_POLICY"] for process in workers} == {"PASSIVE"}
+
+
+def assert_a_dit_group_of_its_own_fits_in(model, address, keys):
+    """``start_dit.sh`` within the cluster of a running session, which goes on."""
+    done = subprocess.run(
+        ["bash", ROOT / "start_dit.sh", "1", model, "--ray-address", address, "--duration", "1"],
+        env=os.environ
+        | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": keys}
+        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        timeout=HANGS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", done.stderr), done.stderr
 
 
 def assert_strangers_get_nothing(family, page_port):
@@ -177,11 +202,18 @@ def test_sigterm_while_starting_leaves_nothing(stage, model, temporary):
 
 
 def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
-    launch = Launch("--headless", "--record", tmp_path / "drive.mp4", MODEL_PATH=str(model))
+    """With two ranks and two shards, which the variables ask for, and its lines as JSON."""
+    workers = {"NUM_GPUS_DIT": "2", "NUM_GPUS_VAE": "2"}
+    launch = Launch("--headless", "--record", tmp_path / "drive.mp4", "--json-logs", MODEL_PATH=str(model), **workers)
     launch.wait_for(r"first frame shown")
     time.sleep(2.5)
     family = launch.family()
+    names = [process.cmdline()[0] for process in family]
+    assert [sum(name in title for title in names) for name in ("DitWorker", "VaeWorker")] == [2, 2]
     assert launch.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    said = [json.loads(line) for line in launch.lines]
+    assert "devices: DiT 2 + VAE 2 CPU workers" in [line["message"] for line in said]
+    assert all({"time", "event", "message"} <= set(line) for line in said)
     assert_nothing_left(family, temporary)
     assert len(read_video(tmp_path / "drive.mp4")[0]) >= 16
 
@@ -236,6 +268,7 @@ GOOD = ["--headless", "--duration", "1"]
         ([], {"NUM_GPUS_VAE": "7"}, "6 latent columns"),
         ([], {"MODEL_PATH": "/nonexistent"}, "/nonexistent"),
         ([], {"CUDA_VISIBLE_DEVICES": "zero"}, "CUDA_VISIBLE_DEVICES"),
+        ([], {"CUDA_VISIBLE_DEVICES": "0,97"}, "of these GPUs can be used here"),
         ([], {"MATRIX_TOKEN": "short"}, "MATRIX_TOKEN"),
     ],
 )
@@ -247,6 +280,49 @@ def test_bad_input_is_one_line_before_anything_starts(arguments, environment, sa
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
     assert len(psutil.Process().children(recursive=True)) == len(children)
+
+
+def broken(folder, name, content):
+    """Put ``content`` (None: half of what is there) in the place of a file."""
+    file = folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: broken(folder, WEIGHTS, None), "truncated: expected"),
+        (lambda folder: broken(folder, WEIGHTS, LFS), "Git-LFS pointer"),
+        (lambda folder: broken(folder, WEIGHTS, b""), "the file is empty"),
+        (lambda folder: broken(folder, "vae/diffusion_pytorch_model.safetensors", None), "truncated: expected"),
+        (lambda folder: broken(folder, "text_encoder/model.safetensors", LFS), "Git-LFS pointer"),
+        (lambda folder: broken(folder, "tokenizer/spiece.model", b"no model"), "not a SentencePiece model"),
+        (lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin")), "never opened"),
+        (lambda folder: other_shapes(folder), "missing"),
+        (lambda folder: shutil.rmtree(folder / "vae"), "vae missing"),
+    ],
+    ids=["truncated", "pointer", "empty", "decoder", "text", "tokenizer", "pickled", "shapes", "part"],
+)
+def test_broken_weights_are_one_line_before_anything_starts(damage, said, model, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "weights"
+    shutil.copytree(model, folder)
+    damage(folder)
+    monkeypatch.setenv("MODEL_PATH", str(folder))
+    before = set(psutil.Process().children(recursive=True))
+    assert main(["run", *GOOD, "--record", str(tmp_path / "drive.mp4")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err and str(folder) in err
+    assert set(psutil.Process().children(recursive=True)) <= before and not (tmp_path / "drive.mp4").exists()
+
+
+def other_shapes(folder):
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "num_layers": config["num_layers"] + 1}))
 
 
 def test_a_port_in_use_is_told_and_nothing_is_written(model, monkeypatch, capsys, tmp_path):
@@ -294,6 +370,11 @@ def test_more_workers_than_gpus_are_refused():
     with pytest.raises(UserError, match="need 4 GPUs, 2 are visible"):
         Layout.plan(1, 3, ("0", "1"))
     assert visible_gpus(()) == ()
+
+
+def test_gpus_that_are_not_there_are_refused():
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0,97,98: . of these GPUs can be used here"):
+        visible_gpus(("0", "97", "98"))
 
 
 def test_the_dit_group_alone_prints_its_speed(model):
