@@ -130,14 +130,18 @@ class Cluster:
         address = f"127.0.0.1:{ports[0]}"
         os.environ.pop("RAY_ADDRESS", None)
         os.environ.update(secrets_of(folder))
-        guardian = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "actors.guardian", str(folder), *head_command(folder, ports, layout)),
-            cwd=ROOT,
-            env=child_environment(**worker_environment(layout)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal is for the launcher
-        )
+        try:
+            guardian = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "actors.guardian", str(folder), *head_command(folder, ports, layout)),
+                cwd=ROOT,
+                env=child_environment(**worker_environment(layout)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C in a terminal is for the launcher
+            )
+        except BaseException:  # a signal, right now
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         cluster = Cluster(address, folder, guardian)
         try:
             assert guardian.stdout is not None

@@ -66,13 +66,19 @@ def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
                     said = (said + text)[-4096:]
                     if STARTED in said and not ready:
                         ready = True
-                        print("ready", flush=True)
+                        tell("ready")
                 elif key.fd == output:
                     selector.unregister(output)
                 else:
                     if not ready:
-                        print(" ".join(said.decode(errors="replace").split())[-300:], flush=True)
+                        tell(" ".join(said.decode(errors="replace").split())[-300:])
                     return 0
+
+
+def tell(line: str) -> None:
+    """Say one line to the launcher, if it is still there."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def end_tree() -> None:

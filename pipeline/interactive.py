@@ -105,7 +105,7 @@ async def _run(plan: "Plan", console: Console, begun: float) -> int:
     show = plan.show(session)
     gateway = open_gateway(show, config)
     plan.open_files(show)
-    _banner(plan, console, gateway.url if gateway else None)
+    _banner(plan, console)
     try:
         return await perform(show, gateway, console)
     finally:
@@ -137,6 +137,7 @@ async def perform(show: "Show", gateway: "Gateway | None", console: Console) -> 
         try:
             if gateway is not None:
                 await gateway.start()
+                console.say("url", f"open {gateway.url}", url=gateway.url)
             await show.run()
         finally:
             counting.cancel()
@@ -154,14 +155,12 @@ async def perform(show: "Show", gateway: "Gateway | None", console: Console) -> 
             console.stats(show.stats())
 
 
-def _banner(plan: "Plan", console: Console, url: str | None) -> None:
+def _banner(plan: "Plan", console: Console) -> None:
     if plan.note:
         console.say("model", plan.note)
     info = plan.info
     console.say("model", f"model {info.name} ({info.model_hash[:12]}), {info.width}x{info.height}, seed {plan.seed}")
     console.say("devices", f"devices: {plan.layout}")
-    if url is not None:
-        console.say("url", f"open {url}", url=url)
 
 
 async def _tell(show: "Show", console: Console) -> None:

@@ -53,8 +53,6 @@ async def _play(config: RunConfig, command: list[str]) -> int:
     if config.record is not None:
         show.start_recording(config.record)
     console.say("model", f"program {program.info.name}, {program.info.width}x{program.info.height}")
-    if gateway is not None:
-        console.say("url", f"open {gateway.url}", url=gateway.url)
     code = await perform(show, gateway, console)
     if config.record is not None and config.record.exists():
         console.result(config.record)

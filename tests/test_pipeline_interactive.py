@@ -191,14 +191,27 @@ def assert_strangers_get_nothing(family, page_port):
             assert not answer.startswith(b"HTTP/1.1 2"), (address, port, answer[:200])
 
 
-@pytest.mark.parametrize("stage", ["starting Ray", "loading"])
-def test_sigterm_while_starting_leaves_nothing(stage, model, temporary):
+@pytest.mark.parametrize(
+    ("stage", "seconds"),
+    [("open http", 0.0), ("starting Ray", 0.0), ("starting Ray", 0.05), ("starting Ray", 0.5), ("loading", 0.5)],
+)
+def test_sigterm_while_starting_leaves_nothing(stage, seconds, model, temporary):
     launch = Launch("--port", "0", MODEL_PATH=str(model))
     launch.wait_for(stage)
-    time.sleep(0.5)
+    time.sleep(seconds)
     family = launch.family()
     assert launch.end(signal.SIGTERM)[0] == 143
     assert_nothing_left(family, temporary)
+
+
+def test_a_launcher_killed_while_it_starts_takes_everything_with_it(model, temporary):
+    launch = Launch("--headless", MODEL_PATH=str(model))
+    launch.wait_for(r"starting Ray")
+    time.sleep(1.0)
+    family = launch.family()
+    assert launch.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    assert_nothing_left(family, temporary)
+    assert not [line for line in launch.lines if "Traceback" in line or "Error" in line]
 
 
 def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
