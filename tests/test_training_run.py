@@ -167,7 +167,7 @@ def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
     data = diffusion.encode(vae, autoencoder.data(trained), torch.device("cpu"))
     batches = diffusion.Batches(data, text.tokenizer(trained), trained)
     teacher = diffusion.trained(trained)
-    streams = distill.Streams(teacher, batches, 2, 0)
+    streams = distill.Streams(teacher, batches, 2, 0, 2)
     streams.prepare(0, trained.late_labels)
     plain, same, more = (distill.teacher_end(teacher, streams, 2, scale) for scale in (1.0, 1.0, 2.0))
     assert torch.equal(plain, same) and not torch.equal(plain, more)
