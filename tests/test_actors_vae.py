@@ -7,6 +7,7 @@ import torch
 from actors.dit import pack
 from actors.records import LatentChunk, Weights
 from actors.vae import VaeWorker, unpack
+from models.checkpoint import Checkpoint
 from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint
 
 LATENTS = 14
@@ -47,7 +48,8 @@ def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker, replay):
     assert sum(len(part.frames) for part, _ in decoded) == 4 * LATENTS
 
 
-def test_a_reset_forgets_everything(worker):
+def test_a_reset_forgets_everything_but_the_weights(worker, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "autoencoder", None)  # loaded once: it takes seconds at full size
     first = [worker.decode(chunk(index))[0].frames for index in range(3)]
     worker.reset()
     again = [worker.decode(chunk(index))[0].frames for index in range(3)]
