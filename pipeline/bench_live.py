@@ -26,7 +26,6 @@ PARTS: Final = {
     "back": "frames to the launcher",
     "pacing": "finished frame to its slot",
 }
-SYSTEM: Final = ("queue", "hop", "back")  # neither the model's compute nor a wait for a step or slot
 
 
 @dataclass
@@ -73,6 +72,7 @@ async def _run(plan: Plan, just_in_time: bool, begun: float) -> dict[str, Any]:
         return {
             **summary(show, session, begun),
             "split_ms": {name: times.percentiles(50, 95, whole=True) for name, times in show.figures.parts.items()},
+            "overhead_ms": show.figures.overhead.percentiles(50, 95, whole=True),
             "longest_gap_ms": round(1000 * show.figures.longest_gap, 1),
             "reset_to_frame_ms": show.figures.reset.percentiles(50, 95, whole=True),
             "cpu_percent": used,

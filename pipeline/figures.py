@@ -24,6 +24,7 @@ PARTS: Final = {
     "back": ("decode_end", "arrived"),
     "pacing": ("arrived", "shown"),
 }
+OVERHEAD: Final = ("queue", "hop", "back")
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Figures:
         self.restarts = 0
         self.longest_gap = 0.0
         self.parts = {name: Times() for name in PARTS}
+        self.overhead = Times()  # a latent's queue, hop and back together: neither the models' compute nor a wait
         self.control = Times()
         self.photon = Times()  # key press to paint, as viewers report it
         self.reset = Times()  # from a reset to the first frame of the new world
@@ -110,6 +112,8 @@ class Figures:
         self.made.add(stamps["arrived"], frames)
         for name in ("queue", "dit", "hop", "decode", "back"):
             self._part(name, stamps)
+        if all(stamp in stamps for name in OVERHEAD for stamp in PARTS[name]):
+            self.overhead.add(sum(stamps[end] - stamps[start] for start, end in (PARTS[name] for name in OVERHEAD)))
 
     def frame(self, now: float, showing: Showing) -> None:
         """A frame is shown."""

@@ -53,6 +53,8 @@ def test_a_live_run_is_split_into_its_parts(weights: Path, tmp_path: Path) -> No
     figures = bench.in_a_process(run_live, weights, 3.0, True)
     assert figures["frames"] >= 24 and figures["restarts"] == 0
     assert all(figures["split_ms"][part]["p50"] >= 0 for part in PARTS)
+    least = sum(figures["split_ms"][part]["p50"] for part in ("queue", "hop", "back"))
+    assert 0 < least / 2 < figures["overhead_ms"]["p95"] >= figures["overhead_ms"]["p50"]
     assert figures["control_to_frame_ms"]["p50"] > 0 and figures["reset_to_frame_ms"]["p50"] > 0
     assert {"launcher", "DitWorker", "VaeWorker"} <= set(figures["cpu_percent"])
     assert all(memory > 50 for memory in figures["peak_rss_mb"].values())
