@@ -2,8 +2,8 @@
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...", "takes": [[labels,
 prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset",
-SEED] | ["prompt", TEXT] | ["pause", SECONDS]}, "frames": N}. OUT holds the frames in order (``frames``), and everything
-else as JSON (``story``).
+SEED] | ["prompt", TEXT] | ["pause", SECONDS]}, "frames": N, "until": TEXT}. It ends after N frames, or with the first
+of the prompt TEXT. OUT holds the frames in order (``frames``), and everything else as JSON (``story``).
 """
 
 import asyncio
@@ -81,7 +81,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         if spec.get("truncate") == count:
             path = Path(spec["model"]) / "vae" / "diffusion_pytorch_model.safetensors"
             path.write_bytes(path.read_bytes()[:1000])
-        if count >= spec["frames"]:
+        if count >= spec["frames"] or frame.prompt == spec.get("until"):
             show.stop()
 
     async def watch() -> None:

@@ -176,3 +176,11 @@ def test_keys_prompt_pause_and_reset_by_hand_are_on_the_tape_that_makes_the_same
     assert told[-2:] == [(PROMPTS[1], "pending"), (PROMPTS[1], "shown")]
     assert [event["paused"] for event in story["events"] if event["kind"] == "paused"] == [False, True, False]
     assert story["summary"]["restarts"] == 0
+
+
+def test_a_killed_text_worker_is_replaced_when_it_is_needed_and_the_world_does_not_stop(drive, model):
+    spec = {"faults": {"12": ["kill", "text 0"]}, "acts": {"20": ["prompt", PROMPTS[1]]}, "until": PROMPTS[1]}
+    frames, story = drive(model, takes=[], frames=4000, **spec)
+    prompts = [label[3] for label in story["labels"]]
+    assert prompts[-1] == PROMPTS[1] and set(prompts[:-1]) == {PROMPTS[2]} and len(frames) > 20
+    assert story["summary"]["restarts"] == 0 and story["error"] == ""
