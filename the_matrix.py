@@ -22,7 +22,7 @@ from configs.limits import check_output_file, check_prompt, check_seed, real_num
 from configs.load import model_folder
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
-from models.device import pick_device, pick_dtype, use_threads
+from models.device import pick_device, use_threads
 from models.offline import (
     Parts,
     base_clip,
@@ -218,7 +218,7 @@ class the_matrix:
     def _parts(self, checkpoint: Checkpoint, device: torch.device) -> Parts:
         key = (checkpoint.path, device)
         if key not in self._loaded:
-            self._loaded[key] = Parts(checkpoint, device, pick_dtype("auto", device))
+            self._loaded[key] = Parts(checkpoint, device)
         return self._loaded[key]
 
 

@@ -15,7 +15,8 @@ from configs.schema import StreamSettings
 from models.base import base_latents
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
-from models.frames import to_uint8
+from models.device import pick_decoder_dtype, pick_dtype
+from models.frames import StreamDecoder, to_uint8
 from models.noise import BASE_DRAW, SeededNoise
 from models.tae import TinyVAE
 from models.text import TextEncoder
@@ -31,8 +32,10 @@ PROMPTS_KEPT = 8  # embeddings; the published ones take 2 MB each
 class Parts:
     """A weight folder's parts on one device, each loaded when it is first needed and then kept."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
+        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for another name."""
+        self.checkpoint, self.device = checkpoint, device
+        self.dtype, self._decoder_dtype = pick_dtype(dtype, device), pick_decoder_dtype(dtype, device)
         self._encoded: dict[tuple[str, ...], Tensor] = {}
 
     @property
@@ -75,6 +78,10 @@ class Parts:
     @functools.cached_property
     def autoencoder(self) -> FullVAE | TinyVAE:
         return self.checkpoint.autoencoder(self.device, self.dtype)
+
+    def decoder(self) -> StreamDecoder:
+        """A fresh streaming decoder, as live mode has it."""
+        return self.autoencoder.stream(dtype=self._decoder_dtype)
 
     @functools.cached_property
     def _transformer(self) -> Transformer:
@@ -150,7 +157,7 @@ def stream_frames(parts: Parts, world: World, labels: Iterable[str]) -> Iterator
 
     Yields (latent index, uint8 [4, H, W, 3]). The full decoder needs two latents before it gives the first.
     """
-    decoder = parts.autoencoder.stream()
+    decoder = parts.decoder()
     source, window, decoded = iter(labels), world.settings.window_size, world.index
     while len(given := list(itertools.islice(source, window))) == window:
         for latent in world.step(given).latents:

@@ -213,9 +213,14 @@ class TinyVAE(nn.Module):
         video = self.reconstruct(latents).clamp(-1, 1)
         return video[:, LATENT_FRAMES - 1 :] if latents.shape[1] % 2 else video
 
-    def stream(self, group: SequenceGroup | None = None) -> "TinyStreamDecoder":
-        """A fresh streaming decoder; with a group, each worker decodes a slice of the width."""
-        return TinyStreamDecoder(self, group or SequenceGroup.single())
+    def stream(
+        self, group: SequenceGroup | None = None, dtype: torch.dtype | None = None
+    ) -> "TinyStreamDecoder":
+        """A fresh streaming decoder; with a group, each worker decodes a slice of the width.
+
+        dtype: what it computes in (None: as the weights are), see `device.pick_decoder_dtype`.
+        """
+        return TinyStreamDecoder(self, group or SequenceGroup.single(), dtype)
 
     def kernels(self) -> DecoderKernels:
         """The decoder as plain convolutions, composed from the present weights. Differentiable."""
@@ -238,10 +243,10 @@ class TinyVAE(nn.Module):
 class TinyStreamDecoder:
     """Four frames per latent, from the first on; keeps one feature map per memory block (`frames.StreamDecoder`)."""
 
-    def __init__(self, vae: TinyVAE, group: SequenceGroup) -> None:
+    def __init__(self, vae: TinyVAE, group: SequenceGroup, dtype: torch.dtype | None = None) -> None:
         self.config, self.group = vae.config, group
         with torch.no_grad():
-            self._kernels = _channels_last(vae.kernels())
+            self._kernels = _ready(vae.kernels(), dtype)
         self._memory: list[Tensor] | None = None
 
     def push(self, latents: Tensor) -> np.ndarray:
@@ -374,9 +379,12 @@ def _regroup(inputs: int, outputs: int) -> Tensor:
     return spread if outputs == large else spread.T / spread.sum(0)[:, None]
 
 
-def _channels_last(kernels: DecoderKernels) -> DecoderKernels:
+def _ready(kernels: DecoderKernels, dtype: torch.dtype | None) -> DecoderKernels:
+    """In the format to compute in (composed in the weights' own), channels last."""
+
     def convert(kernel: Kernel) -> Kernel:
-        return Kernel(kernel.weight.detach().contiguous(memory_format=torch.channels_last), kernel.bias)
+        weight = kernel.weight.detach().to(dtype=dtype, memory_format=torch.channels_last)
+        return Kernel(weight, None if kernel.bias is None else kernel.bias.detach().to(dtype=dtype))
 
     blocks = [[tuple(convert(kernel) for kernel in block) for block in stage] for stage in kernels.blocks]
     ups = [[convert(kernel) for kernel in stage] for stage in kernels.ups]

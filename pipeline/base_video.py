@@ -116,11 +116,11 @@ def open_checkpoint(config: OfflineConfig, stage: str) -> "Checkpoint":
 
 def load_parts(config: OfflineConfig, checkpoint: "Checkpoint") -> "Parts":
     """The parts on the device and in the number format asked for."""
-    from models.device import pick_device, pick_dtype
+    from models.device import pick_device
     from models.offline import Parts
 
     device = pick_device(config.device)
-    return Parts(checkpoint, device, pick_dtype(config.dtype, device))
+    return Parts(checkpoint, device, config.dtype)
 
 
 def say_length(labels: list[str], wanted: int) -> None:

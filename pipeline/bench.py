@@ -152,20 +152,20 @@ def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
     import torch
 
     from models.checkpoint import Checkpoint
-    from models.device import pick_device, pick_dtype, synchronise, use_threads
+    from models.device import pick_device, synchronise, use_threads
     from models.offline import Parts
     from models.world import World
 
     checkpoint = Checkpoint.open(model)
     device = pick_device()
-    parts = Parts(checkpoint, device, pick_dtype("auto", device))
+    parts = Parts(checkpoint, device)
     prompt = (checkpoint.presets or ["a road"])[0]
     rows, figures = [], []
     for count in threads if device.type == "cpu" else threads[:1]:
         use_threads(count)
         world = World(parts, device=device, dtype=parts.dtype)
         world.reset(42, prompt, checkpoint.start_latents(prompt))
-        decoder = parts.autoencoder.stream()
+        decoder = parts.decoder()
         labels = ["D"] * world.settings.window_size
         emitted = world.step(labels).latents
         plain = (

@@ -19,7 +19,7 @@ from configs.limits import check_prompt, check_seed
 from configs.load import model_folder
 from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
-from models.device import pick_device, pick_dtype, use_threads
+from models.device import pick_device, use_threads
 from models.offline import FRAMES, Parts, clip_frames, stream_frames
 from models.world import World
 
@@ -45,7 +45,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         use_threads(1)
         checkpoint = Checkpoint.open(folder)
         device = pick_device()
-        self.parts = Parts(checkpoint, device, pick_dtype("auto", device))
+        self.parts = Parts(checkpoint, device)
         self.world = World(self.parts, device=device, dtype=self.parts.dtype)
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Discrete(len(LABELS))

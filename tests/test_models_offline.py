@@ -49,7 +49,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = write_checkpoint(tmp_path_factory.mktemp(request.param) / "stage4")
     if request.param == "full":
         write_full_vae(folder / "vae")
-    return Parts(Checkpoint.open(folder), CPU, torch.float32)
+    return Parts(Checkpoint.open(folder), CPU, "float32")
 
 
 def world_of(parts: Parts, seed: int = 4) -> World:

@@ -63,7 +63,7 @@ def test_it_equals_the_stream_byte_for_byte(env):
     mine = drive(env, actions, seed=9, options={"prompt": PROMPTS[0]})[4:]
     world = World(env.parts, device=env.parts.device, dtype=env.parts.dtype)
     world.reset(9, PROMPTS[0], env.parts.checkpoint.start_latents(PROMPTS[0]))
-    decoder = env.parts.checkpoint.decoder(env.parts.device, env.parts.dtype)
+    decoder = env.parts.decoder()
     streamed = [decoder.push(world.step([LABELS[action]]).latents) for action in actions]
     assert np.array_equal(mine, np.concatenate(streamed))
 

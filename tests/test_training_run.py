@@ -14,7 +14,7 @@ from models.checkpoint import Checkpoint
 from models.parallel import SequenceGroup
 from models.world import World
 from training import __main__ as recipe
-from training import autoencoder, diffusion, distill, export, ranks, text
+from training import autoencoder, decoder, diffusion, distill, export, ranks, text
 from training.captions import PRESETS
 from training.optimise import orthogonalised
 from training.settings import TrainSettings
@@ -31,7 +31,7 @@ TINY = TrainSettings(
     decoder_widths="16, 16, 8, 4",
     autoencoder_steps=6,
     autoencoder_latents=2,
-    polish_steps=4,
+    decoder_steps=4,
     heads=2,
     head_width=16,
     layers=2,
@@ -73,7 +73,7 @@ def weights(settings: TrainSettings, run: str) -> dict[str, torch.Tensor]:
 def test_resumed_equals_undisturbed(trained: TrainSettings, tmp_path: Path, run: str, monkeypatch) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    for shared in ("train", "held_out", "spiece.model", "text.safetensors", "autoencoder", "diffusion", "decoder"):
+    for shared in ("train", "held_out", "spiece.model", "text.safetensors", *ranks.STAGES):
         if shared != run:
             (work / shared).symlink_to(Path(trained.work) / shared)
     settings = replace(trained, work=str(work))
@@ -113,7 +113,7 @@ def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSetting
     data = diffusion.encode(autoencoder.trained(trained), autoencoder.data(trained), torch.device("cpu"))
     assert data.latents.shape == (2, 17, 16, 12, 18)
     assert data.latents.float().std() < 10
-    model, _ = autoencoder.build_polish(trained)
+    model, _ = decoder.build(trained)
     video = torch.rand(1, 4, 3, 32, 48) * 2 - 1
     with torch.no_grad():
         expected = model.encode(video)

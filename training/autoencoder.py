@@ -8,6 +8,7 @@ the published layout knows one scaling factor only, and it is 1 here.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from models.parallel import SequenceGroup
 from models.tae import ENCODER_LAST, LATENT_FRAMES, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, render
 from training.optimise import Average, Optimiser
-from training.run import WEIGHTS, Run, generator, started
+from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
 
 NOISE = 0.06  # of the latents' deviation, while training: the world's latents carry the noise of level t = 0 (0.0505)
@@ -61,18 +62,28 @@ class NormalisedVAE(nn.Module):
         return self.group.all_reduce_sum(statistic) / self.group.size
 
     def loss(self, video: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Absolute and squared error, error of the picture's gradients, a weak pull of the latents to zero."""
+        """Of a video [B, 4 n, 3, H, W], decoded with a little noise on its latents; they are pulled weakly to zero."""
         with mixed_precision(video.device):
             latents = self.encode(video)
-            noise = torch.randn(latents.shape, generator=rng).to(latents)
-            made = self.vae.reconstruct(latents + NOISE * noise)
+        noise = torch.randn(latents.shape, generator=rng).to(latents)
+        loss, figures = self.decoding_loss(latents + NOISE * noise, video)
+        figures["deviation"] = float(latents.detach().std())
+        return loss + PENALTY * latents.square().mean(), figures
+
+    def decoding_loss(self, latents: Tensor, video: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Absolute and squared error, error of the picture's gradients in space and time.
+
+        Squared in time: where a motion is not quite certain, the absolute error is least for frames that stand still.
+        """
+        with mixed_precision(video.device):
+            made = self.vae.reconstruct(latents)
         error = made.float() - video
         squared = error.square().mean()
         absolute = error.abs().mean()
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        motion = error.diff(dim=1).abs().mean()
-        loss = absolute + edges + 0.5 * motion + 8 * squared + PENALTY * latents.square().mean()
-        return loss, {"psnr": 10 * math.log10(4 / float(squared.detach())), "deviation": float(latents.detach().std())}
+        motion = error.diff(dim=1).square().mean()
+        loss = absolute + edges + 8 * (squared + motion)
+        return loss, {"psnr": 10 * math.log10(4 / float(squared.detach()))}
 
 
 def folded(vae: TinyVAE, mean: Tensor, variance: Tensor) -> TinyVAE:
@@ -116,13 +127,26 @@ def _widths(text: str) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
+def go_on(vae: TinyVAE, tensors: dict[str, Tensor]) -> list[str]:
+    """Loads trained weights; where the decoder is to have other widths, its layers start afresh: returns their names.
+
+    The encoder has to fit: its latents are what everything else was trained on. Raises UserError where it does not.
+    """
+    own = vae.state_dict()
+    fresh = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
+    if wrong := [name for name in fresh if name.startswith("encoder.")]:
+        raise UserError(f"start: the trained encoder has other widths than encoder_widths says (tensor {wrong[0]})")
+    vae.load_state_dict({name: tensors[name] for name in own if name not in fresh}, strict=False)
+    return fresh
+
+
 def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
     """The autoencoder and its run, resumed if there is something to resume."""
     torch.manual_seed(settings.seed)
     config = TinyVAEConfig(_widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True)
     model = NormalisedVAE(config, group).to(pick_device(settings.device))
     if settings.start:
-        model.vae.load_state_dict(started(settings, f"vae/{WEIGHTS}"))
+        go_on(model.vae, started(settings, f"vae/{WEIGHTS}"))
     parameters = dict(model.named_parameters())
     optimiser = Optimiser(
         parameters,
@@ -135,23 +159,6 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
     return model, Run(Path(settings.work) / "autoencoder", model, optimiser, Average(parameters, 0.995))
 
 
-def build_polish(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
-    """The trained autoencoder with everything frozen but its decoder, and the decoder's own run."""
-    model, _ = build(settings, group)
-    model.eval().requires_grad_(False)
-    model.vae.decoder.requires_grad_(True)
-    parameters = dict(model.vae.decoder.named_parameters())
-    optimiser = Optimiser(
-        parameters,
-        is_muon,
-        muon_rate=settings.polish_muon_rate,
-        adam_rate=settings.polish_adam_rate,
-        adam_betas=(0.9, 0.98),
-        group=group,
-    )
-    return model, Run(Path(settings.work) / "decoder", model.vae.decoder, optimiser, Average(parameters, 0.99))
-
-
 def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     model, run = build(settings, group)
@@ -159,49 +166,52 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         latents = 2 if step < settings.autoencoder_steps // 2 else 4  # later also longer memories
-        return model.loss(clips.draw(sample, latents), generator(settings.seed, sample))
+        return model.loss(clips.draw(sample, latents).video, generator(settings.seed, sample))
 
     return run.train(settings.autoencoder_steps, loss_of, minutes=minutes, title="autoencoder")
 
 
-def polish(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
-    """Goes on with the decoder alone: the latents stay what they are, so nothing trained on them is lost."""
-    model, run = build_polish(settings, group)
-    clips = Clips(settings, group)
+@dataclass(frozen=True)
+class Piece:
+    """Pieces of clips: video [B, 4 n, 3, H, W] in [-1, 1]; per latent its label id [B, n] and scene ids [B, n, 3]."""
 
-    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
-        return model.loss(clips.draw(sample, 4), generator(settings.seed, 1, sample))
-
-    return run.train(settings.polish_steps, loss_of, minutes=minutes, title="decoder")
+    video: Tensor
+    labels: Tensor
+    scenes: Tensor
 
 
 class Clips:
     """This rank's share of the rendered clips, in memory."""
 
     def __init__(self, settings: TrainSettings, group: SequenceGroup) -> None:
-        shards = [np.load(path)["frames"] for path in data(settings)[group.rank :: group.size]]
-        self.clips = [clip for shard in shards for clip in shard]
+        shards = [np.load(path) for path in data(settings)[group.rank :: group.size]]
+        self.clips = [clip for shard in shards for clip in zip(shard["frames"], shard["labels"], shard["scenes"])]
         self.seed, self.latents = settings.seed, settings.autoencoder_latents // group.size
         self.device = pick_device(settings.device)
 
-    def draw(self, sample: int, latents: int) -> Tensor:
-        """Video [B, 4 latents, 3, H, W] in [-1, 1]: as many pieces of `latents` latents as make up a step's share."""
+    def draw(self, sample: int, latents: int) -> Piece:
+        """As many pieces of `latents` latents as make up a step's share (at least one)."""
         rng = np.random.default_rng((self.seed, sample))
-        length, pieces = latents * LATENT_FRAMES, []
+        video, labels, scenes = [], [], []
         for clip in rng.integers(len(self.clips), size=max(1, self.latents // latents)):
-            frames = self.clips[clip]
-            start = int(rng.integers(0, (len(frames) - length) // LATENT_FRAMES + 1)) * LATENT_FRAMES
-            pieces.append(frames[start : start + length])
-        return to_video(np.stack(pieces)).to(self.device)
+            frames, names, worlds = self.clips[clip]
+            start = int(rng.integers(0, len(names) - latents + 1))
+            video.append(frames[start * LATENT_FRAMES : (start + latents) * LATENT_FRAMES])
+            labels.append(names[start : start + latents])
+            scenes.append(worlds[start : start + latents])
+        ids = (torch.from_numpy(np.stack(kind)).long() for kind in (labels, scenes))
+        return Piece(to_video(np.stack(video)).to(self.device), *ids)
 
 
 def trained(settings: TrainSettings) -> TinyVAE:
-    """The autoencoder of the runs, its decoder polished if that was done, normalisation folded in.
+    """The autoencoder of the runs, its decoder from its own run if there is one, normalisation folded in.
 
     Last weights, not averaged ones: Muon turns the kernels so far that an average over 200 steps means nothing until
     the rate has almost ended (15 dB against 25 dB two thirds through).
     """
-    model, _ = build_polish(settings) if (Path(settings.work) / "decoder" / "run.json").exists() else build(settings)
+    model, _ = build(settings)
+    if ((own := Path(settings.work) / "decoder") / "run.json").exists():
+        model.vae.decoder.load_state_dict(part(read_state(own)[1], "module."))
     return folded(model.vae, model.mean, model.variance).eval()
 
 

@@ -35,8 +35,8 @@ MIRRORED = torch.tensor([LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
-TRACE, TRACE_SHARE = 0.5, 0.3  # of another scene in the conditioning latent, at most; of windows that have one
-CHANGE_SHARE, CHANGE_LATENTS = 0.4, 6  # of windows that end so soon after the scene began to change
+TRACE, TRACE_SHARE = 0.5, 0.2  # of another scene in the conditioning latent, at most; of windows that have one
+CHANGE_SHARE, CHANGE_LATENTS = 0.25, 6  # of windows that end so soon after the scene began to change
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
 
     batch, _, channels, height, width = conditioning.shape
     soft = F.avg_pool2d(F.pad(conditioning.flatten(0, 1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, None]
-    blur = (draw(batch, 1, 1, 1, 1) - 0.7).clamp(min=0) * 2
-    spread = 0.3 * draw(batch, 1, 1, 1, 1).square() * (draw(batch, 1, 1, 1, 1) < 0.7)
+    blur = (draw(batch, 1, 1, 1, 1) - 0.8).clamp(min=0) * 2
+    spread = 0.2 * draw(batch, 1, 1, 1, 1).square() * (draw(batch, 1, 1, 1, 1) < 0.7)
     shift = 0.12 * (draw(batch, 1, 1, 1, 1) < 0.3)
     noise = torch.randn(conditioning.shape, generator=rng).to(conditioning.device)
     tint = torch.randn((batch, 1, channels, 1, 1), generator=rng).to(conditioning.device)

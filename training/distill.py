@@ -23,7 +23,7 @@ from training import autoencoder, diffusion, text
 from training.diffusion import SINGLE, Batches, WorldModel
 from training.driving_world import random_labels
 from training.optimise import Average, Optimiser
-from training.run import Run, generator, part, read_state
+from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
 
 ORIGINAL_STEPS = 40
@@ -135,15 +135,19 @@ def teacher_end(teacher: WorldModel, streams: Streams, steps: int, guidance: flo
     return window[:, 1:]
 
 
-def student_end(streams: Streams) -> tuple[Tensor, Tensor]:
-    """Where one call of the student lands (as `consistency_step` computes it), and c_out per group for the loss."""
-    window, groups = streams.window, len(streams.row) - 1
-    timesteps = torch.tensor([streams.row], device=window.device).expand(len(window), -1)
-    velocity = streams.student(window, timesteps, streams.tokens, streams.labels)[:, 1:]
-    ends = zip(streams.row[1:], streams.edges[1:], strict=True)
-    parts = [consistency_coefficients(t, edge, groups)[:2] for t, edge in ends]
+def one_call(student: WorldModel, window: Tensor, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where one call of the student lands (as `consistency_step` computes it), and c_out per group for the loss.
+
+    window [B, G + 1, C, h, w] at the levels of `timestep_row`, token ids [B, N_t], label ids [B, G + 1] -> the groups'
+    latents at their phase edges [B, G, C, h, w].
+    """
+    groups = window.shape[1] - 1
+    row, edges = timestep_row(groups), phase_edges(groups)
+    timesteps = torch.tensor([row], device=window.device).expand(len(window), -1)
+    velocity = student(window, timesteps, tokens, labels)[:, 1:]
+    parts = [consistency_coefficients(t, edge, groups)[:2] for t, edge in zip(row[1:], edges[1:], strict=True)]
     skip, out = (_column(list(column)).to(window) for column in zip(*parts, strict=True))
-    signal, spread = (column.to(window) for column in signal_and_spread(streams.row[1:]))
+    signal, spread = (column.to(window) for column in signal_and_spread(row[1:]))
     clean = signal * window[:, 1:] - spread * velocity
     return out * clean + skip * window[:, 1:], out * spread
 
@@ -181,7 +185,7 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         streams.prepare(sample, settings.late_labels)
         wanted = teacher_end(teacher, streams, settings.distill_teacher_steps, settings.distill_guidance)
-        reached, scale = student_end(streams)
+        reached, scale = one_call(streams.student, streams.window, streams.tokens, streams.labels)
         error = ((reached - wanted) / scale).square()
         streams.advance(sample, reached.detach(), wanted)
         groups = {f"group{g}": float(e) for g, e in enumerate(error.detach().mean((0, 2, 3, 4)))}
@@ -192,7 +196,14 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
 
 def trained(settings: TrainSettings) -> Transformer:
-    """The student's transformer with its averaged weights."""
-    transformer = diffusion.trained(settings).transformer
-    transformer.load_state_dict(part(read_state(Path(settings.work) / "distill")[1], "average."))
+    """The student's transformer with its averaged weights; without a run of its own, as training started with it."""
+    transformer = Transformer(diffusion.transformer_config(settings))
+    if has_run(settings):
+        transformer.load_state_dict(part(read_state(Path(settings.work) / "distill")[1], "average."))
+    else:
+        transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}", "stage4"))
     return transformer.eval()
+
+
+def has_run(settings: TrainSettings) -> bool:
+    return (Path(settings.work) / "distill" / "run.json").exists()

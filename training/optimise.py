@@ -8,20 +8,24 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from models.device import has_bfloat16
 from models.parallel import SequenceGroup
 
 MUON_MOMENTUM = 0.95
 
 
 def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: the quintic Newton-Schulz iteration of Muon (Jordan, 2024)."""
-    x = matrix / (matrix.norm() + 1e-7)
+    """The nearest semi-orthogonal matrix, roughly: the quintic Newton-Schulz iteration of Muon (Jordan, 2024).
+
+    In bfloat16 where that is fast: the result is a direction, good to a few percent by design.
+    """
+    x = (matrix / (matrix.norm() + 1e-7)).to(torch.bfloat16 if has_bfloat16(matrix.device) else torch.float32)
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T
     for _ in range(iterations):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x if wide else x.T
+    return (x if wide else x.T).to(matrix.dtype)
 
 
 class Optimiser:

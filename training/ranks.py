@@ -12,14 +12,14 @@ from pathlib import Path
 from configs.errors import UserError
 from models.device import use_threads
 from models.parallel import SequenceGroup
-from training import autoencoder, diffusion, distill
+from training import autoencoder, decoder, diffusion, distill
 from training.settings import TrainSettings
 
 STAGES = {
     "autoencoder": autoencoder.train,
     "diffusion": diffusion.train,
     "distill": distill.train,
-    "decoder": autoencoder.polish,
+    "decoder": decoder.train,
 }
 TIMEOUT_SECONDS = 1800.0  # a rank may wait long for another's data
 

@@ -74,9 +74,9 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def started(settings: TrainSettings, file: str) -> dict[str, Tensor]:
-    """Float32 tensors of a file of stage 3 in the exported weights that training is to go on from."""
-    path = Path(settings.start) / "stage3" / file
+def started(settings: TrainSettings, file: str, stage: str = "stage3") -> dict[str, Tensor]:
+    """Float32 tensors of a file of a stage in the exported weights that training is to go on from."""
+    path = Path(settings.start) / stage / file
     if not path.is_file():
         raise UserError(f"start: expected a folder of exported weights like models/tiny, but {path} is not there")
     return {name: tensor.float() for name, tensor in load_file(path).items()}

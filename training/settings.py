@@ -29,9 +29,9 @@ class TrainSettings:
     autoencoder_latents: int = 8  # per step
     autoencoder_muon_rate: float = 0.012
     autoencoder_adam_rate: float = 2e-3
-    polish_steps: int = 320  # of the decoder alone
-    polish_muon_rate: float = 0.006
-    polish_adam_rate: float = 1e-3
+    decoder_steps: int = 320  # of the decoder alone
+    decoder_muon_rate: float = 0.006
+    decoder_adam_rate: float = 1e-3
 
     noise_groups: int = 2
     heads: int = 4
