@@ -98,8 +98,10 @@ class TinyVAEConfig:
 
 
 def _widths(key: str, value: Any) -> tuple[int, int, int, int]:
-    if not isinstance(value, list | tuple) or len(value) != 4 or not all(
-        type(n) is int and 0 < n <= MAX_WIDTH for n in value
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 4
+        or not all(type(n) is int and 0 < n <= MAX_WIDTH for n in value)
     ):
         raise UserError(f"tiny VAE config: {key} must be four positive whole numbers, got {value!r:.60}")
     return (value[0], value[1], value[2], value[3])
@@ -213,9 +215,7 @@ class TinyVAE(nn.Module):
         video = self.reconstruct(latents).clamp(-1, 1)
         return video[:, LATENT_FRAMES - 1 :] if latents.shape[1] % 2 else video
 
-    def stream(
-        self, group: SequenceGroup | None = None, dtype: torch.dtype | None = None
-    ) -> "TinyStreamDecoder":
+    def stream(self, group: SequenceGroup | None = None, dtype: torch.dtype | None = None) -> "TinyStreamDecoder":
         """A fresh streaming decoder; with a group, each worker decodes a slice of the width.
 
         dtype: what it computes in (None: as the weights are), see `device.pick_decoder_dtype`.

@@ -1,8 +1,9 @@
 """Goes on with the autoencoder's decoder alone: latents stay what they are, so nothing trained on them is lost.
 
-Once there is a distilled student (of the recipe, or of the weights it goes on from), the decoder also learns from latents as the student makes them (every latent dreamed
-in one call from the true one before it), towards the frames that were there. A dreamed latent is a little softer than
-an encoded one, and a decoder that knows only the latter shows motion in jerks.
+Once there is a distilled student (of the recipe, or of the weights it goes on from), the decoder also learns from
+latents as the student makes them (every latent dreamed in one call from the true one before it), towards the frames
+that were there. A dreamed latent is a little softer than an encoded one, and a decoder that knows only the latter shows
+motion in jerks.
 """
 
 from __future__ import annotations
