@@ -145,6 +145,8 @@ def _from_text(where: str, hint: Any, name: str, given: object) -> Any:
     kind = _plain(hint)
     if name == "visible_devices":
         return visible_devices(text, where)
+    if name == "allow_host":
+        return tuple(part.strip() for part in text.split(","))
     if kind is int:
         if not WHOLE.fullmatch(text):
             raise UserError(f"{where}: expected a whole number such as 2, got {text[:60]!r}")
@@ -165,6 +167,8 @@ def _from_yaml(where: str, hint: Any, value: object) -> Any:
         return _vae(where, value)
     if where.endswith(": visible_devices"):
         return visible_devices(str(value), where)
+    if where.endswith(": allow_host"):
+        return tuple(part.strip() for part in str(value).split(","))
     if kind is Path and isinstance(value, str):
         return _path(where, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -69,6 +69,7 @@ class RunConfig:
     vae: ("tiny", FILE) puts a TAECVX file in place of the folder's decoder.
     clip: a local CLIP folder, for weights that come without control embeddings; they are computed once and saved.
     duration: seconds of shown stream, counted from the first frame.
+    allow_host: further names under which people reach the page, such as that of a reverse proxy.
     token: what opens the page (never a flag: other users see those). None makes a new one; a launcher that is started
     again with the same token gets its pages back by themselves.
     """
@@ -85,6 +86,7 @@ class RunConfig:
     seed: int = 42
     host: str = "127.0.0.1"
     port: int = 8000
+    allow_host: tuple[str, ...] = ()
     token: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -110,6 +112,9 @@ class RunConfig:
             object.__setattr__(self, "prompt", check_prompt(self.prompt))
         if not HOST.fullmatch(self.host):
             raise UserError(f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}")
+        for name in self.allow_host:
+            if not HOST.fullmatch(name):
+                raise UserError(f"allow_host: expected host names such as drive.example.org, got {name[:60]!r}")
         if self.token is not None and not TOKEN.fullmatch(self.token):
             raise UserError("MATRIX_TOKEN: expected 16 to 200 letters, digits, - or _; or do not set it")
         if self.ray_address is not None and not ADDRESS.fullmatch(self.ray_address):

@@ -43,6 +43,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     page = parser.add_argument_group("the page")
     page.add_argument("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
     page.add_argument("--port", metavar="N", help="port to listen on (8000; 0 = any free one)")
+    page.add_argument(
+        "--allow-host", metavar="NAME", help="further names of this machine, as a reverse proxy may have; with commas"
+    )
     page.add_argument("--tls-cert", metavar="FILE.pem", help="certificate chain, for https")
     page.add_argument("--tls-key", metavar="FILE.pem", help="its private key")
     files = parser.add_argument_group("files")
@@ -125,7 +128,15 @@ def open_gateway(show: "Show", config: RunConfig) -> "Gateway | None":
         return None
     tls = (config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
     token = config.token or secrets.token_urlsafe(24)
-    return Gateway(show, host=config.host, port=config.port, token=token, tls=tls, registry=registry(show))
+    return Gateway(
+        show,
+        host=config.host,
+        port=config.port,
+        names=config.allow_host,
+        token=token,
+        tls=tls,
+        registry=registry(show),
+    )
 
 
 async def perform(show: "Show", gateway: "Gateway | None", console: Console) -> int:

@@ -46,6 +46,7 @@ def test_every_kind_of_flag() -> None:
         environment={"CUDA_VISIBLE_DEVICES": "2,0"},
     )
     assert settings.vae == ("tiny", Path("a b.safetensors")) and settings.headless and settings.duration == 1.5
+    assert load(RunConfig, flags={"allow_host": "a.lan, b.lan"}, environment={}).allow_host == ("a.lan", "b.lan")
     assert settings.record == Path("x.mp4") and settings.visible_devices == ("2", "0") and settings.prompt == "a b"
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from configs.errors import UserError
-from models.device import pick_device, pick_dtype, tanh_gelu
+from models.device import has_bfloat16, pick_decoder_dtype, pick_device, pick_dtype, tanh_gelu
 
 
 def test_auto_takes_what_is_there() -> None:
@@ -13,6 +13,13 @@ def test_auto_takes_what_is_there() -> None:
     assert pick_dtype("auto", torch.device("cpu")) is torch.float32
     assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
     assert pick_dtype("float16", device) is torch.float16
+
+
+def test_decoders_take_bfloat16_only_where_it_is_faster_and_nobody_asked_for_more() -> None:
+    cpu = torch.device("cpu")
+    assert pick_decoder_dtype("auto", cpu) is (torch.bfloat16 if has_bfloat16(cpu) else torch.float32)
+    assert pick_decoder_dtype("auto", torch.device("cuda")) is torch.bfloat16
+    assert pick_decoder_dtype("float32", cpu) is torch.float32
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:-1", "cuda:x", "", "cpu:0", "cuda:99"])

@@ -186,6 +186,17 @@ def test_bfloat16_is_close_to_float32() -> None:
     assert (half.float() - expected).abs().mean() < 0.02 * expected.abs().max()
 
 
+def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
+    vae, latents = _random(), torch.randn(4, 6, 4, 5)
+    stream = vae.stream(dtype=torch.bfloat16)
+    whole = stream.decode(latents)
+    assert whole.dtype == torch.bfloat16 and {t.dtype for t in stream.state().values()} == {torch.bfloat16}
+    assert vae.stream().decode(latents).dtype == torch.float32
+    other = vae.stream(dtype=torch.bfloat16)
+    pieces = torch.cat([other.decode(latents[:3]), other.decode(latents[3:])])
+    assert torch.equal(pieces, whole)
+
+
 @pytest.mark.gpu
 def test_cuda_stream_equals_cpu() -> None:
     latents = torch.randn(4, 6, 4, 5)

@@ -47,6 +47,14 @@ def test_the_origin_must_be_the_very_page_with_its_port(origin, allowed):
     assert access().origin_allowed(origin, "localhost:8000") is allowed
 
 
+def test_a_proxy_with_a_given_name_may_speak_tls_for_us():
+    door = access(names=["Drive.example.org"])
+    assert door.origin_allowed("https://drive.example.org", "drive.example.org")
+    assert door.origin_allowed("http://drive.example.org", "drive.example.org")
+    assert not door.origin_allowed("https://localhost:8000", "localhost:8000")
+    assert not door.origin_allowed("https://evil.example", "drive.example.org")
+
+
 def test_cookies_are_named_after_the_port_and_derived_from_the_token():
     door = access()
     assert door.cookie_name("localhost:8123") == "matrix_8123" and door.cookie_name("localhost") == "matrix_80"

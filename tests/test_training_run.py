@@ -120,6 +120,38 @@ def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSetting
         torch.testing.assert_close(autoencoder.trained(trained).encode(video), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: TrainSettings, tmp_path: Path) -> None:
+    output = str(tmp_path / "tiny")
+    recipe.run(replace(trained, output=output), ["export"], None, early=False)
+    wider = replace(trained, start=output, work=str(tmp_path / "work"), decoder_widths="16, 16, 12, 8")
+    tensors = load_file(tmp_path / "tiny/stage3/vae/diffusion_pytorch_model.safetensors")
+    model, _ = decoder.build(wider)
+    own = model.vae.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.shape == own[name].shape:
+            torch.testing.assert_close(own[name], tensor.float(), rtol=0, atol=0)
+    fresh = {name for name in tensors if tensors[name].shape != own[name].shape}
+    assert fresh and not any(name.startswith("encoder.") for name in fresh)
+    assert [name for name, p in model.named_parameters() if p.requires_grad and "decoder" not in name] == []
+    with pytest.raises(UserError, match="encoder_widths"):
+        autoencoder.build(replace(wider, encoder_widths="4, 4, 8, 12"))
+
+
+def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSettings) -> None:
+    dreamer = decoder.Dreamer(trained)
+    piece = autoencoder.Clips(trained, ALONE).draw(0, 6)
+    latents = torch.randn(len(piece.labels), 6, 16, 12, 18, generator=torch.Generator().manual_seed(1))
+    dreamed = dreamer.dream(latents, piece, torch.Generator().manual_seed(2))
+    assert dreamed.shape == latents[:, 1:5].shape and dreamed.isfinite().all()
+    later = latents.clone()
+    later[:, 5] += 1
+    again = dreamer.dream(later, piece, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(again[:, :3], dreamed[:, :3])  # each sees its own window only
+    assert not torch.equal(again[:, 3], dreamed[:, 3])
+    turned = autoencoder.Piece(piece.video, (piece.labels + 1) % 9, piece.scenes)
+    assert not torch.equal(dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed)
+
+
 def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None:
     for distilled in (False, True):
         assert export.write(trained, distilled=distilled) < 40e6

@@ -39,15 +39,20 @@ class Access:
             )
         self._token = token
         self.scheme = "https" if secure else "http"
-        self.hosts = LOOPBACK_NAMES | _reachable_names(host) | {name.lower() for name in names}
+        self._names = {name.lower() for name in names}
+        self.hosts = LOOPBACK_NAMES | _reachable_names(host) | self._names
 
     def host_allowed(self, host: str | None) -> bool:
         """Whether a Host header names this machine. Any port will do: a tunnel (ssh -L) may use another."""
         return host is not None and _split_host(host)[0] in self.hosts
 
     def origin_allowed(self, origin: str | None, host: str | None) -> bool:
-        """Whether a browser's Origin is this very page: same scheme, name and port as the Host it asked for."""
-        return host is not None and origin == f"{self.scheme}://{host}"
+        """Whether a browser's Origin is this very page: same scheme, name and port as the Host it asked for.
+
+        A name that was given may be that of a proxy which speaks TLS for us: there https will do as well.
+        """
+        schemes = {self.scheme, "https"} if _split_host(host or "")[0] in self._names else {self.scheme}
+        return host is not None and origin in {f"{scheme}://{host}" for scheme in schemes}
 
     def token_matches(self, candidate: str) -> bool:
         return hmac.compare_digest(candidate.encode(errors="replace"), self._token.encode())

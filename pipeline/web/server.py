@@ -53,7 +53,8 @@ class Server:
             config.load()
         except (OSError, ssl.SSLError) as error:
             listener.close()
-            raise UserError(f"TLS files {tls}: expected a PEM certificate chain and its key ({error})") from None
+            files = ", ".join(map(str, tls or ()))
+            raise UserError(f"TLS files {files}: expected a PEM certificate chain and its key ({error})") from None
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._uvicorn = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
