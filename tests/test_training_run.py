@@ -139,14 +139,15 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: Tr
 
 def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSettings) -> None:
     dreamer = decoder.Dreamer(trained)
+    torch.nn.init.normal_(dreamer.student.transformer.proj_out.weight)  # four steps have hardly moved it from zero
     piece = autoencoder.Clips(trained, ALONE).draw(0, 6)
     latents = torch.randn(len(piece.labels), 6, 16, 12, 18, generator=torch.Generator().manual_seed(1))
     dreamed = dreamer.dream(latents, piece, torch.Generator().manual_seed(2))
     assert dreamed.shape == latents[:, 1:5].shape and dreamed.isfinite().all()
     later = latents.clone()
-    later[:, 5] += 1
+    later[:, 4] += 1
     again = dreamer.dream(later, piece, torch.Generator().manual_seed(2))
-    torch.testing.assert_close(again[:, :3], dreamed[:, :3])  # each sees its own window only
+    torch.testing.assert_close(again[:, :3], dreamed[:, :3])  # the newest of a window is pure noise
     assert not torch.equal(again[:, 3], dreamed[:, 3])
     turned = autoencoder.Piece(piece.video, (piece.labels + 1) % 9, piece.scenes)
     assert not torch.equal(dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed)
