@@ -7,6 +7,7 @@ imported after the run's token is set, because it reads how to authenticate when
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -37,6 +38,9 @@ PORT_OPTIONS: Final = (
     "--dashboard-agent-grpc-port",
     "--metrics-export-port",
     "--runtime-env-agent-port",
+    # Where grpcio is installed Ray also opens a server for remote drivers, for every cluster on the same port, and
+    # without grpcio it refuses the option. It cannot be turned off; it asks for the token like all others.
+    *(("--ray-client-server-port",) if importlib.util.find_spec("grpc") else ()),
 )
 # Exit code 0 = came in. A stranger has no token and does not know that one is needed.
 STRANGER: Final = """

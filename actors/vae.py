@@ -10,7 +10,8 @@ from torch import Tensor
 
 from actors.records import FrameChunk, LatentChunk, Weights
 from actors.worker import Worker, settle
-from models.device import pick_decoder_dtype, use_threads
+from models.checkpoint import served_stream
+from models.device import use_threads
 from models.frames import StreamDecoder
 from models.tae import TinyVAE
 from models.vae import FullVAE
@@ -39,7 +40,7 @@ class VaeWorker(Worker):
     def reset(self) -> None:
         """A new stream: forget everything but the weights."""
         assert self._autoencoder is not None, "join comes first"
-        self._stream = self._autoencoder.stream(self.group, pick_decoder_dtype("auto", self.device))
+        self._stream = served_stream(self._autoencoder, self.group)
         self._next = 0
 
     def decode(self, chunk: LatentChunk) -> tuple[FrameChunk, dict[str, np.ndarray] | None]:

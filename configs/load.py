@@ -146,7 +146,7 @@ def _from_text(where: str, hint: Any, name: str, given: object) -> Any:
     if name == "visible_devices":
         return visible_devices(text, where)
     if name == "allow_host":
-        return tuple(part.strip() for part in text.split(","))
+        return _host_names(text)
     if kind is int:
         if not WHOLE.fullmatch(text):
             raise UserError(f"{where}: expected a whole number such as 2, got {text[:60]!r}")
@@ -168,7 +168,7 @@ def _from_yaml(where: str, hint: Any, value: object) -> Any:
     if where.endswith(": visible_devices"):
         return visible_devices(str(value), where)
     if where.endswith(": allow_host"):
-        return tuple(part.strip() for part in str(value).split(","))
+        return _host_names(str(value))
     if kind is Path and isinstance(value, str):
         return _path(where, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -177,6 +177,11 @@ def _from_yaml(where: str, hint: Any, value: object) -> Any:
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
         raise UserError(f"{where}: expected {wanted}, got {str(value)[:60]!r}")
     return value
+
+
+def _host_names(text: str) -> tuple[str, ...]:
+    """"a.lan, b.lan" -> ("a.lan", "b.lan"); RunConfig checks them."""
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _vae(where: str, value: object) -> tuple[str, Path]:

@@ -113,8 +113,10 @@ class RunConfig:
         if not HOST.fullmatch(self.host):
             raise UserError(f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}")
         for name in self.allow_host:
-            if not HOST.fullmatch(name):
-                raise UserError(f"allow_host: expected host names such as drive.example.org, got {name[:60]!r}")
+            if not HOST.fullmatch(name) or name.count(":") == 1:  # more colons are an IPv6 address
+                raise UserError(
+                    f"allow_host: expected host names such as drive.example.org, without a port, got {name[:60]!r}"
+                )
         if self.token is not None and not TOKEN.fullmatch(self.token):
             raise UserError("MATRIX_TOKEN: expected 16 to 200 letters, digits, - or _; or do not set it")
         if self.ray_address is not None and not ADDRESS.fullmatch(self.ray_address):

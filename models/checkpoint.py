@@ -23,6 +23,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.schema import StreamSettings
+from models.device import pick_decoder_dtype
 from models.frames import StreamDecoder
 from models.lora import LoRA
 from models.parallel import SequenceGroup
@@ -129,10 +130,6 @@ class Checkpoint:
         vae = _empty_autoencoder(self._vae_config)
         load_module(vae, self._vae_weights, device, dtype)
         return vae
-
-    def decoder(self, device: torch.device, dtype: torch.dtype, group: SequenceGroup | None = None) -> StreamDecoder:
-        """Load the autoencoder and begin a stream on it; with a group, each worker decodes its slice of the width."""
-        return self.autoencoder(device, dtype).stream(group or SequenceGroup.single())
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """Load the T5 encoder with its tokenizer."""
@@ -292,6 +289,19 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     except (UserError, TypeError) as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
     return config
+
+
+def served_stream(
+    vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto"
+) -> StreamDecoder:
+    """Begin a stream as the API, live mode and the evaluation decode it, so that all show the same frames.
+
+    dtype: the number format's name; a tiny decoder computes in what `pick_decoder_dtype` makes of it, the full one in
+    the format of its weights.
+    """
+    if isinstance(vae, TinyVAE):
+        return vae.stream(group, pick_decoder_dtype(dtype, next(vae.parameters()).device))
+    return vae.stream(group)
 
 
 def read_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:

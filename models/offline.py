@@ -13,9 +13,9 @@ from torch import Tensor
 
 from configs.schema import StreamSettings
 from models.base import base_latents
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
-from models.device import pick_decoder_dtype, pick_dtype
+from models.device import pick_dtype
 from models.frames import StreamDecoder, to_uint8
 from models.noise import BASE_DRAW, SeededNoise
 from models.tae import TinyVAE
@@ -35,7 +35,7 @@ class Parts:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
         """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for another name."""
         self.checkpoint, self.device = checkpoint, device
-        self.dtype, self._decoder_dtype = pick_dtype(dtype, device), pick_decoder_dtype(dtype, device)
+        self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
         self._encoded: dict[tuple[str, ...], Tensor] = {}
 
     @property
@@ -81,7 +81,7 @@ class Parts:
 
     def decoder(self) -> StreamDecoder:
         """A fresh streaming decoder, as live mode has it."""
-        return self.autoencoder.stream(dtype=self._decoder_dtype)
+        return served_stream(self.autoencoder, dtype=self._dtype_name)
 
     @functools.cached_property
     def _transformer(self) -> Transformer:

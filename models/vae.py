@@ -377,11 +377,8 @@ class FullVAE(nn.Module):
         tiles = Tiles(size, pixels) if tiled else None
         return in_tiles(latents.transpose(1, 2), self._decode_chunks, tiles).transpose(1, 2)
 
-    def stream(self, group: SequenceGroup | None = None, dtype: torch.dtype | None = None) -> "FullStreamDecoder":
-        """A fresh streaming decoder; with a group, each worker decodes a slice of the width.
-
-        dtype belongs to the tiny decoder; this one computes in the format of its weights.
-        """
+    def stream(self, group: SequenceGroup | None = None) -> "FullStreamDecoder":
+        """A fresh streaming decoder; with a group, each worker decodes a slice of the width."""
         return FullStreamDecoder(self, group or SequenceGroup.single())
 
     def _encode_chunks(self, video: Tensor) -> Tensor:

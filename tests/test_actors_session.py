@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
-from models.device import pick_decoder_dtype, use_threads
+from models.checkpoint import Checkpoint, served_stream
+from models.device import use_threads
 from models.world import World
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
@@ -74,7 +74,7 @@ def directly(model, seed, labels, texts):
     encoder = checkpoint.text_encoder(CPU, torch.float32)
     world = World(checkpoint, device=CPU, dtype=torch.float32)
     world.reset(seed, encoder.encode([texts[0]]), checkpoint.start_latents(texts[0]))
-    decoder = checkpoint.autoencoder(CPU, torch.float32).stream(dtype=pick_decoder_dtype("auto", CPU))
+    decoder = served_stream(checkpoint.autoencoder(CPU, torch.float32))
     frames = []
     for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
         if index and text != texts[index - 1]:

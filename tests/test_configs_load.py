@@ -39,6 +39,13 @@ def test_the_shipped_files_load() -> None:
     assert str(published.model_path) == "../models/stage4"
 
 
+@pytest.mark.parametrize("names", ["", "a.lan,", "a b", "drive.example.org:8443", "http://a.lan", "['a.lan']"])
+def test_further_host_names_are_names(names: str) -> None:
+    with pytest.raises(UserError, match="allow_host: expected host names") as error:
+        load(RunConfig, flags={"allow_host": names}, environment={})
+    one_line(error)
+
+
 def test_every_kind_of_flag() -> None:
     settings = load(
         RunConfig,

@@ -42,7 +42,7 @@ def test_a_complete_folder(whole: Path) -> None:
     assert checkpoint.text_encoder(CPU, torch.float32).encode([PROMPTS[0], ""]).shape == (2, 16, TEXT_WIDTH)
     assert isinstance(checkpoint.autoencoder(CPU, torch.float32), TinyVAE)
     assert checkpoint.transformer(CPU, torch.bfloat16).proj_out.weight.dtype is torch.bfloat16
-    frames = checkpoint.decoder(CPU, torch.float32).push(torch.zeros(1, CHANNELS, HEIGHT // 8, WIDTH // 8))
+    frames = checkpoint.autoencoder(CPU, torch.float32).stream().push(torch.zeros(1, CHANNELS, HEIGHT // 8, WIDTH // 8))
     assert frames.shape == (4, HEIGHT, WIDTH, 3)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.errors import UserError
+from models.checkpoint import read_autoencoder
 from models.frames import to_uint8
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig
@@ -195,6 +196,17 @@ def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
     other = vae.stream(dtype=torch.bfloat16)
     pieces = torch.cat([other.decode(latents[:3]), other.decode(latents[3:])])
     assert torch.equal(pieces, whole)
+
+
+def test_bfloat16_frames_of_the_embedded_world_look_like_float32_ones() -> None:
+    """What a CPU with bfloat16 units shows instead: less than half a step of 255 away, on average."""
+    folder = Path(__file__).parent.parent / "models/tiny/stage3"
+    vae = read_autoencoder(folder / "vae", torch.device("cpu"), torch.float32)
+    assert isinstance(vae, TinyVAE)
+    latents = load_file(folder / "start_clips.safetensors")["clip.0"].float()
+    exact, quick = (vae.stream(dtype=dtype).push(latents).astype(int) for dtype in (torch.float32, torch.bfloat16))
+    assert np.abs(exact - quick).mean() < 0.5
+    assert 10 * np.log10(255**2 / np.square(exact - quick).mean()) > 50
 
 
 @pytest.mark.gpu

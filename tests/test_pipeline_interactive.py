@@ -22,11 +22,13 @@ from configs.errors import UserError
 from pipeline.__main__ import main
 from pipeline.video import read_video
 from tests.head import running_head
+from tests.stranger import SERVICES, answers, web_status
 from tests.tiny_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 HANGS = 300.0  # seconds; everything here takes a few on an idle machine
 GONE_SECONDS = 10.0
+RAY_CLIENT_PORT = 10001  # Ray's choice where grpcio is installed, the same for every cluster of a machine
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +136,7 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
     assert_workers_get_their_cores(family)
     assert_a_dit_group_of_its_own_fits_in(model, address, keys)
     assert get(f"{page}/readyz")[0] == 200
-    assert_strangers_get_nothing(family, int(page.rsplit(":", 1)[1]))
+    assert_strangers_get_nothing(family, int(page.rsplit(":", 1)[1]), Path(keys).read_text())
     time.sleep(2)
     code, out = launch.end(signal.SIGINT)
     assert code == 130
@@ -173,14 +175,24 @@ def assert_a_dit_group_of_its_own_fits_in(model, address, keys):
     assert done.returncode == 0 and re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", done.stderr), done.stderr
 
 
-def assert_strangers_get_nothing(family, page_port):
-    """Every socket that our processes listen on turns a connection without token away."""
-    ports = {port for _, port in listeners(family)} - {page_port}
-    assert ports
-    for address, port in listeners(family):
-        if port == page_port:
-            continue
-        host = "127.0.0.1" if address in ("::", "0.0.0.0") else address
+def assert_strangers_get_nothing(family, page_port, token):
+    """Every socket that our processes listen on turns a connection without token away.
+
+    The same calls with the token are answered, by each kind of process: so it is the token that they were refused for.
+    """
+    sockets = {(address, port) for address, port in listeners(family) if port != page_port}
+    assert RAY_CLIENT_PORT not in {port for _, port in sockets}
+    with_token: dict[str, str] = {}
+    web: dict[int | None, int] = {}
+    for address, port in sockets:
+        host = "127.0.0.1" if address in ("::", "0.0.0.0") else address.removeprefix("::ffff:")
+        refused = answers(host, port)
+        assert set(refused.values()) <= {"UNAUTHENTICATED"}, (address, port, refused)
+        answered = answers(host, port, token)
+        assert answered.keys() == refused.keys()
+        with_token |= answered
+        assert web_status(host, port) in (None, 401, 403), (address, port)
+        web[web_status(host, port, token)] = port
         with socket.create_connection((host, port), timeout=5) as stranger:
             stranger.settimeout(3)
             stranger.sendall(b"GET /get_or_create_runtime_env HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -189,6 +201,9 @@ def assert_strangers_get_nothing(family, page_port):
             except (TimeoutError, ConnectionError):
                 continue
             assert not answer.startswith(b"HTTP/1.1 2"), (address, port, answer[:200])
+    assert with_token.keys() == SERVICES.keys() and "UNAUTHENTICATED" not in with_token.values(), with_token
+    assert {with_token[name] for name in ("head", "head's store", "jobs", "node", "objects")} == {"OK"}
+    assert web.keys() - {None, 401, 403}, "the agent answers nobody at all"
 
 
 @pytest.mark.parametrize(

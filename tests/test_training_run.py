@@ -14,7 +14,7 @@ from models.checkpoint import Checkpoint
 from models.parallel import SequenceGroup
 from models.world import World
 from training import __main__ as recipe
-from training import autoencoder, decoder, diffusion, distill, export, ranks, text
+from training import autoencoder, decoder, diffusion, distill, evaluate, export, ranks, text
 from training.captions import PRESETS
 from training.optimise import orthogonalised
 from training.settings import TrainSettings
@@ -124,6 +124,7 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: Tr
     output = str(tmp_path / "tiny")
     recipe.run(replace(trained, output=output), ["export"], None, early=False)
     wider = replace(trained, start=output, work=str(tmp_path / "work"), decoder_widths="16, 16, 12, 8")
+    wider = replace(wider, output=str(tmp_path / "wider"))
     tensors = load_file(tmp_path / "tiny/stage3/vae/diffusion_pytorch_model.safetensors")
     model, _ = decoder.build(wider)
     own = model.vae.state_dict()
@@ -133,6 +134,11 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: Tr
     fresh = {name for name in tensors if tensors[name].shape != own[name].shape}
     assert fresh and not any(name.startswith("encoder.") for name in fresh)
     assert [name for name, p in model.named_parameters() if p.requires_grad and "decoder" not in name] == []
+    with pytest.raises(UserError, match="run the stage decoder first"):
+        autoencoder.trained(wider)
+    assert recipe.run(wider, ["data", "decoder", "export"], None, early=True)  # dreams of the student it started with
+    exported = load_file(Path(wider.output) / "stage3/vae/diffusion_pytorch_model.safetensors")
+    assert {name for name in tensors if exported[name].shape != tensors[name].shape} == fresh
     with pytest.raises(UserError, match="encoder_widths"):
         autoencoder.build(replace(wider, encoder_widths="4, 4, 8, 12"))
 
@@ -153,6 +159,22 @@ def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSet
     assert not torch.equal(dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed)
 
 
+def test_losses_are_plotted_for_what_was_run(tmp_path: Path, capsys) -> None:
+    work = tmp_path / "work"
+    (work / "decoder").mkdir(parents=True)
+    lines = [{"step": 20, "psnr": 20.0}, {"step": 40, "psnr": 21.0, "dreamed_psnr": 19.0}]
+    (work / "decoder" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert evaluate.main(["models/tiny", "--losses", str(work), "--plots", str(tmp_path / "plots")]) == 0
+    assert (tmp_path / "plots" / "losses.png").read_bytes().startswith(b"\x89PNG")
+    assert evaluate.main(["models/tiny", "--losses", str(tmp_path / "none"), "--plots", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: --losses")
+
+
+def test_no_student_is_said_in_one_line(trained: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run the stage distill first, or export with --early"):
+        distill.trained(replace(trained, work=str(tmp_path)))
+
+
 def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None:
     for distilled in (False, True):
         assert export.write(trained, distilled=distilled) < 40e6
@@ -165,7 +187,7 @@ def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None
             world.reset(1, text, checkpoint.start_latents(PRESETS[3]))
             emitted = world.step(["DL"])
             assert emitted.latents.shape == (1, 16, 12, 18)
-            frames = checkpoint.decoder(torch.device("cpu"), torch.float32).push(emitted.latents)
+            frames = checkpoint.autoencoder(torch.device("cpu"), torch.float32).stream().push(emitted.latents)
             assert frames.shape == (4, 96, 144, 3)
     assert Checkpoint.open(Path(trained.output) / "stage2").streaming.late_labels == 1
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from configs.errors import UserError
+from models.checkpoint import served_stream
 from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
 from models.tae import ENCODER_LAST, LATENT_FRAMES, TinyVAE, TinyVAEConfig
@@ -127,17 +128,20 @@ def _widths(text: str) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
-def go_on(vae: TinyVAE, tensors: dict[str, Tensor]) -> list[str]:
-    """Loads trained weights; where the decoder is to have other widths, its layers start afresh: returns their names.
+def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
+    """Loads trained weights; where the decoder is to have other widths, its layers start afresh.
 
     The encoder has to fit: its latents are what everything else was trained on. Raises UserError where it does not.
     """
-    own = vae.state_dict()
-    fresh = [name for name in own if name not in tensors or tensors[name].shape != own[name].shape]
+    fresh = _misfits(vae, tensors)
     if wrong := [name for name in fresh if name.startswith("encoder.")]:
         raise UserError(f"start: the trained encoder has other widths than encoder_widths says (tensor {wrong[0]})")
-    vae.load_state_dict({name: tensors[name] for name in own if name not in fresh}, strict=False)
-    return fresh
+    vae.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in fresh}, strict=False)
+
+
+def _misfits(vae: TinyVAE, tensors: dict[str, Tensor]) -> set[str]:
+    own = vae.state_dict()
+    return {name for name in own if name not in tensors or tensors[name].shape != own[name].shape}
 
 
 def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
@@ -146,7 +150,7 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
     config = TinyVAEConfig(_widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True)
     model = NormalisedVAE(config, group).to(pick_device(settings.device))
     if settings.start:
-        go_on(model.vae, started(settings, f"vae/{WEIGHTS}"))
+        load_what_fits(model.vae, started(settings, f"vae/{WEIGHTS}"))
     parameters = dict(model.named_parameters())
     optimiser = Optimiser(
         parameters,
@@ -207,11 +211,14 @@ def trained(settings: TrainSettings) -> TinyVAE:
     """The autoencoder of the runs, its decoder from its own run if there is one, normalisation folded in.
 
     Last weights, not averaged ones: Muon turns the kernels so far that an average over 200 steps means nothing until
-    the rate has almost ended (15 dB against 25 dB two thirds through).
+    the rate has almost ended (15 dB against 25 dB two thirds through). Raises UserError for layers that are of other
+    widths than those of the weights it goes on from, and were not trained since.
     """
-    model, _ = build(settings)
+    model, run = build(settings)
     if ((own := Path(settings.work) / "decoder") / "run.json").exists():
         model.vae.decoder.load_state_dict(part(read_state(own)[1], "module."))
+    elif settings.start and not run.step and _misfits(model.vae, started(settings, f"vae/{WEIGHTS}")):
+        raise UserError(f"decoder_widths: {settings.start} has others; run the stage decoder first, which trains them")
     return folded(model.vae, model.mean, model.variance).eval()
 
 
@@ -222,6 +229,6 @@ def psnr(vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12) -> npt.NDA
     for clip in clips:
         video = to_video(clip)
         latents = torch.cat([vae.encode(part[None]) for part in video.split(chunk * LATENT_FRAMES)], 1)
-        made = torch.from_numpy(vae.stream().push(latents[0] * vae.scaling_factor)).float()
+        made = torch.from_numpy(served_stream(vae).push(latents[0] * vae.scaling_factor)).float()
         values.append(10 * math.log10(255**2 / float((made - torch.from_numpy(clip).float()).square().mean())))
     return np.array(values)

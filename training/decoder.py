@@ -17,12 +17,10 @@ from torch import Tensor
 from models.parallel import SequenceGroup
 from training import autoencoder, diffusion, distill, text
 from training.autoencoder import SINGLE, Clips, NormalisedVAE
-from training.captions import Tokenizer, caption
+from training.captions import Tokenizer
 from training.diffusion import WorldModel
-from training.driving_world import Scene
 from training.optimise import Average, Optimiser
 from training.run import Run, generator
-from training.scenery import BIOMES, COLOURS, TIMES
 from training.settings import TrainSettings
 
 PIECE = 4  # latents of an encoded piece; a dreamed one has the one before and the noisier ones after it too
@@ -49,7 +47,7 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     model, run = build(settings, group)
     clips = Clips(settings, group)
-    dreamer = Dreamer(settings) if distill.has_run(settings) or settings.start else None
+    dreamer = Dreamer(settings) if distill.exists(settings) else None
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         rng = generator(settings.seed, 1, sample)
@@ -73,30 +71,28 @@ class Dreamer:
         self.student: WorldModel = diffusion.trained(settings)
         self.student.transformer = distill.trained(settings)
         self.tokenizer: Tokenizer = text.tokenizer(settings)
-        self.row = distill.timestep_row(settings.noise_groups)
+        self.groups, self.late_labels = settings.noise_groups, settings.late_labels
 
     @torch.no_grad()
     def dream(self, latents: Tensor, piece: autoencoder.Piece, rng: torch.Generator) -> Tensor:
         """Latents [B, n, C, h, w] of a piece -> [B, n - G, C, h, w]: all but the first as the student would emit them.
 
-        Each comes from a window of the true latents that begins with the one before it, under its own label, which a
-        stream with late labels gives to the newer ones of the window too. G = noise groups.
+        Each comes from a window of G + 1 true latents (G = noise groups) that begins with the one before it. As in a
+        stream with b late labels, the newest b of the window have the label of the oldest among them.
         """
-        groups, batch = len(self.row) - 1, len(latents)
-        count = latents.shape[1] - groups
-        index = torch.arange(count)[:, None] + torch.arange(groups + 1)
-        windows = latents[:, index].flatten(0, 1)
-        labels = piece.labels[:, index].clone()
-        labels[..., 1:] = labels[..., 1:2]
-        signal, spread = (column.to(latents) for column in distill.signal_and_spread(self.row))
-        noise = torch.randn(windows.shape, generator=rng).to(latents)
-        tokens = self._tokens(piece.scenes[:, index[:, 1]].flatten(0, 1)).to(latents.device)
-        window = signal * windows + spread * noise
-        ends, _ = distill.one_call(self.student, window, tokens, labels.flatten(0, 1).to(latents.device))
-        return ends[:, 0].unflatten(0, (batch, count))
+        count = latents.shape[1] - self.groups
+        window = torch.arange(count)[:, None] + torch.arange(self.groups + 1)  # [count, G + 1] places in the piece
+        labels = piece.labels[:, window].flatten(0, 1)
+        labels[:, -self.late_labels :] = labels[:, -self.late_labels, None]
+        ends, _ = distill.one_call(
+            self.student,
+            distill.noised(latents[:, window].flatten(0, 1), distill.timestep_row(self.groups), rng),
+            self._tokens(piece.scenes[:, window[:, 1]].flatten(0, 1), rng).to(latents.device),
+            labels.to(latents.device),
+        )
+        return ends[:, 0].unflatten(0, (len(latents), count))
 
-    def _tokens(self, scenes: Tensor) -> Tensor:
+    def _tokens(self, scenes: Tensor, rng: torch.Generator) -> Tensor:
         """Scene ids [n, 3] -> token ids [n, N_t] of a caption each."""
-        rng = np.random.default_rng(int(scenes.sum()))
-        captions = [caption(Scene(BIOMES[b], TIMES[t], COLOURS[c]), rng) for b, t, c in scenes.tolist()]
-        return torch.tensor([self.tokenizer(words) for words in captions])
+        words = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
+        return torch.tensor([diffusion.described(self.tokenizer, scene, words) for scene in scenes.tolist()])

@@ -175,10 +175,13 @@ class Batches:
         )
 
     def tokens(self, scene: list[int], rng: np.random.Generator) -> list[int]:
-        if rng.random() < TEXT_DROP:
-            return self.tokenizer("")
-        biome, time, colour = scene
-        return self.tokenizer(caption(Scene(BIOMES[biome], TIMES[time], COLOURS[colour]), rng))
+        return self.tokenizer("") if rng.random() < TEXT_DROP else described(self.tokenizer, scene, rng)
+
+
+def described(tokenizer: Tokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
+    """Token ids of a caption of a scene, given as ids of biome, time and colour."""
+    biome, time, colour = scene
+    return tokenizer(caption(Scene(BIOMES[biome], TIMES[time], COLOURS[colour]), rng))
 
 
 def stream_loss(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.errors import UserError
 from models.controls import LABELS
 from models.device import pick_device
 from models.parallel import SequenceGroup
@@ -86,9 +87,7 @@ class Streams(nn.Module):
 
     def _start(self, i: int, rng: np.random.Generator) -> None:
         latents, labels, tokens = self.batches.windows(rng, 1, len(self.row))
-        noise = torch.randn(latents.shape, generator=generator(self.seed, 5, int(rng.integers(2**31))))
-        signal, spread = signal_and_spread(self.row)
-        self.window[i] = (signal * latents + spread * noise)[0]
+        self.window[i] = noised(latents, self.row, generator(self.seed, 5, int(rng.integers(2**31))))[0]
         self.labels[i], self.tokens[i] = labels[0], tokens[0]
         self.run_left[i], self.alive[i] = 0, True
 
@@ -112,6 +111,12 @@ def signal_and_spread(timesteps: list[int]) -> tuple[Tensor, Tensor]:
     """sqrt(a_t) and sqrt(1 - a_t), each [n, 1, 1, 1]."""
     alphas = [alpha(t) for t in timesteps]
     return _column([math.sqrt(a) for a in alphas]), _column([math.sqrt(1 - a) for a in alphas])
+
+
+def noised(latents: Tensor, row: list[int], rng: torch.Generator) -> Tensor:
+    """Clean latents [B, n, C, h, w] at the noise levels of n timesteps."""
+    signal, spread = (column.to(latents) for column in signal_and_spread(row))
+    return signal * latents + spread * torch.randn(latents.shape, generator=rng).to(latents)
 
 
 @torch.no_grad()
@@ -196,14 +201,24 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
 
 def trained(settings: TrainSettings) -> Transformer:
-    """The student's transformer with its averaged weights; without a run of its own, as training started with it."""
+    """The student's transformer with its averaged weights; without a run of its own, that of the weights to go on from.
+
+    Raises UserError when there is neither.
+    """
+    if not exists(settings):
+        raise UserError("stage 4: there is no student yet; run the stage distill first, or export with --early")
     transformer = Transformer(diffusion.transformer_config(settings))
-    if has_run(settings):
+    if _has_run(settings):
         transformer.load_state_dict(part(read_state(Path(settings.work) / "distill")[1], "average."))
     else:
         transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}", "stage4"))
     return transformer.eval()
 
 
-def has_run(settings: TrainSettings) -> bool:
+def exists(settings: TrainSettings) -> bool:
+    """Whether there is a student, of this training or of the weights it goes on from."""
+    return bool(settings.start) or _has_run(settings)
+
+
+def _has_run(settings: TrainSettings) -> bool:
     return (Path(settings.work) / "distill" / "run.json").exists()

@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from configs.errors import UserError
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
-from models.device import pick_decoder_dtype, pick_device, pick_dtype, use_threads
+from models.device import pick_device, pick_dtype, use_threads
 from models.tae import TinyVAE
 from models.world import World
 from training import measure
@@ -84,7 +84,7 @@ class Player:
 
     def drive(self, labels: Sequence[str]) -> Frame:
         """Frames [4 n, H, W, 3] of one label per latent."""
-        stream = self.vae.stream(dtype=pick_decoder_dtype("auto", self.device))
+        stream = served_stream(self.vae)
         return np.concatenate([stream.push(self.world.step([label]).latents) for label in labels])
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from configs.errors import UserError
+from models.checkpoint import served_stream
 from models.controls import random_signal
 from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
@@ -75,7 +77,7 @@ def _reconstructions(player: Player) -> list[list[Frame]]:
     rows = []
     for k in range(len(PRESET_SCENES) // 2):
         frames = render_clip(4_100_000 + k, 12).frames
-        made = player.vae.stream().push(
+        made = served_stream(player.vae).push(
             player.vae.encode(to_video(frames)[None])[0].detach() * player.vae.scaling_factor
         )
         rows += [list(frames[11::9]), list(made[11::9])]
@@ -115,18 +117,21 @@ def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, str]]
 
 
 def plot_training(work: Path, folder: Path) -> None:
-    """losses.png: the logs of the three trainings."""
+    """losses.png: the logs of the trainings that were run in a work folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2))
     shown = {
         "autoencoder": ("psnr",),
+        "decoder": ("psnr", "dreamed_psnr"),
         "diffusion": ("loss", "held_out_error", "held_out_swapped"),
         "distill": ("group0", "group1"),
     }
-    for axis, (run, names) in zip(axes, shown.items(), strict=True):
-        path = work / run / "log.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        for name in names:
+    logs = {run: path for run in shown if (path := work / run / "log.jsonl").exists()}
+    if not logs:
+        raise UserError(f"--losses {work}: expected the work folder of a training, with a log in {' or '.join(shown)}")
+    figure, axes = plt.subplots(1, len(logs), figsize=(4 * len(logs), 3.2), squeeze=False)
+    for axis, (run, path) in zip(axes[0], logs.items(), strict=True):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for name in shown[run]:
             points = [(line["step"], line[name]) for line in lines if name in line]
             if points:
                 axis.plot(*zip(*points, strict=True), label=name)
