@@ -7,7 +7,6 @@ import random
 import re
 import socket as sockets
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from pipeline.web.messages import unpack_frame
 from tests.hostile import hostile
 from tests.live import TOKEN, live, socket
 from tests.slow_link import slow_link
+from tests.tls import certificate
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -129,13 +129,7 @@ def test_a_taken_port_a_weak_token_and_broken_tls_files_are_one_line(tmp_path):
 
 
 def test_tls_files_make_it_https(tmp_path):
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    pair = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    try:
-        subprocess.run([*make, "-out", pair[0], "-keyout", pair[1], *names], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no openssl program to make a certificate with")
+    pair = certificate(tmp_path)
 
     async def whole():
         async with live(tls=pair) as theatre:

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.browser import PIXELS, box_of, chromium, eventually, needs_chromium, page, playing, so, text
-from tests.live import live, socket
+from tests.live import TOKEN, live, socket
+from tests.tls import certificate, tls_proxy
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -284,6 +285,27 @@ def test_a_name_on_the_local_network_works_over_plain_http(desk):
             await tab.click("#seed")
             await tab.wait_for_selector("#toasts p")
             assert "copied" in await text(tab, "#toasts")
+
+    desk(whole)
+
+
+def test_a_given_name_works_behind_a_proxy_that_speaks_tls(desk, tmp_path):
+    pair = certificate(tmp_path, "drive.example.org")
+
+    async def whole(_):
+        async with (
+            live(names=["drive.example.org"]) as theatre,
+            tls_proxy(theatre.port, pair) as port,
+            chromium("--host-resolver-rules=MAP *.example.org 127.0.0.1", "--ignore-certificate-errors") as browser,
+        ):
+            address = f"https://drive.example.org:{port}/"
+            async with page(browser, f"{address}?token={TOKEN}") as tab:
+                assert tab.url == address
+                await playing(tab)
+                await tab.keyboard.down("KeyA")
+                await theatre.until(lambda: theatre.show._held == "DL")
+            async with page(browser, address.replace("drive", "other")) as tab:
+                assert "not served here" in await tab.inner_text("body")
 
     desk(whole)
 
