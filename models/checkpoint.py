@@ -291,9 +291,7 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     return config
 
 
-def served_stream(
-    vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto"
-) -> StreamDecoder:
+def served_stream(vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto") -> StreamDecoder:
     """Begin a stream as the API, live mode and the evaluation decode it, so that all show the same frames.
 
     dtype: the number format's name; a tiny decoder computes in what `pick_decoder_dtype` makes of it, the full one in

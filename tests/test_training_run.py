@@ -225,8 +225,12 @@ def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
     teacher = diffusion.trained(trained)
     streams = distill.Streams(teacher, batches, 2, 0, 2)
     streams.prepare(0, trained.late_labels)
-    plain, same, more = (distill.teacher_end(teacher, streams, 2, scale) for scale in (1.0, 1.0, 2.0))
-    assert torch.equal(plain, same) and not torch.equal(plain, more)
+    plain, same, text_more, keys_more = (
+        distill.teacher_end(teacher, streams, 2, *scales) for scales in ((), (1.0, 1.0), (2.0, 1.0), (1.0, 2.0))
+    )
+    assert torch.equal(plain, same)
+    assert not torch.equal(plain, text_more) and not torch.equal(plain, keys_more)
+    assert not torch.equal(text_more, keys_more)
 
 
 def test_distillation_walks_from_the_row_to_the_phase_edges() -> None:

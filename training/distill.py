@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from models.controls import LABELS
+from models.controls import LABELS, NULL_ID
 from models.device import pick_device
 from models.parallel import SequenceGroup
 from models.schedulers import alpha, consistency_coefficients, consistency_timesteps, ddim_row_step, phase_edge
@@ -120,22 +120,31 @@ def noised(latents: Tensor, row: list[int], rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def teacher_end(teacher: WorldModel, streams: Streams, steps: int, guidance: float = 1.0) -> Tensor:
+def teacher_end(
+    teacher: WorldModel, streams: Streams, steps: int, guidance: float = 1.0, control_guidance: float = 1.0
+) -> Tensor:
     """Walks every noise group down to its phase edge in `steps` DDIM steps: [B, G, C, h, w].
 
-    guidance: how far to go from what the teacher does without a text to what it does with it. Above 1 the student
-    learns to follow prompts more firmly than the teacher, at no cost when it runs.
+    guidance, control_guidance: how far to go from what the teacher does without a text, without labels, to what it does
+    with them. Above 1 the student learns to follow prompts and keys more firmly than the teacher, at no cost when it
+    runs.
     """
     window = streams.window
     nothing = torch.tensor(streams.batches.tokenizer(""), device=window.device).expand_as(streams.tokens)
+    without = [
+        (guidance - 1, nothing, streams.labels),
+        (control_guidance - 1, streams.tokens, torch.full_like(streams.labels, NULL_ID)),
+    ]
     ways = list(zip(streams.row, streams.edges, strict=True))
     path = [[round(t + (edge - t) * k / steps) for t, edge in ways] for k in range(steps + 1)]
     for now, then in zip(path, path[1:], strict=False):
         timesteps = torch.tensor([now], device=window.device).expand(len(window), -1)
         velocity = teacher(window, timesteps, streams.tokens, streams.labels)
-        if guidance != 1:
-            velocity = torch.lerp(teacher(window, timesteps, nothing, streams.labels), velocity, guidance)
-        moved = ddim_row_step(window[:, 1:], velocity[:, 1:], now[1:], then[1:])
+        guided = velocity
+        for further, tokens, labels in without:
+            if further:
+                guided = guided + further * (velocity - teacher(window, timesteps, tokens, labels))
+        moved = ddim_row_step(window[:, 1:], guided[:, 1:], now[1:], then[1:])
         window = torch.cat([window[:, :1], moved], 1)
     return window[:, 1:]
 
@@ -189,7 +198,13 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         streams.prepare(sample, settings.late_labels)
-        wanted = teacher_end(teacher, streams, settings.distill_teacher_steps, settings.distill_guidance)
+        wanted = teacher_end(
+            teacher,
+            streams,
+            settings.distill_teacher_steps,
+            settings.distill_guidance,
+            settings.distill_control_guidance,
+        )
         reached, scale = one_call(streams.student, streams.window, streams.tokens, streams.labels)
         error = ((reached - wanted) / scale).square()
         streams.advance(sample, reached.detach(), wanted)

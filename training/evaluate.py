@@ -350,7 +350,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--history", type=Path, nargs="+", metavar="STEP.json", help="only plot what --json wrote for several steps"
     )
-    made.add_argument("--teacher", action="store_true", help="also stage3 (20 steps): takes about ten times as long")
+    made.add_argument(
+        "--stages",
+        nargs="+",
+        choices=("stage3", "stage4"),
+        default=["stage4"],
+        help="a column each (default stage4; stage3, its teacher in 20 steps, takes about ten times as long)",
+    )
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--json", type=Path, metavar="FILE")
     made.add_argument("--plots", type=Path, metavar="DIR")
@@ -382,8 +388,10 @@ def main(arguments: list[str] | None = None) -> int:
                 print(json.dumps(row))
             return 0
         begin = time.monotonic()
-        stages = ["stage4", "stage3"] if chosen.teacher else ["stage4"]
-        results = [evaluate(chosen.folder, s, chosen.scenes, chosen.minutes, chosen.horizon_seeds) for s in stages]
+        results = [
+            evaluate(chosen.folder, stage, chosen.scenes, chosen.minutes, chosen.horizon_seeds)
+            for stage in chosen.stages
+        ]
         print(table(results))
         print(f"{time.monotonic() - begin:.0f} s")
         if chosen.json:

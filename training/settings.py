@@ -53,6 +53,7 @@ class TrainSettings:
     distill_streams: int = 16
     distill_teacher_steps: int = 8  # per phase
     distill_guidance: float = 1.5  # of the teacher towards the text; 1 = none
+    distill_control_guidance: float = 2.0  # of the teacher towards the labels; 1 = none
     distill_adam_rate: float = 3e-4
     late_labels: int = 2
     guidance_scale: float = 1.5  # of the offline stages
