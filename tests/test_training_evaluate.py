@@ -77,6 +77,13 @@ def test_the_shipped_world_turns_the_right_way(player: evaluate.Player) -> None:
     assert turned["DR"] < -0.25
 
 
+def test_the_shipped_world_shows_which_gear_is_driven(player: evaluate.Player) -> None:
+    scenes = [(scene, 9_000_000 + k) for k, scene in enumerate(SCENES)]
+    found = evaluate.control(player, scenes, ("D", "N", "B", "BL", "BR"))
+    assert found["speed_class_accuracy"] > 0.75  # the figure over more scenes: docs/training.md
+    assert found["reverse_turn_accuracy"] > 0.75
+
+
 def test_the_shipped_autoencoder_reconstructs(player: evaluate.Player) -> None:
     assert evaluate.reconstruction(player, clips=4)["reconstruction_db"] > 25.5
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -245,6 +246,19 @@ def test_late_labels_repeat_the_last_known_one_in_the_newest_latents() -> None:
     seen = {tuple(row) for row in diffusion.late_or_dropped(labels, torch.Generator().manual_seed(0)).tolist()}
     dropped = (diffusion.NULL_ID,) * 5
     assert seen == {(0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 2, 2), (0, 1, 1, 1, 1), dropped}
+
+
+def test_reverse_and_changing_scenes_are_drawn_more_often_than_drivers_choose_them() -> None:
+    labels, scenes = torch.zeros(40, 24, dtype=torch.long), torch.zeros(40, 24, 3, dtype=torch.long)
+    labels[:, 7], scenes[20:, 12:, 0] = diffusion.REVERSE[0], 1
+    data = diffusion.Latents(torch.zeros(40, 24, 1, 1, 1), labels, scenes)
+    batches = diffusion.Batches(data, lambda words: [0], TINY)  # type: ignore[arg-type]
+    latents, drawn, tokens = batches.windows(np.random.default_rng(0), 4000, 3)
+    assert latents.shape == (4000, 3, 1, 1, 1) and tokens.shape == (4000, 1)
+    seldom = 1 / 22  # of the places where a window may end
+    plain = (1 - diffusion.REVERSE_SHARE) * seldom + diffusion.REVERSE_SHARE
+    expected = (1 - diffusion.CHANGE_SHARE) * plain
+    assert float((drawn[:, -1] == diffusion.REVERSE[0]).float().mean()) == pytest.approx(expected, abs=0.02)
 
 
 def test_muon_steps_are_orthogonal() -> None:

@@ -32,11 +32,13 @@ from training.settings import TrainSettings
 
 SINGLE = SequenceGroup.single()
 MIRRORED = torch.tensor([LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID])
+REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
 TRACE, TRACE_SHARE = 0.5, 0.2  # of another scene in the conditioning latent, at most; of windows that have one
 CHANGE_SHARE, CHANGE_LATENTS = 0.25, 6  # of windows that end so soon after the scene began to change
+REVERSE_SHARE = 0.15  # of windows that end in reverse, which drivers seldom choose
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Batches:
         changed = (data.scenes[:, 1:] != data.scenes[:, :-1]).any(-1)
         self.constant = ~changed.any(-1)  # clips whose scene never changes
         self.changes = changed.nonzero() + torch.tensor([0, 1])  # (clip, first latent of the new scene)
+        self.reverses = torch.isin(data.labels, REVERSE).nonzero()  # (clip, latent)
 
     def windows(
         self, rng: np.random.Generator, count: int, length: int, one_scene: bool = False
@@ -154,18 +157,24 @@ class Batches:
         """Random windows: latents [count, length, C, h, w] fp32, labels [count, length], token ids [count, N_t].
 
         Unless all of a window is to be of one scene, CHANGE_SHARE of them end while the scene is changing: there the
-        conditioning latent does not give the answer away, and the text must be read.
+        conditioning latent does not give the answer away, and the text must be read. REVERSE_SHARE end in reverse.
         """
         clips, total = self.data.latents.shape[:2]
         choice = np.flatnonzero(self.constant.numpy()) if one_scene else np.arange(clips)
         clip = torch.from_numpy(rng.choice(choice, size=count))
         start = torch.from_numpy(rng.integers(0, total - length + 1, size=count))
-        if not one_scene and len(self.changes):
-            changing = torch.from_numpy(rng.random(count) < CHANGE_SHARE)
-            other, at = self.changes[torch.from_numpy(rng.integers(len(self.changes), size=count))].unbind(1)
-            last = (at + torch.from_numpy(rng.integers(0, CHANGE_LATENTS, size=count))).clamp(length - 1, total - 1)
-            clip = torch.where(changing, other, clip)
-            start = torch.where(changing, last - length + 1, start)
+        if not one_scene:
+            for places, share, spread in (
+                (self.reverses, REVERSE_SHARE, 1),
+                (self.changes, CHANGE_SHARE, CHANGE_LATENTS),
+            ):
+                if not len(places):
+                    continue
+                chosen = torch.from_numpy(rng.random(count) < share)
+                other, at = places[torch.from_numpy(rng.integers(len(places), size=count))].unbind(1)
+                last = (at + torch.from_numpy(rng.integers(0, spread, size=count))).clamp(length - 1, total - 1)
+                clip = torch.where(chosen, other, clip)
+                start = torch.where(chosen, last - length + 1, start)
         index = start[:, None] + torch.arange(length)
         tokens = [self.tokens(scene, rng) for scene in self.data.scenes[clip, index[:, -1]].tolist()]
         return (

@@ -45,7 +45,7 @@ def yaw_rates(frames: Frame, every: int = 4, reach: int = 24) -> Floats:
 
 
 _ROWS = np.arange(HORIZON + 9, HEIGHT - 1)
-_CANDIDATES = np.arange(-8.0, 14.01, 0.5)
+_CANDIDATES = np.arange(-12.0, 14.01, 0.5)
 
 
 def _ground_mask() -> npt.NDArray[np.bool_]:
