@@ -29,8 +29,7 @@ class Worker:
     @property
     def guidance(self) -> float:
         """Distilled weights (stage 4) run without guidance, stage 3 with its own."""
-        streaming = self.checkpoint.streaming
-        return streaming.guidance_scale if streaming.solver == "dpm" else 1.0
+        return self.checkpoint.streaming.served_guidance
 
     def identity(self) -> Identity:
         """Where this worker lives."""

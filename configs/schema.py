@@ -18,7 +18,8 @@ class StreamSettings:
     """How a weight folder streams (its ``streaming.json``); defaults are the published stage-4 values.
 
     noise_groups G, window_size W (latents per group), inference_steps T, original_steps O, late_labels b:
-    reference sections 3.3 and 4. guidance_scale is the offline default of stages 2 and 3.
+    reference sections 3.3 and 4. guidance_scale is the offline default of stages 2 and 3. control_guidance: how far a
+    stream goes from what the model does without labels to what it does with them, one more model call; 1 = none.
     solver: "consistency" (stage 4, phased consistency) or "dpm" (stage 3, DPM++ 2M SDE), reference section 3.4.
     """
 
@@ -28,6 +29,7 @@ class StreamSettings:
     original_steps: int = 40
     late_labels: int = 1
     guidance_scale: float = 6.0
+    control_guidance: float = 1.0
     solver: str = "consistency"
 
     def __post_init__(self) -> None:
@@ -37,7 +39,8 @@ class StreamSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"streaming setting {name}: expected a whole number of at least 1, got {value!r}")
-        real_number("streaming setting guidance_scale", self.guidance_scale, 0, 100)
+        for name in ("guidance_scale", "control_guidance"):
+            real_number(f"streaming setting {name}", getattr(self, name), 0, 100)
         if self.latents > MAX_LATENTS:
             raise UserError(f"streaming settings: a window holds at most {MAX_LATENTS} latents, got {self.latents}")
         if self.inference_steps % self.noise_groups:
@@ -53,6 +56,11 @@ class StreamSettings:
     def latents(self) -> int:
         """F: latents in the model's window, the conditioning latent included."""
         return self.noise_groups * self.window_size + 1
+
+    @property
+    def served_guidance(self) -> float:
+        """guidance_scale; distilled weights (stage 4) run without."""
+        return self.guidance_scale if self.solver == "dpm" else 1.0
 
     @property
     def inner_steps(self) -> int:
@@ -195,7 +203,8 @@ class StreamConfig(OfflineConfig):
     """One offline stream (``python -m pipeline stream``, stages 3 and 4).
 
     init_video: a clip to continue (its first clip_frames frames); None starts from a clip of the weight folder.
-    noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b: override ``streaming.json`` of the weights.
+    noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b, control_guidance: override ``streaming.json`` of the
+    weights.
     sample_groups S: outer steps; the video has 4 S W frames.
     """
 
@@ -207,6 +216,7 @@ class StreamConfig(OfflineConfig):
     sample_groups: int = 8
     steps: int | None = None
     late_labels: int | None = None
+    control_guidance: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,6 +226,8 @@ class StreamConfig(OfflineConfig):
         for name in ("noise_groups", "steps", "late_labels"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, 1000)
+        if self.control_guidance is not None:
+            real_number("control_guidance", self.control_guidance, 0, 100)
         if (
             self.clip_frames is not None
             and whole_number("clip_frames", self.clip_frames, 5, 4 * MAX_LATENTS + 1) % 4 != 1
@@ -237,4 +249,5 @@ class StreamConfig(OfflineConfig):
             window_size=window,
             inference_steps=self.steps or weights.inference_steps,
             late_labels=self.late_labels or min(weights.late_labels, groups),
+            control_guidance=weights.control_guidance if self.control_guidance is None else self.control_guidance,
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.attention import check_degree
-from models.controls import label_id
+from models.controls import NULL_ID, label_id
 from models.noise import Noise, SeededNoise
 from models.parallel import SequenceGroup
 from models.schedulers import (
@@ -267,11 +267,22 @@ class World:
         for i, row in enumerate(self._rows):
             keys = [(k.index_select(1, rows), v.index_select(1, rows)) for k, v in row.keys]
             batch = latents.expand(self._text.tokens.shape[0], *latents.shape)
-            velocity = self.transformer.denoise(batch, self._text, row.modulation, keys, self.group)
-            velocity = guide(velocity, self._guidance)
+            velocities = self.transformer.denoise(batch, self._text, row.modulation, keys, self.group)
+            velocity = guide(velocities, self._guidance)
+            if self.settings.control_guidance != 1.0:
+                further = self.settings.control_guidance - 1
+                velocity = velocity + further * (velocities[0] - self._unsteered(latents, row))
             stepped, history = self._solve(i, row, latents[1:], velocity[1:], history, state.index)
             latents = torch.cat((latents[:1], stepped))
         return latents
+
+    def _unsteered(self, latents: Tensor, row: _Row) -> Tensor:
+        """Velocity [F, C, h, w] with the prompt, but the null vector in place of every label."""
+        assert self._text is not None
+        prompt = self._text._replace(tokens=self._text.tokens[:1])
+        null = torch.full((latents.shape[0],), NULL_ID, device=self._device)
+        keys = [(k.index_select(1, null), v.index_select(1, null)) for k, v in row.keys]
+        return self.transformer.denoise(latents[None], prompt, row.modulation, keys, self.group)[0]
 
     def _solve(
         self,

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--sample-groups", metavar="S", help="outer steps; the video has 4 S W frames (default 8)")
     stream.add_argument("--steps", metavar="T", help="inference steps, a multiple of G (default: the weights' own)")
     stream.add_argument("--late-labels", metavar="B", help="newest groups that follow the newest label (weights' own)")
+    stream.add_argument(
+        "--control-guidance", metavar="X", help="guidance towards the labels; 1 = none (default: the weights' own)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -48,9 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from pipeline.video import VideoWriter
 
     parts = load_parts(config, checkpoint)
-    guidance = config.guidance_scale
-    if guidance is None:
-        guidance = settings.guidance_scale if settings.solver == "dpm" else 1.0
+    guidance = settings.served_guidance if config.guidance_scale is None else config.guidance_scale
     count = signal_length(settings, config.sample_groups)
     say_length(labels, count)
     labels = fill_signal(labels, count, config.control_seed)

@@ -189,6 +189,18 @@ def test_guidance_of_one_is_none_and_more_pushes_away_from_the_empty_prompt() ->
         world.set_prompt(prompt[:1])
 
 
+def test_guidance_towards_the_labels_goes_on_from_where_no_label_leads() -> None:
+    def first(scale: float, label: str) -> Tensor:
+        world = small_world(replace(TWO_GROUPS, control_guidance=scale))
+        world.reset(1, "a prompt", start=torch.ones(3, 4, 6, 10), labels=[label] * 3)
+        return world.step([label]).latents
+
+    unled, plain, further = (first(scale, "DL") for scale in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(unled, first(0.0, "B"), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain, unled, atol=1e-3)
+    torch.testing.assert_close(further - plain, plain - unled, atol=1e-4, rtol=1e-4)  # one call is linear in velocity
+
+
 def test_other_sizes_and_solvers_than_the_weights_default() -> None:
     world = small_world(STAGE4, height=32, width=48, solver="dpm")
     world.reset(1, "p")

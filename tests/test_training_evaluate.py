@@ -7,6 +7,7 @@ import pytest
 
 from models.checkpoint import Checkpoint
 from training import evaluate, measure
+from training.captions import caption, scene_of
 from training.driving_world import Car, Drive, Scene
 
 SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
@@ -48,6 +49,14 @@ def test_distance_of_looks_knows_a_faded_picture_from_another_place() -> None:
     elsewhere = look.distance(measure.Look.of(there, probe))
     faded = look.distance(measure.Look.of((here * 0.3 + 120).astype(np.uint8), probe))
     assert all(faded[name] > elsewhere[name] for name in elsewhere)
+
+
+def test_a_held_out_scene_is_named_whole() -> None:
+    blank, left_open = Scene("", "", ""), 0
+    for scene, seed in evaluate.held_out_scenes(40, seed=23):
+        assert scene_of(evaluate.whole_caption(scene, seed), blank) == scene
+        left_open += scene_of(caption(scene, np.random.default_rng(seed)), blank) != scene
+    assert left_open  # which captions of the training do
 
 
 def test_table_says_what_passes() -> None:

@@ -30,7 +30,7 @@ from models.tae import TinyVAE
 from models.world import World
 from training import measure
 from training.autoencoder import psnr, to_video
-from training.captions import PRESET_SCENES, PRESETS, caption
+from training.captions import PRESET_SCENES, PRESETS, caption, scene_of
 from training.clips import render_clip
 from training.driving_world import FRAMES_PER_LATENT, Drive, Frame, Scene
 from training.scenery import BIOMES, COLOURS, TIMES
@@ -67,10 +67,16 @@ class Player:
         settings = self.checkpoint.streaming
         if self.late_labels is not None:
             settings = replace(settings, late_labels=self.late_labels)
-        self.world = World(self.checkpoint, device=self.device, dtype=dtype, settings=settings)
+        self.world = World(
+            self.checkpoint, device=self.device, dtype=dtype, settings=settings, guidance=settings.served_guidance
+        )
         self.vae = self.checkpoint.autoencoder(self.device, dtype)  # type: ignore[assignment]
         self.text = self.checkpoint.text_encoder(self.device, dtype)
         self.starts: dict[tuple[Scene, int], Tensor] = {}
+
+    def embed(self, prompt: str) -> Tensor:
+        """The prompt's embedding and, for guidance, the empty prompt's: [2, N_t, Dt]."""
+        return self.text.encode([prompt, ""])
 
     def begin(self, scene: Scene, seed: int, prompt: str | None = None, warm: int = 8) -> None:
         """Resets the world to a held-out drive of the scene, straight on, its start encoded from simulator frames."""
@@ -79,8 +85,8 @@ class Player:
             with torch.inference_mode():
                 latents = self.vae.encode(to_video(frames)[None].to(self.device))[0, 3:]
             self.starts[scene, seed] = latents * self.vae.scaling_factor
-        words = prompt or caption(scene, np.random.default_rng(seed))
-        self.world.reset(seed, self.text.encode([words]), self.starts[scene, seed])
+        words = prompt or whole_caption(scene, seed)
+        self.world.reset(seed, self.embed(words), self.starts[scene, seed])
 
     def drive(self, labels: Sequence[str]) -> Frame:
         """Frames [4 n, H, W, 3] of one label per latent."""
@@ -98,6 +104,14 @@ def held_out_scenes(count: int, seed: int = 11) -> list[tuple[Scene, int]]:
         )
         for k in range(count)
     ]
+
+
+def whole_caption(scene: Scene, seed: int) -> str:
+    """A random caption that names biome, time and colour: what a prompt leaves open, a world is free to change."""
+    rng = np.random.default_rng(seed)
+    while scene_of(text := caption(scene, rng), Scene("", "", "")) != scene:
+        pass
+    return text
 
 
 def simulated(scene: Scene, seed: int, labels: Sequence[str], warm: int = 8) -> Frame:
@@ -219,13 +233,13 @@ def prompts(player: Player, probe: measure.Probe, changes: int) -> dict[str, Any
     for k, (prompt, scene) in enumerate(
         tqdm(list(zip(PRESETS, PRESET_SCENES, strict=True)), desc="prompts", unit="prompt")
     ):
-        player.world.reset(k, player.text.encode([prompt]), player.checkpoint.start_latents(prompt))
+        player.world.reset(k, player.embed(prompt), player.checkpoint.start_latents(prompt))
         frames = player.drive(["D"] * 8)
         at_start.append(_named(probe, frames[-1:], scene))
         if k >= changes:
             continue
         other = (k * 4 + 7) % len(PRESETS)
-        player.world.set_prompt(player.text.encode([PRESETS[other]]))
+        player.world.set_prompt(player.embed(PRESETS[other]))
         frames = player.drive((["D"] * 6 + ["DL"] * 4) * 4)
         changed.append(_named(probe, frames[-1:], PRESET_SCENES[other]))
     return {

@@ -57,3 +57,4 @@ class TrainSettings:
     distill_adam_rate: float = 3e-4
     late_labels: int = 2
     guidance_scale: float = 1.5  # of the offline stages
+    control_guidance: float = 2.0  # of stage 3, towards the labels

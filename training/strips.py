@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ from models.controls import random_signal
 from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
 from training.clips import render_clip
-from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Frame, Scene
+from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Frame, Scene
+from training.scenery import BIOMES, COLOURS, TIMES
 
 if TYPE_CHECKING:
     from training.evaluate import Player
@@ -41,7 +43,8 @@ def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
 
 
 def render_strips(player: Player, folder: Path) -> None:
-    """reconstruction.png, turns.png, worlds.png, prompt.png, horizon.png: what docs/training.md shows."""
+    """The strips of docs/training.md: simulator, reconstruction, turns, worlds, prompt and horizon, all .png."""
+    _save(_simulated(), folder / "simulator.png")
     _save(_reconstructions(player), folder / "reconstruction.png")
     rows = []
     for label in ("DL", "D", "DR"):
@@ -50,14 +53,14 @@ def render_strips(player: Player, folder: Path) -> None:
     _save(rows, folder / "turns.png")
     rows = []
     for k, prompt in enumerate(tqdm(PRESETS, desc="worlds", unit="prompt")):
-        player.world.reset(k, player.text.encode([prompt]), player.checkpoint.start_latents(prompt))
+        player.world.reset(k, player.embed(prompt), player.checkpoint.start_latents(prompt))
         script = ["D"] * 8 + ["DL"] * 10 + ["D"] * 6 + ["DR"] * 10 + ["D"] * 14
         rows.append(list(player.drive(script)[3 :: 6 * FRAMES_PER_LATENT]))
     _save(rows, folder / "worlds.png")
     first, second = 0, 8
-    player.world.reset(1, player.text.encode([PRESETS[first]]), player.checkpoint.start_latents(PRESETS[first]))
+    player.world.reset(1, player.embed(PRESETS[first]), player.checkpoint.start_latents(PRESETS[first]))
     before = player.drive(["D"] * 4)
-    player.world.set_prompt(player.text.encode([PRESETS[second]]))
+    player.world.set_prompt(player.embed(PRESETS[second]))
     after = player.drive(["D"] * 16)
     _save([[*before[3::8], *after[3::8]]], folder / "prompt.png")
     _save(_first_and_last_minute(player, HORIZON_MINUTES), folder / "horizon.png")
@@ -66,11 +69,21 @@ def render_strips(player: Player, folder: Path) -> None:
 def _first_and_last_minute(player: Player, minutes: int) -> list[list[Frame]]:
     """Two rows: a frame of every eight seconds in the first minute of a long random drive, and in the last one."""
     labels = random_signal(minutes * 240, 3)
-    player.world.reset(3, player.text.encode([PRESETS[0]]), player.checkpoint.start_latents(PRESETS[0]))
+    player.world.reset(3, player.embed(PRESETS[0]), player.checkpoint.start_latents(PRESETS[0]))
     first = player.drive(labels[:240])
     for label in tqdm(labels[240:-240], desc=f"{minutes} minutes", unit="latent"):
         player.world.step([label])
     return [list(frames[3 :: 8 * FRAMES_PER_SECOND]) for frames in (first, player.drive(labels[-240:]))]
+
+
+def _simulated() -> list[list[Frame]]:
+    """Every biome and time of day in the simulator itself: straight, right, straight, left, reverse."""
+    script = ["D"] * 6 + ["DR"] * 6 + ["D"] * 4 + ["DL"] * 6 + ["B"] * 10
+    rows = []
+    for k, (biome, time) in enumerate(itertools.product(BIOMES, TIMES)):
+        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), k)
+        rows.append([drive.frames(label)[-1] for label in script][3::4])
+    return rows
 
 
 def _reconstructions(player: Player) -> list[list[Frame]]:
