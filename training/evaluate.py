@@ -255,12 +255,12 @@ def _named(probe: measure.Probe, frames: Frame, scene: Scene) -> list[bool]:
 
 
 def horizon(player: Player, probe: measure.Probe, minutes: float, seeds: int, signal: str = "random") -> dict[str, Any]:
-    """Free-running streams: how far the look of the last minute (of a short stream: tenth) is from that of the first.
+    """Free-running streams: how far the look of the last minute (of a short stream: half) is from that of the first.
 
     The measure is the simulator: four minutes of the same scene in other places, which differ among themselves.
     """
     latents = int(minutes * 240)
-    window = max(16, min(240, latents // 10))
+    window = min(240, latents // 2)
     drifts, spreads = [], []
     for k in tqdm(range(seeds), desc=f"horizon {signal}", unit="stream"):
         scene, seed = held_out_scenes(seeds, seed=23)[k]
@@ -270,7 +270,7 @@ def horizon(player: Player, probe: measure.Probe, minutes: float, seeds: int, si
         for label in labels[window:-window]:
             player.world.step([label])
         drifts.append(first.distance(measure.Look.of(player.drive(labels[-window:]), probe)))
-        elsewhere = [simulated(scene, seed + 50 * place, labels[: min(window, 48)]) for place in range(4)]
+        elsewhere = [simulated(scene, seed + 50 * place, labels[:window]) for place in range(4)]
         looks = [measure.Look.of(frames, probe) for frames in elsewhere]
         spreads.append([a.distance(b) for a, b in itertools.combinations(looks, 2)])
     widest = [{name: max(pair[name] for pair in pairs) for name in pairs[0]} for pairs in spreads]
