@@ -1,4 +1,4 @@
-"""Generate an 8 s drive with random and with given controls: ``python generation_example.py``.
+"""Generate an 8 s drive under given controls: ``python generation_example.py``.
 
 Uses ./models/stage2 and ./models/stage3 if they exist, else the small world that ships with the project.
 """

@@ -224,10 +224,9 @@ class the_matrix:
 
 def _world(parts: Parts, guidance: float | None) -> World:
     """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without guidance."""
-    scale = parts.streaming.guidance_scale if guidance is None else guidance
-    return World(
-        parts, device=parts.device, dtype=parts.dtype, guidance=scale if parts.streaming.solver == "dpm" else 1.0
-    )
+    if guidance is None or parts.streaming.solver != "dpm":
+        guidance = parts.streaming.served_guidance
+    return World(parts, device=parts.device, dtype=parts.dtype, guidance=guidance)
 
 
 def _folder(path: str | Path | None, stage: str) -> Path:

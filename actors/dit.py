@@ -23,7 +23,11 @@ class DitWorker(Worker):
         """Meet the other ranks and build the world on this group."""
         super().join(init_method)
         self._world = World(
-            self.checkpoint, device=self.device, dtype=self.dtype, group=self.group, guidance=self.guidance
+            self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            group=self.group,
+            guidance=self.checkpoint.streaming.served_guidance,
         )
         settle()
 

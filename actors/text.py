@@ -26,8 +26,9 @@ class TextWorker(Worker):
         assert self._encoder is not None, "join comes first"
         notices = Notices()
         logging.getLogger("models.text").addHandler(notices)
+        guided = self.checkpoint.streaming.served_guidance != 1.0
         try:
-            embedding = self._encoder.encode([prompt] if self.guidance == 1.0 else [prompt, ""])
+            embedding = self._encoder.encode([prompt, ""] if guided else [prompt])
         finally:
             logging.getLogger("models.text").removeHandler(notices)
         return embedding.float().cpu().numpy(), "; ".join(notices.lines)

@@ -26,11 +26,6 @@ class Worker:
         self._weights = weights
         self._checkpoint: Checkpoint | None = None
 
-    @property
-    def guidance(self) -> float:
-        """Distilled weights (stage 4) run without guidance, stage 3 with its own."""
-        return self.checkpoint.streaming.served_guidance
-
     def identity(self) -> Identity:
         """Where this worker lives."""
         import ray  # here, because importing it fixes how to authenticate (see cluster.py)

@@ -180,7 +180,7 @@ def _from_yaml(where: str, hint: Any, value: object) -> Any:
 
 
 def _host_names(text: str) -> tuple[str, ...]:
-    """ "a.lan, b.lan" -> ("a.lan", "b.lan"); RunConfig checks them."""
+    """Split ``a.lan, b.lan``; RunConfig checks the names."""
     return tuple(part.strip() for part in text.split(","))
 
 

@@ -1,6 +1,7 @@
 """Flags over environment over YAML over defaults; whatever does not fit is one clear line."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
 from configs.load import ROOT, load, model_folder, visible_devices
-from configs.schema import RunConfig, StreamSettings
+from configs.schema import RunConfig, StreamConfig, StreamSettings
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
@@ -176,3 +177,13 @@ def test_stream_settings_say_what_fits() -> None:
     for bad in ({"inference_steps": 50}, {"late_labels": 5}, {"window_size": 0}, {"noise_groups": True}):
         with pytest.raises(UserError):
             StreamSettings(**bad)
+    for name, value in (("control_guidance", -1), ("control_guidance", "2"), ("guidance_scale", float("nan"))):
+        with pytest.raises(UserError, match=name):
+            StreamSettings(**{name: value})
+
+
+def test_a_stream_is_guided_as_the_weights_say_unless_told_otherwise() -> None:
+    weights = StreamSettings(control_guidance=2.0, guidance_scale=1.5, solver="dpm")
+    assert StreamConfig(prompt="a car").streaming(weights).control_guidance == 2.0
+    assert StreamConfig(prompt="a car", control_guidance=1.0).streaming(weights).control_guidance == 1.0
+    assert weights.served_guidance == 1.5 and replace(weights, solver="consistency").served_guidance == 1.0

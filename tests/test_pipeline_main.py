@@ -80,6 +80,7 @@ def test_every_example_is_accepted_by_its_parser(name: str) -> None:
         (["base", *PROMPT, "--fps", "0"], "fps"),
         (["base", *PROMPT, "--seed", "-1"], "seed"),
         (["base", *PROMPT, "--guidance-scale", "nan"], "number"),
+        (["stream", *PROMPT, "--control-guidance", "-1"], "control_guidance"),
         (["base", *PROMPT, "--controls", "D,LEFT"], "LEFT"),
         (["base", *PROMPT, "--controls", "D,,D"], "empty"),
         (["base", *PROMPT, "--controls", "D*0"], "D*0"),

@@ -7,7 +7,7 @@ import pytest
 
 from models.checkpoint import Checkpoint
 from training import evaluate, measure
-from training.captions import caption, scene_of
+from training.captions import PRESET_SCENES, PRESETS, caption, scene_of
 from training.driving_world import Car, Drive, Scene
 
 SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
@@ -60,12 +60,14 @@ def test_a_held_out_scene_is_named_whole() -> None:
 
 
 def test_table_says_what_passes() -> None:
-    values = {name: target if kind != "1+-" else 1.0 for name, (target, kind) in evaluate.TARGETS.items()}
+    values = {name: least or most for name, (least, most) in evaluate.TARGETS.items()}
     values["reconstruction_db"] = 10.0
     extra = {"estimator": {"yaw_sign_accuracy": 1.0, "speed_class_accuracy": 1.0}, "probe_accuracy": 1.0}
     lines = evaluate.table([{"stage": "stage4", **values, **extra}]).splitlines()
     assert next(line for line in lines if line.startswith("reconstruction_db")).endswith("--")
     assert next(line for line in lines if line.startswith("turn_rate_ratio")).endswith("ok")
+    assert evaluate.passes("turn_rate_ratio", 1.25) and not evaluate.passes("turn_rate_ratio", 0.79)
+    assert evaluate.passes("response_seconds", 0.0) and not evaluate.passes("response_seconds", 0.16)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,13 @@ def test_the_shipped_world_shows_which_gear_is_driven(player: evaluate.Player) -
 
 def test_the_shipped_autoencoder_reconstructs(player: evaluate.Player) -> None:
     assert evaluate.reconstruction(player, clips=4)["reconstruction_db"] > 25.5
+
+
+def test_unknown_words_do_not_break_the_shipped_scene(player: evaluate.Player) -> None:
+    probe, _ = evaluate.fitted_probe(clips=150)
+    for prompt, scene in list(zip(PRESETS, PRESET_SCENES, strict=True))[::5]:
+        player.world.reset(4, player.embed(f"qzx {prompt} vblorp"), player.checkpoint.start_latents(prompt))
+        assert all(evaluate._named(probe, player.drive(["D"] * 16)[-1:], scene))
 
 
 def test_late_labels_may_be_chosen(player: evaluate.Player) -> None:

@@ -191,6 +191,8 @@ def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None
             frames = checkpoint.autoencoder(torch.device("cpu"), torch.float32).stream().push(emitted.latents)
             assert frames.shape == (4, 96, 144, 3)
     assert Checkpoint.open(Path(trained.output) / "stage2").streaming.late_labels == 1
+    guided = {k: Checkpoint.open(Path(trained.output) / f"stage{k}").streaming.control_guidance for k in (2, 3, 4)}
+    assert guided == {2: 1.0, 3: trained.control_guidance, 4: 1.0}
 
 
 def test_exported_text_path_is_the_trained_one(trained: TrainSettings) -> None:

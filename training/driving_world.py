@@ -91,7 +91,7 @@ def road_distance(biome: str, x: Array, y: Array) -> tuple[Array, Array]:
     return np.minimum(du, dv), np.where(du < dv, y, x)
 
 
-def _chequers(x: Array, y: Array) -> Array:
+def _plots(x: Array, y: Array) -> Array:
     """-1 to 1: light and dark plots of 6.4 m, as racing games lay bands across the ground to show how fast it passes.
 
     What lies ahead follows from what is in sight: a model has the speed to show, and nothing to invent.
@@ -108,7 +108,7 @@ class Painter:
     _lateral = ((np.arange(WIDTH, dtype=np.float32) + 0.5 - WIDTH / 2) / FOCAL)[None]  # metres right per metre of depth
     _fog = np.exp(-_depth / 60)[..., None]
     _near = np.exp(-_depth / 22)
-    _plots = (0.28 * np.exp(-((_depth / 34) ** 2)))[..., None]  # contrast of the chequers
+    _plot_contrast = (0.28 * np.exp(-((_depth / 34) ** 2)))[..., None]
     _headlight = np.exp(-((_lateral / 0.26) ** 2)) * np.exp(-(((_depth - 9) / 9) ** 2))
     _cell = {"desert": 11.0, "meadow": 12.0, "snow": 10.0, "city": 21.0, "forest": 7.0}
     _density = {"desert": 45, "meadow": 45, "snow": 50, "city": 62, "forest": 55}  # percent of cells
@@ -153,7 +153,7 @@ class Painter:
         half = ROAD_HALF_WIDTH[biome]
         road = np.clip((half - distance) / blur + 0.5, 0, 1)
         ground += (p.road * (1 + 0.25 * tufts)[..., None] - ground) * road[..., None]
-        ground *= 1 + self._plots * _chequers(x, y)[..., None]
+        ground *= 1 + self._plot_contrast * _plots(x, y)[..., None]
         dash = np.clip((0.26 - distance) / blur + 0.5, 0, 1) * np.clip(
             np.sin(along * np.float32(2 * np.pi / 8)) * 4 + 0.5, 0, 1
         )

@@ -123,9 +123,9 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
         "guidance_scale": 1.0,
     }
     _json(stage2 / "streaming.json", {**sampled, "late_labels": 1})
-    steered = {"late_labels": settings.late_labels, "control_guidance": settings.control_guidance}
-    _json(stage3 / "streaming.json", {**sampled, **steered})
-    _json(stage4 / "streaming.json", {**single, "late_labels": settings.late_labels, "solver": "consistency"})
+    late = {"late_labels": settings.late_labels}
+    _json(stage3 / "streaming.json", {**sampled, **late, "control_guidance": settings.control_guidance})
+    _json(stage4 / "streaming.json", {**single, **late, "solver": "consistency"})
     _weights(stage3 / "start_clips.safetensors", start_clips(vae), {"prompts": json.dumps(PRESETS)})
     _json(stage3 / "presets.json", list(PRESETS))
     return sum(os.path.getsize(path) for path in output.rglob("*") if path.is_file())

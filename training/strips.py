@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,15 +112,16 @@ def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
     plt.close(figure)
 
 
-def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, str]], folder: Path) -> None:
+def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, float]], folder: Path) -> None:
     """figures.png: every figure that has a target against the training step that an evaluation's file is named by."""
     folder.mkdir(parents=True, exist_ok=True)
     found = sorted((int(path.stem), json.loads(path.read_text())[0]) for path in files)
     figure, axes = plt.subplots(3, -(-len(targets) // 3), figsize=(12, 7), sharex=True)
-    for axis, (name, (target, kind)) in zip(axes.flat, targets.items(), strict=False):
+    for axis, (name, bounds) in zip(axes.flat, targets.items(), strict=False):
         axis.plot([step for step, _ in found], [figures[name] for _, figures in found], marker="o")
-        for line in (1 - target, 1 + target) if kind == "1+-" else (target,):
-            axis.axhline(line, color="grey", linestyle=":")
+        for bound in bounds:
+            if 0 < bound < math.inf:
+                axis.axhline(bound, color="grey", linestyle=":")
         axis.set_title(name.replace("_", " "), fontsize=9)
     for axis in axes.flat[len(targets) :]:
         axis.axis("off")
