@@ -264,25 +264,23 @@ class World:
         latents, history = state.latents, None
         rows = torch.tensor([label_id(label) for label in labels], device=self._device)
         assert self._text is not None
+        prompt = self._text._replace(tokens=self._text.tokens[:1])
+        further = self.settings.control_guidance - 1
         for i, row in enumerate(self._rows):
-            keys = [(k.index_select(1, rows), v.index_select(1, rows)) for k, v in row.keys]
-            batch = latents.expand(self._text.tokens.shape[0], *latents.shape)
-            velocities = self.transformer.denoise(batch, self._text, row.modulation, keys, self.group)
+            velocities = self._velocity(latents, self._text, row, rows)
             velocity = guide(velocities, self._guidance)
-            if self.settings.control_guidance != 1.0:
-                further = self.settings.control_guidance - 1
-                velocity = velocity + further * (velocities[0] - self._unsteered(latents, row))
+            if further:
+                unsteered = self._velocity(latents, prompt, row, torch.full_like(rows, NULL_ID))
+                velocity = velocity + further * (velocities[0] - unsteered[0])
             stepped, history = self._solve(i, row, latents[1:], velocity[1:], history, state.index)
             latents = torch.cat((latents[:1], stepped))
         return latents
 
-    def _unsteered(self, latents: Tensor, row: _Row) -> Tensor:
-        """Velocity [F, C, h, w] with the prompt, but the null vector in place of every label."""
-        assert self._text is not None
-        prompt = self._text._replace(tokens=self._text.tokens[:1])
-        null = torch.full((latents.shape[0],), NULL_ID, device=self._device)
-        keys = [(k.index_select(1, null), v.index_select(1, null)) for k, v in row.keys]
-        return self.transformer.denoise(latents[None], prompt, row.modulation, keys, self.group)[0]
+    def _velocity(self, latents: Tensor, text: TextTokens, row: _Row, labels: Tensor) -> Tensor:
+        """One model call: window [F, C, h, w], texts of B prompts, label ids [F] -> [B, F, C, h, w]."""
+        keys = [(k.index_select(1, labels), v.index_select(1, labels)) for k, v in row.keys]
+        batch = latents.expand(text.tokens.shape[0], *latents.shape)
+        return self.transformer.denoise(batch, text, row.modulation, keys, self.group)
 
     def _solve(
         self,
