@@ -1,5 +1,7 @@
 """Device and dtype choice on a machine without CUDA (and the refusals everywhere)."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -20,6 +22,12 @@ def test_decoders_take_bfloat16_only_where_it_is_faster_and_nobody_asked_for_mor
     assert pick_decoder_dtype("auto", cpu) is (torch.bfloat16 if has_bfloat16(cpu) else torch.float32)
     assert pick_decoder_dtype("auto", torch.device("cuda")) is torch.bfloat16
     assert pick_decoder_dtype("float32", cpu) is torch.float32
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="asks Linux what the processor has")
+def test_every_kind_of_bfloat16_unit_counts() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert has_bfloat16(torch.device("cpu")) == bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:-1", "cuda:x", "", "cpu:0", "cuda:99"])

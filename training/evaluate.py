@@ -7,33 +7,29 @@ held out. Prints a table; --json, --plots and --strips write the figures, their 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from configs.errors import UserError
-from models.checkpoint import Checkpoint, served_stream
+from models.checkpoint import Checkpoint
 from models.controls import random_signal
-from models.device import pick_device, pick_dtype, use_threads
-from models.tae import TinyVAE
-from models.world import World
+from models.device import use_threads
 from training import measure
-from training.autoencoder import psnr, to_video
-from training.captions import PRESET_SCENES, PRESETS, caption, scene_of
+from training.autoencoder import psnr
+from training.captions import PRESET_SCENES, PRESETS
 from training.clips import render_clip
-from training.driving_world import FRAMES_PER_LATENT, Drive, Frame, Scene
+from training.driving_world import FRAMES_PER_LATENT, Frame, Scene
+from training.horizon import courses, horizon, summary
+from training.player import Player, held_out_scenes, simulated
 from training.scenery import BIOMES, COLOURS, TIMES
 
 HOLD = 12  # latents: three seconds
@@ -49,76 +45,11 @@ TARGETS = {  # the least and the most that a figure may be
     "turn_rate_ratio": (0.8, 1.25),
     "prompt_at_start": (0.95, math.inf),
     "prompt_after_change": (0.95, math.inf),
+    "horizon_long_inside": (1.0, math.inf),
+    "horizon_straight_inside": (1.0, math.inf),
+    "horizon_seeds_inside": (1.0, math.inf),
     "megabytes": (0.0, 40.0),
 }
-
-
-@dataclass
-class Player:
-    """A weight folder, loaded to be streamed again and again. late_labels: None = as the weights say."""
-
-    checkpoint: Checkpoint
-    late_labels: int | None = None
-    world: World = field(init=False)
-    vae: TinyVAE = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.device = pick_device()
-        dtype = pick_dtype("auto", self.device)
-        settings = self.checkpoint.streaming
-        if self.late_labels is not None:
-            settings = replace(settings, late_labels=self.late_labels)
-        self.world = World(
-            self.checkpoint, device=self.device, dtype=dtype, settings=settings, guidance=settings.served_guidance
-        )
-        self.vae = self.checkpoint.autoencoder(self.device, dtype)  # type: ignore[assignment]
-        self.text = self.checkpoint.text_encoder(self.device, dtype)
-        self.starts: dict[tuple[Scene, int], Tensor] = {}
-
-    def embed(self, prompt: str) -> Tensor:
-        """The prompt's embedding and, for guidance, the empty prompt's: [2, N_t, Dt]."""
-        return self.text.encode([prompt, ""])
-
-    def begin(self, scene: Scene, seed: int, warm: int = 8) -> None:
-        """Resets the world to a held-out drive of the scene, straight on, its start encoded from simulator frames."""
-        if (scene, seed) not in self.starts:
-            frames = Drive(scene, seed).frames("D", warm * FRAMES_PER_LATENT)
-            with torch.inference_mode():
-                latents = self.vae.encode(to_video(frames)[None].to(self.device))[0, 3:]
-            self.starts[scene, seed] = latents * self.vae.scaling_factor
-        self.world.reset(seed, self.embed(whole_caption(scene, seed)), self.starts[scene, seed])
-
-    def drive(self, labels: Sequence[str]) -> Frame:
-        """Frames [4 n, H, W, 3] of one label per latent."""
-        stream = served_stream(self.vae)
-        return np.concatenate([stream.push(self.world.step([label]).latents) for label in labels])
-
-
-def held_out_scenes(count: int, seed: int = 11) -> list[tuple[Scene, int]]:
-    """Scenes that go round biomes and times of day, with seeds that training never saw."""
-    rng = np.random.default_rng(seed)
-    return [
-        (
-            Scene(BIOMES[k % len(BIOMES)], TIMES[(k // len(BIOMES) + k) % len(TIMES)], str(rng.choice(COLOURS))),
-            3_000_000 + 17 * seed + k,
-        )
-        for k in range(count)
-    ]
-
-
-def whole_caption(scene: Scene, seed: int) -> str:
-    """A random caption that names biome, time and colour: what a prompt leaves open, a world is free to change."""
-    rng = np.random.default_rng(seed)
-    while scene_of(text := caption(scene, rng), Scene("", "", "")) != scene:
-        pass
-    return text
-
-
-def simulated(scene: Scene, seed: int, labels: Sequence[str], warm: int = 8) -> Frame:
-    """What the simulator shows where `Player.begin` and `drive` show the model."""
-    drive = Drive(scene, seed)
-    drive.frames("D", warm * FRAMES_PER_LATENT)
-    return np.concatenate([drive.frames(label) for label in labels])
 
 
 def reconstruction(player: Player, clips: int) -> dict[str, Any]:
@@ -207,26 +138,6 @@ def stream_of_50(player: Player, scenes: list[tuple[Scene, int]]) -> dict[str, A
     }
 
 
-def fitted_probe(clips: int = 400) -> tuple[measure.Probe, float]:
-    """The scene probe, fitted on simulator frames, and its accuracy on held-out simulator frames."""
-
-    def sample(first: int, count: int) -> tuple[Frame, np.ndarray]:
-        frames, ids = [], []
-        for k in range(count):
-            rng = np.random.default_rng((first, k))
-            scene = Scene.random(rng)
-            drive = Drive(scene, first + k)
-            for _ in range(int(rng.integers(40))):
-                drive.car = drive.car.moved(str(rng.choice(["D", "DL", "DR"])))
-            frames += [drive.frame("D"), drive.frames("DL" if k % 2 else "DR", 3)[-1]]
-            ids += [(BIOMES.index(scene.biome), TIMES.index(scene.time), COLOURS.index(scene.colour))] * 2
-        return np.stack(frames), np.array(ids, np.int8)
-
-    probe = measure.Probe.fit(*sample(5_000_000, clips))
-    frames, ids = sample(6_000_000, 100)
-    return probe, float((probe.name(frames) == ids).mean())
-
-
 def prompts(player: Player, probe: measure.Probe, changes: int) -> dict[str, Any]:
     """Each preset after two seconds from its start clip, and after up to ten seconds of another preset's prompt."""
     at_start, changed = [], []
@@ -254,40 +165,11 @@ def _named(probe: measure.Probe, frames: Frame, scene: Scene) -> list[bool]:
     return (probe.name(frames)[0] == np.array(wanted)).tolist()
 
 
-def horizon(player: Player, probe: measure.Probe, minutes: float, seeds: int, signal: str = "random") -> dict[str, Any]:
-    """Free-running streams: how far the look of the last minute (of a short stream: half) is from that of the first.
-
-    The measure is the simulator: four minutes of the same scene in other places, which differ among themselves.
-    """
-    latents = int(minutes * 240)
-    window = min(240, latents // 2)
-    drifts, spreads = [], []
-    for k in tqdm(range(seeds), desc=f"horizon {signal}", unit="stream"):
-        scene, seed = held_out_scenes(seeds, seed=23)[k]
-        labels = random_signal(latents, k) if signal == "random" else ["D"] * latents
-        player.begin(scene, seed)
-        first = measure.Look.of(player.drive(labels[:window]), probe)
-        for label in labels[window:-window]:
-            player.world.step([label])
-        drifts.append(first.distance(measure.Look.of(player.drive(labels[-window:]), probe)))
-        elsewhere = [simulated(scene, seed + 50 * place, labels[:window]) for place in range(4)]
-        looks = [measure.Look.of(frames, probe) for frames in elsewhere]
-        spreads.append([a.distance(b) for a, b in itertools.combinations(looks, 2)])
-    widest = [{name: max(pair[name] for pair in pairs) for name in pairs[0]} for pairs in spreads]
-    inside = [all(drift[name] <= wide[name] for name in drift) for drift, wide in zip(drifts, widest, strict=True)]
-    return {
-        f"horizon_{signal}": {name: float(np.mean([d[name] for d in drifts])) for name in drifts[0]},
-        f"horizon_{signal}_simulator": {name: float(np.mean([w[name] for w in widest])) for name in widest[0]},
-        f"horizon_{signal}_inside": float(np.mean(inside)),
-        f"horizon_{signal}_minutes": [minutes] * seeds,
-    }
-
-
 def grid(folder: Path, stage: str, scenes: int) -> list[dict[str, Any]]:
     """What late labels do: the weights' noise groups with the newest 1, 2, ... groups following the newest key."""
     rows = []
     checkpoint = Checkpoint.open(folder / stage)
-    chosen, probe = held_out_scenes(scenes), fitted_probe()[0]
+    chosen, probe = held_out_scenes(scenes), measure.fitted_probe()[0]
     for late in range(1, checkpoint.streaming.noise_groups + 1):
         player = Player(checkpoint, late)
         player.begin(*chosen[0])
@@ -298,7 +180,7 @@ def grid(folder: Path, stage: str, scenes: int) -> list[dict[str, Any]]:
                 "response_seconds": response(player, chosen)["response_seconds"],
                 "yaw_sign_accuracy": control(player, chosen, ("D", "DL", "DR"))["yaw_sign_accuracy"],
                 "sharpness": measure.Look.of(player.drive(random_signal(48, 5)), probe).sharpness,
-                "horizon": horizon(player, probe, 5.0, 1)["horizon_random"],
+                "horizon": horizon(checkpoint, late, probe, courses(5.0, 1), 1)[0].stream,
             }
         )
     return rows
@@ -313,9 +195,12 @@ def passes(name: str, value: float) -> bool:
     return least <= value <= most
 
 
-def evaluate(folder: Path, stage: str, scenes: int, minutes: float, horizon_seeds: int) -> dict[str, Any]:
-    """All figures of one stage's weights."""
-    player = Player(Checkpoint.open(folder / stage))
+def evaluate(
+    folder: Path, stage: str, scenes: int, minutes: float, horizon_seeds: int, processes: int
+) -> dict[str, Any]:
+    """All figures of one stage's weights. processes: long streams driven side by side."""
+    checkpoint = Checkpoint.open(folder / stage)
+    player = Player(checkpoint)
     chosen = held_out_scenes(scenes)
     labels = ("D", "DL", "DR", "B", "BL", "BR", "N", "NL", "NR")
     figures: dict[str, Any] = {"stage": stage, "scenes": scenes, "megabytes": megabytes(folder)}
@@ -327,20 +212,23 @@ def evaluate(folder: Path, stage: str, scenes: int, minutes: float, horizon_seed
     figures |= response(player, chosen)
     figures["turn_rate_ratio"] = figures["steady_yaw"] / truth["steady_yaw"]
     figures["simulator_response"] = truth
-    probe, accuracy = fitted_probe()
+    probe, accuracy = measure.fitted_probe()
     figures["probe_accuracy"] = accuracy
     figures |= prompts(player, probe, changes=scenes)
     if minutes > 0:
-        figures |= horizon(player, probe, minutes, 1)
-        figures["horizon_seeds"] = horizon(player, probe, min(minutes, 5.0), horizon_seeds)
-        figures |= horizon(player, probe, min(minutes, 10.0), 1, "D")
+        long, many = courses(minutes, 1), courses(min(minutes, 5.0), horizon_seeds)
+        straight = courses(min(minutes, 10.0), 1, "D")
+        drifts = horizon(checkpoint, None, probe, [*long, *straight, *many], processes)
+        figures |= summary("long", drifts[:1]) | summary("straight", drifts[1:2]) | summary("seeds", drifts[2:])
     return figures
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The figures with targets, a column per stage."""
+    """The figures with targets, a column per stage, and what the horizons are made of."""
     lines = [f"{'figure':28}{'target':>12}" + "".join(f"{r['stage']:>12}" for r in results)]
     for name, (least, most) in TARGETS.items():
+        if not all(name in r for r in results):
+            continue  # no long streams were asked for
         wanted = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
         cells = "".join(f"{r[name]:>9.3f} {'ok' if passes(name, r[name]) else '--'}" for r in results)
         lines.append(f"{name:28}{wanted:>12}{cells}")
@@ -373,7 +261,9 @@ def parser() -> argparse.ArgumentParser:
         default=["stage4"],
         help="a column each (default stage4; stage3, its teacher in 20 steps, takes about ten times as long)",
     )
-    made.add_argument("--threads", type=int, default=2)
+    made.add_argument(
+        "--threads", type=int, default=2, help="of the CPU; as many long streams are driven side by side (default 2)"
+    )
     made.add_argument("--json", type=Path, metavar="FILE")
     made.add_argument("--plots", type=Path, metavar="DIR")
     made.add_argument(
@@ -412,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         begin = time.monotonic()
         results = [
-            evaluate(chosen.folder, stage, chosen.scenes, chosen.minutes, chosen.horizon_seeds)
+            evaluate(chosen.folder, stage, chosen.scenes, chosen.minutes, chosen.horizon_seeds, chosen.threads)
             for stage in chosen.stages
         ]
         print(table(results))

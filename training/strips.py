@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 
@@ -25,10 +25,8 @@ from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
 from training.clips import render_clip
 from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Frame, Scene
+from training.player import Player
 from training.scenery import BIOMES, COLOURS, TIMES
-
-if TYPE_CHECKING:
-    from training.evaluate import Player
 
 HORIZON_MINUTES = 30
 
@@ -116,6 +114,7 @@ def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, float
     """figures.png: every figure that has a target against the training step that an evaluation's file is named by."""
     folder.mkdir(parents=True, exist_ok=True)
     found = sorted((int(path.stem), json.loads(path.read_text())[0]) for path in files)
+    targets = {name: bounds for name, bounds in targets.items() if all(name in figures for _, figures in found)}
     figure, axes = plt.subplots(3, -(-len(targets) // 3), figsize=(12, 7), sharex=True)
     for axis, (name, bounds) in zip(axes.flat, targets.items(), strict=False):
         axis.plot([step for step, _ in found], [figures[name] for _, figures in found], marker="o")
