@@ -61,9 +61,9 @@ def pick_decoder_dtype(name: str, device: torch.device) -> torch.dtype:
 def mixed_precision(device: torch.device) -> Iterator[None]:
     """Within the block, matrices are multiplied in bfloat16 where that is faster; weights keep theirs. For training.
 
-    That is any CUDA device, and a CPU with bfloat16 units: with AMX an autoencoder step takes a third of the time, where
-    such units are missing ten times as long. Attention is then spelled out on a CPU: PyTorch's fused bfloat16
-    kernel takes three times as long backwards as plain matrix products do.
+    That is any CUDA device, and a CPU with bfloat16 units: with AMX an autoencoder step takes a third of the time,
+    where such units are missing ten times as long. Attention is then spelled out on a CPU: PyTorch's fused
+    bfloat16 kernel takes three times as long backwards as plain matrix products do.
     """
     fast = has_bfloat16(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=fast):
