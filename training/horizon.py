@@ -1,6 +1,6 @@
 """Long streams: is the look of the last minute further from the first than minutes of the simulator are apart?
 
-Each stream is a drive of its own, as it would be served; several run side by side, a thread each. The measure is the
+Each stream is a drive of its own, as it would be served; several run side by side, a process each. The measure is the
 simulator under the same labels: its first and last minute in several places of the same scene.
 """
 
