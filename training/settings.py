@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Defaults are those of configs/train_tiny.yaml. Folders are created; `work` is not part of the repository."""
+    """What a config leaves out has these values. Folders are created; `work` is not part of the repository."""
 
     work: str = "build/train_tiny"  # rendered clips, latents, checkpoints
     output: str = "models/tiny"
