@@ -60,7 +60,8 @@ class Subscription:
     A typical writer: ``while await sub.wait(): send(sub.events()); frame = sub.frame(); if frame: send(frame)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: bool = True) -> None:
+        self.viewer = viewer  # False: somebody who is not counted among those that watch, like the terminal
         self.dropped = 0  # frames replaced by a newer one before this viewer took them
         self._ready = asyncio.Event()
         self._events: deque[Event] = deque()
@@ -127,12 +128,14 @@ class Audience:
         self.dropped = 0  # frames that members did not take in time
         self._members: set[Subscription] = set()
 
-    def __len__(self) -> int:
-        return len(self._members)
+    @property
+    def viewers(self) -> int:
+        """Open subscriptions of those that watch."""
+        return sum(member.viewer for member in self._present())
 
-    def join(self, *past: Event) -> Subscription:
+    def join(self, *past: Event, viewer: bool = True) -> Subscription:
         """A new subscription that starts with the events ``past``."""
-        subscription = Subscription()
+        subscription = Subscription(viewer)
         for event in past:
             subscription.tell(event)
         self._members.add(subscription)

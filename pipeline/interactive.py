@@ -176,7 +176,7 @@ def _banner(plan: "Plan", console: Console) -> None:
 
 async def _tell(show: "Show", console: Console) -> None:
     """Say stages and notices until the show ends."""
-    subscription = show.subscribe()
+    subscription = show.subscribe(viewer=False)
     first = True
     while await subscription.wait():
         subscription.frame()

@@ -127,9 +127,12 @@ class Show:
 
     # -- viewers ------------------------------------------------------------------------------------------------------
 
-    def subscribe(self) -> Subscription:
-        """Join the viewers. It first receives the state of things: last status, reset, paused, prompt, record and the
-        newest frame. Leave with ``Subscription.close()``."""
+    def subscribe(self, *, viewer: bool = True) -> Subscription:
+        """Join the viewers, or (``viewer=False``, as the terminal does) follow the show without being counted as one.
+
+        It first receives the state of things: last status, reset, paused, prompt, record and the newest frame. Leave
+        with ``Subscription.close()``.
+        """
         past = [
             Event("status", asdict(self._status)),
             Event("reset", {"epoch": self.epoch, "seed": self.seed, "prompt": self.prompt}),
@@ -138,15 +141,15 @@ class Show:
         ]
         if self.tape.recorder is not None:
             past.append(Event("record", self._record_event("started", self.tape.recorder)))
-        subscription = self._audience.join(*past)
+        subscription = self._audience.join(*past, viewer=viewer)
         if self._newest is not None:
             subscription.offer(self._newest)
         return subscription
 
     @property
     def viewers(self) -> int:
-        """Open subscriptions."""
-        return len(self._audience)
+        """How many watch."""
+        return self._audience.viewers
 
     def status(self) -> StageReport:
         """The newest stage report."""

@@ -39,6 +39,7 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
 
     async def drive(show):
         counting = [asyncio.create_task(interactive._count(show, Console(as_json))) for as_json in (False, True)]
+        counting.append(asyncio.create_task(interactive._tell(show, Console(False))))
         await watch(show, lambda frames, events: len(frames) >= 16)
         for task in counting:
             task.cancel()
@@ -46,7 +47,7 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
     play(Squares(), drive)
     lines = capsys.readouterr().err.splitlines()
     told = [json.loads(line) for line in lines if line.startswith("{")]
-    plain = [line for line in lines if not line.startswith("{")]
+    plain = [line for line in lines if " FPS shown, " in line and not line.startswith("{")]
     assert len(told) >= 2 and len(plain) >= 2
     assert told[-1]["event"] == "stats" and told[-1]["frames"] > told[0]["frames"]
-    assert re.search(r"playing: [\d.]+ FPS shown, [\d.]+ generated, .* 0 restarts, \d watching$", plain[-1])
+    assert re.search(r"playing: [\d.]+ FPS shown, [\d.]+ generated, .* 0 restarts, 1 watching$", plain[-1])
