@@ -1,7 +1,7 @@
 """Generate an 8 s drive under given controls: ``python generation_example.py``.
 
-Uses ./models/stage2 and ./models/stage3 if they exist, else the small world that ships with the project.
-"""
+Uses ./models/stage2 and ./models/stage3 if they exist, else the small world that ships with the
+project."""
 
 from pathlib import Path
 

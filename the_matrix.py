@@ -3,8 +3,8 @@
 from the_matrix import the_matrix
 
 generator = the_matrix(generation_model_path="models/stage2", streaming_model_path="models/stage3")
-generator.generate(prompt="A car on a desert road", length=8, control_signal="D,D,D,DL,DL,DL", output_folder="./")
-"""
+generator.generate(prompt="A car on a desert road", length=8, control_signal="D,D,D,DL,DL,DL",
+output_folder="./")"""
 
 import itertools
 import logging
@@ -46,12 +46,13 @@ log = logging.getLogger("the_matrix")
 
 
 class the_matrix:
-    """Makes videos from a prompt and a control signal (reference section 5). Models load once per object.
+    """Makes videos from a prompt and a control signal (reference section 5). Models load once per
+    object.
 
-    generation_model_path: stage-2 weights. streaming_model_path: stage-3 (or stage-4) weights. Without a path:
-    ``models/stage2`` and ``models/stage3`` if they exist, else the embedded small world. clip_path: a local CLIP
-    folder, for weights that come without control embeddings; they are computed once and saved beside the weights.
-    """
+    generation_model_path: stage-2 weights. streaming_model_path: stage-3 (or stage-4) weights.
+    Without a path: ``models/stage2`` and ``models/stage3`` if they exist, else the embedded small
+    world. clip_path: a local CLIP folder, for weights that come without control embeddings; they
+    are computed once and saved beside the weights."""
 
     def __init__(
         self,
@@ -60,7 +61,8 @@ class the_matrix:
         *,
         clip_path: str | Path | None = None,
     ) -> None:
-        """Read the headers of both weight folders. Raises UserError with one line for whatever is wrong with them."""
+        """Read the headers of both weight folders. Raises UserError with one line for whatever is
+        wrong with them."""
         self.generation = Checkpoint.open(_folder(generation_model_path, "stage2"), clip=clip_path)
         self.streaming = Checkpoint.open(_folder(streaming_model_path, "stage3"), clip=clip_path)
         self._loaded: dict[tuple[Path, torch.device], Parts] = {}
@@ -79,13 +81,15 @@ class the_matrix:
         progress: Progress = True,
         overwrite: bool = False,
     ) -> list[Path]:
-        """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return their paths.
+        """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return
+        their paths.
 
-        length: whole seconds. The base video has 16 length + 1 frames (65 at most), the final one exactly 16 length.
-        control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent (0.25 s); None = random. A short one is
+        length: whole seconds. The base video has 16 length + 1 frames (65 at most), the final one
+        exactly 16 length. control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent
+        (0.25 s); None = random. A short one is
             continued with random labels (control_seed).
-        guidance_scale: None = what the weights were made for (published: 6). Stage-4 weights take none.
-        gpu_id: which GPU; without any, 0 means the CPU.
+        guidance_scale: None = what the weights were made for (published: 6). Stage-4 weights take
+        none. gpu_id: which GPU; without any, 0 means the CPU.
         progress: True = bars on a terminal; or a function that is called with (stage, done, total).
         overwrite: existing files are refused unless True.
 
@@ -96,7 +100,11 @@ class the_matrix:
         labels = _signal(control_signal)
         check_seed(control_seed, "control_seed")
         check_seed(seed)
-        guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
+        guidance = (
+            None
+            if guidance_scale is None
+            else real_number("guidance_scale", guidance_scale, 0, 100)
+        )
         device = _device(gpu_id)
         for name, switch in (("progress", progress), ("overwrite", overwrite)):
             if not isinstance(switch, bool) and not (name == "progress" and callable(switch)):
@@ -114,7 +122,9 @@ class the_matrix:
         _tell_about(labels, LATENTS_PER_SECOND * length + 1, wanted)
         labels = fill_signal(labels, wanted, control_seed)
 
-        latents = self._base(base_path, prompt, labels, frames, guidance, seed, device, progress, overwrite)
+        latents = self._base(
+            base_path, prompt, labels, frames, guidance, seed, device, progress, overwrite
+        )
         if length <= BASE_SECONDS:
             return [base_path]
         parts = self._parts(self.streaming, device)
@@ -134,19 +144,28 @@ class the_matrix:
         gpu_id: int = 0,
         start: torch.Tensor | None = None,
     ) -> Generator[tuple[int, np.ndarray], None, None]:
-        """Drive the streaming model: yields (latent index, 4 frames uint8 [4, H, W, 3]) for as long as labels come.
+        """Drive the streaming model: yields (latent index, 4 frames uint8 [4, H, W, 3]) for as long
+        as labels come.
 
-        controls: an iterator that is asked for the next label right before each step, a signal such as "D*16,DL*8", or
+        controls: an iterator that is asked for the next label right before each step, a signal such
+        as "D*16,DL*8", or
             None for an endless random drive.
-        start: scaled latents [n, C, h, w] to continue; None = the weights' start clip for this prompt.
+        start: scaled latents [n, C, h, w] to continue; None = the weights' start clip for this
+        prompt.
 
-        Equals a live run with the same seed and labels, byte for byte on a CPU: one thread computes, as in a live rank.
-        """
+        Equals a live run with the same seed and labels, byte for byte on a CPU: one thread
+        computes, as in a live rank."""
         prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
-        guidance = None if guidance_scale is None else real_number("guidance_scale", guidance_scale, 0, 100)
+        guidance = (
+            None
+            if guidance_scale is None
+            else real_number("guidance_scale", guidance_scale, 0, 100)
+        )
         labels = _endless(seed) if controls is None else _labels(controls)
         if start is not None and not isinstance(start, torch.Tensor):
-            raise UserError(f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}")
+            raise UserError(
+                f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}"
+            )
         return self._stream(prompt, labels, seed, guidance, device, start)
 
     def _stream(
@@ -161,7 +180,9 @@ class the_matrix:
         parts = self._parts(self.streaming, device)
         with _threads(1):
             world = _world(parts, guidance)
-            world.reset(seed, prompt, self.streaming.start_latents(prompt) if start is None else start)
+            world.reset(
+                seed, prompt, self.streaming.start_latents(prompt) if start is None else start
+            )
         frames = stream_frames(parts, world, labels)
         while True:
             with _threads(1):  # only while we compute: the caller's own work keeps its threads
@@ -188,10 +209,18 @@ class the_matrix:
         with _report("base video", progress) as report:
             count = (frames - 1) // 4 + 1
             latents = base_clip(
-                parts, prompt, labels[:count], frames=frames, guidance=scale, seed=seed, progress=report
+                parts,
+                prompt,
+                labels[:count],
+                frames=frames,
+                guidance=scale,
+                seed=seed,
+                progress=report,
             )
             pictures = clip_frames(parts, latents)
-        with VideoWriter(path, pictures.shape[2], pictures.shape[1], FPS, overwrite=overwrite) as writer:
+        with VideoWriter(
+            path, pictures.shape[2], pictures.shape[1], FPS, overwrite=overwrite
+        ) as writer:
             writer.write(pictures)
         return latents
 
@@ -205,7 +234,8 @@ class the_matrix:
         progress: Progress,
         overwrite: bool,
     ) -> None:
-        """Write ``frames`` frames of the stream as they are decoded: memory does not grow with the length."""
+        """Write ``frames`` frames of the stream as they are decoded: memory does not grow with the
+        length."""
         height, width = (PIXELS * size for size in world.shape[1:])
         with (
             VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
@@ -223,7 +253,8 @@ class the_matrix:
 
 
 def _world(parts: Parts, guidance: float | None) -> World:
-    """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without guidance."""
+    """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without
+    guidance."""
     if guidance is None or parts.streaming.solver != "dpm":
         guidance = parts.streaming.served_guidance
     return World(parts, device=parts.device, dtype=parts.dtype, guidance=guidance)
@@ -246,7 +277,9 @@ def _labels(controls: str | Iterable[str]) -> Iterable[str]:
     if isinstance(controls, str):
         return parse_signal(controls)
     if not isinstance(controls, Iterable):
-        raise UserError(f'controls: expected labels such as "D*16,DL*8" or an iterator of them, got {controls!r:.60}')
+        raise UserError(
+            f'controls: expected labels such as "D*16,DL*8" or an iterator of them, got {controls!r:.60}'
+        )
     return controls
 
 
@@ -260,21 +293,28 @@ def _output_folder(folder: str | Path) -> Path:
         raise UserError(f"output_folder: expected a folder, got {folder!r:.60}")
     if not Path(folder).is_dir():
         what = "a file" if Path(folder).exists() else "nothing"
-        raise UserError(f"output_folder {folder}: expected an existing folder, found {what}; create it first")
+        raise UserError(
+            f"output_folder {folder}: expected an existing folder, found {what}; create it first"
+        )
     return Path(folder).absolute()
 
 
 def _tell_about(labels: list[str], needed: int, used: int) -> None:
-    """Padding and cutting are never silent. Labels beyond those needed belong to latents that are not shown."""
+    """Padding and cutting are never silent. Labels beyond those needed belong to latents that are
+    not shown."""
     if labels and len(labels) < needed:
-        log.warning("control_signal has %d labels, %d are needed: the rest is random", len(labels), needed)
+        log.warning(
+            "control_signal has %d labels, %d are needed: the rest is random", len(labels), needed
+        )
     if len(labels) > used:
         log.warning("control_signal has %d labels, only the first %d are used", len(labels), used)
 
 
 def _endless(seed: int) -> Iterator[str]:
     """Random labels without end: one long signal after another."""
-    return itertools.chain.from_iterable(random_signal(RANDOM_RUN, seed + run) for run in itertools.count())
+    return itertools.chain.from_iterable(
+        random_signal(RANDOM_RUN, seed + run) for run in itertools.count()
+    )
 
 
 @contextmanager
@@ -289,7 +329,8 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def _report(stage: str, progress: Progress) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that moves a bar (on terminals only), calls the caller's function, or does nothing."""
+    """A function (done, total) that moves a bar (on terminals only), calls the caller's function,
+    or does nothing."""
     if callable(progress):
         yield lambda done, total: progress(stage, done, total)
         return

@@ -1,7 +1,9 @@
-"""The Ray cluster of one run: a head of our own that nobody else can use or notice, or one that exists already.
+"""The Ray cluster of one run: a head of our own that nobody else can use or notice, or one that
+exists already.
 
-Nothing here ever looks for a cluster by itself: an address is ours or was given (``RAY_ADDRESS`` is ignored). Ray is
-imported after the run's token is set, because it reads how to authenticate when it is imported.
+Nothing here ever looks for a cluster by itself: an address is ours or was given (``RAY_ADDRESS`` is
+ignored). Ray is imported after the run's token is set, because it reads how to authenticate when it
+is imported.
 """
 
 import asyncio
@@ -25,8 +27,12 @@ from configs.load import ROOT, child_environment
 
 NAMESPACE: Final = "matrix"
 USUAL_VAE_WORKERS: Final = 3  # of the published launcher
-SOCKET_PATH_ROOM: Final = 36  # characters of a temp folder that leave room for Ray's AF_UNIX names (107 bytes in all)
-OBJECT_STORE_BYTES: Final = 512 << 20  # a few chunks in flight: 4 MB of frames and 1 MB of state each at full size
+SOCKET_PATH_ROOM: Final = (
+    36  # characters of a temp folder that leave room for Ray's AF_UNIX names (107 bytes in all)
+)
+OBJECT_STORE_BYTES: Final = (
+    512 << 20
+)  # a few chunks in flight: 4 MB of frames and 1 MB of state each at full size
 START_SECONDS: Final = 90.0
 PLACE_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 8.0
@@ -38,8 +44,9 @@ PORT_OPTIONS: Final = (
     "--dashboard-agent-grpc-port",
     "--metrics-export-port",
     "--runtime-env-agent-port",
-    # Where grpcio is installed Ray also opens a server for remote drivers, for every cluster on the same port, and
-    # without grpcio it refuses the option. It cannot be turned off; it asks for the token like all others.
+    # Where grpcio is installed Ray also opens a server for remote drivers, for every cluster on the
+    # same port, and without grpcio it refuses the option. It cannot be turned off; it asks for the
+    # token like all others.
     *(("--ray-client-server-port",) if importlib.util.find_spec("grpc") else ()),
 )
 # Exit code 0 = came in. A stranger has no token and does not know that one is needed.
@@ -52,7 +59,8 @@ GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=5)
 
 @dataclass(frozen=True)
 class Layout:
-    """Who works where: ``dit`` ranks, ``vae`` workers, and ``gpus`` devices for them (0 = CPU workers)."""
+    """Who works where: ``dit`` ranks, ``vae`` workers, and ``gpus`` devices for them (0 = CPU
+    workers)."""
 
     dit: int = 1
     vae: int = 1
@@ -63,8 +71,8 @@ class Layout:
     def plan(dit: int | None, vae: int | None, pool: Sequence[str]) -> "Layout":
         """Fit the wanted numbers (None = as the machine allows) to the GPUs in ``pool``.
 
-        No GPU: CPU workers, one each unless asked otherwise. One GPU: both groups share it. Else one GPU per worker,
-        the transformer's first. Raises UserError when there are too few.
+        No GPU: CPU workers, one each unless asked otherwise. One GPU: both groups share it. Else
+        one GPU per worker, the transformer's first. Raises UserError when there are too few.
         """
         if not pool:
             return Layout(dit or 1, 1 if vae is None else vae)
@@ -81,7 +89,8 @@ class Layout:
 
     @property
     def text(self) -> int | None:
-        """The place whose GPU the text encoder shares: the last one. None: it runs on the CPU, in nobody's place."""
+        """The place whose GPU the text encoder shares: the last one. None: it runs on the CPU, in
+        nobody's place."""
         return self.dit + self.vae - 1 if self.gpus else None
 
     @property
@@ -105,7 +114,9 @@ class Layout:
 class Cluster:
     """A connection to Ray. ``folder`` is ours alone and vanishes with the run."""
 
-    def __init__(self, address: str, folder: Path, guardian: "asyncio.subprocess.Process | None") -> None:
+    def __init__(
+        self, address: str, folder: Path, guardian: "asyncio.subprocess.Process | None"
+    ) -> None:
         self.address = address
         self.folder = folder
         self._guardian = guardian
@@ -136,7 +147,13 @@ class Cluster:
         os.environ.update(secrets_of(folder))
         try:
             guardian = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "actors.guardian", str(folder), *head_command(folder, ports, layout)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "actors.guardian",
+                    str(folder),
+                    *head_command(folder, ports, layout),
+                ),
                 cwd=ROOT,
                 env=child_environment(**worker_environment(layout)),
                 stdin=asyncio.subprocess.PIPE,
@@ -150,14 +167,20 @@ class Cluster:
         try:
             assert guardian.stdout is not None
             async with asyncio.timeout(START_SECONDS):
-                await asyncio.to_thread(importlib.import_module, "ray")  # while the head starts, on another core
+                await asyncio.to_thread(
+                    importlib.import_module, "ray"
+                )  # while the head starts, on another core
                 said = (await guardian.stdout.readline()).decode(errors="replace").strip()
             if said != "ready":
                 raise RuntimeError(f"the Ray head did not start: {said or 'it said nothing'}")
             await cluster._connect()
         except (TimeoutError, ConnectionError) as error:
             await cluster.close()
-            reason = f"no answer within {START_SECONDS:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            reason = (
+                f"no answer within {START_SECONDS:.0f} s"
+                if isinstance(error, TimeoutError)
+                else str(error)
+            )
             raise RuntimeError(f"the Ray head did not start: {reason}") from None
         except BaseException:
             await cluster.close()
@@ -166,7 +189,8 @@ class Cluster:
 
     @staticmethod
     async def attach(address: str) -> "Cluster":
-        """Connect to the cluster at HOST:PORT, which is left running. Raises UserError if it cannot be reached."""
+        """Connect to the cluster at HOST:PORT, which is left running. Raises UserError if it cannot
+        be reached."""
         cluster = Cluster(address, run_folder(), None)
         try:
             reach(address)
@@ -184,8 +208,13 @@ class Cluster:
         return cluster
 
     async def refuses_strangers(self) -> bool:
-        """Whether a connection without our token is turned away. Takes a second; run it beside other work."""
-        environment = {name: value for name, value in child_environment().items() if not name.startswith("RAY_AUTH")}
+        """Whether a connection without our token is turned away. Takes a second; run it beside
+        other work."""
+        environment = {
+            name: value
+            for name, value in child_environment().items()
+            if not name.startswith("RAY_AUTH")
+        }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", STRANGER, self.address),
             env={**environment, "RAY_AUTH_MODE": "disabled"},
@@ -202,7 +231,8 @@ class Cluster:
         return process.returncode != 0 and b"InvalidAuthToken" in said
 
     def fit(self, layout: Layout) -> Layout:
-        """The layout on this cluster: one that we joined offers its own GPUs, whatever this machine has."""
+        """The layout on this cluster: one that we joined offers its own GPUs, whatever this machine
+        has."""
         if self.own:
             return layout
         import ray
@@ -223,24 +253,34 @@ class Cluster:
             return ready.result()
         ready.cancel()
         kind, share = next(iter(bundles[0].items()))
-        have, free = (resources.get(kind, 0) for resources in (ray.cluster_resources(), ray.available_resources()))
+        have, free = (
+            resources.get(kind, 0)
+            for resources in (ray.cluster_resources(), ray.available_resources())
+        )
         raise UserError(
             f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout.dit} DiT and {layout.vae} VAE "
             f"workers, {free:g} of {have:g} are free; ask for fewer workers or wait until others are done"
         )
 
     def spawn(self, worker: type, place: int | None, share: float, **options: Any) -> Any:
-        """Start an actor of class ``worker`` with a share of a reserved place (None: anywhere, taking nothing); returns
-        its handle at once. It is never restarted behind our back."""
+        """Start an actor of class ``worker`` with a share of a reserved place (None: anywhere,
+        taking nothing); returns its handle at once. It is never restarted behind our back."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         needs: dict[str, Any] = {"num_cpus": 0}
         if place is not None:
             bundle = self._places.bundle_specs[place]
-            needs = {"num_cpus": share * bundle.get("CPU", 0), "num_gpus": share * bundle.get("GPU", 0)}
+            needs = {
+                "num_cpus": share * bundle.get("CPU", 0),
+                "num_gpus": share * bundle.get("GPU", 0),
+            }
             needs["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._places, place)
-        return ray.remote(worker).options(max_restarts=0, max_task_retries=0, **needs).remote(**options)
+        return (
+            ray.remote(worker)
+            .options(max_restarts=0, max_task_retries=0, **needs)
+            .remote(**options)
+        )
 
     def end(self, actor: Any) -> None:
         """Kill an actor's process, whatever it is doing."""
@@ -270,7 +310,8 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _connect(self) -> None:
-        """In a thread: joining takes a second, and on the main thread Ray would take the signal handlers over."""
+        """In a thread: joining takes a second, and on the main thread Ray would take the signal
+        handlers over."""
         await asyncio.to_thread(_join, self.address)
 
     def _disconnect(self) -> None:
@@ -289,7 +330,8 @@ def _join(address: str) -> None:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Ray prints a paragraph on standard output for every worker that ends; we say it in one line, elsewhere.
+    # Ray prints a paragraph on standard output for every worker that ends; we say it in one line,
+    # elsewhere.
     ray._private.worker.print_to_stdstream = lambda data, **settings: None
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     ray.init(address=address, namespace=NAMESPACE, **quiet)
@@ -304,55 +346,75 @@ def run_folder() -> Path:
 
 
 def secrets_of(folder: Path) -> dict[str, str]:
-    """Ray's variables for processes of this run. All are set: what is unset, Ray takes from elsewhere."""
+    """Ray's variables for processes of this run. All are set: what is unset, Ray takes from
+    elsewhere."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it prints a stack trace at an orderly SIGTERM
-        "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of replies that a fault or a reset made worthless; we report faults
+        # of replies that a fault or a reset made worthless; we report faults
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     }
 
 
 def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str]:
     """``ray start`` for a head that listens on ``ports`` and keeps its files in ``folder``.
 
-    CPU counts are book-keeping here: there is one place per worker, and as many again for a second DiT group.
-    """
+    CPU counts are book-keeping here: there is one place per worker, and as many again for a second
+    DiT group."""
     return [
-        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+        *(
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            "--node-ip-address=127.0.0.1",
+        ),
         *(f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)),
-        *("--include-dashboard=false", "--include-log-monitor=false", "--no-monitor", "--disable-usage-stats"),
+        *(
+            "--include-dashboard=false",
+            "--include-log-monitor=false",
+            "--no-monitor",
+            "--disable-usage-stats",
+        ),
         *(f"--temp-dir={folder / 'ray'}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
         *(f"--num-cpus={2 * layout.dit + layout.vae}", f"--num-gpus={layout.gpus}"),
     ]
 
 
 def worker_environment(layout: Layout) -> dict[str, str]:
-    """Variables of the head and all workers: workers start when they are needed, not in advance, and the head does not
-    wait for a dashboard that nobody uses."""
+    """Variables of the head and all workers: workers start when they are needed, not in advance,
+    and the head does not wait for a dashboard that nobody uses."""
     variables = {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits for its peer must not burn the core that the peer needs
+        # a thread that waits for its peer must not burn the core that the peer needs
+        "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_prestart_worker_first_driver": "0",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
-        "RAY_worker_niceness": "0",  # Ray's own 15 lets any other program on the machine starve the stream
+        # Ray's own 15 lets any other program on the machine starve the stream
+        "RAY_worker_niceness": "0",
     }
     if layout.gpus:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(layout.devices)
-        variables["PYTORCH_CUDA_ALLOC_CONF"] = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        variables["PYTORCH_CUDA_ALLOC_CONF"] = os.environ.get(
+            "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+        )
     return variables
 
 
 def visible_gpus(pool: Sequence[str] | None) -> tuple[str, ...]:
-    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them. Raises UserError for a pool that
-    names absent ones: to run on the CPU instead, unasked, would be a slow surprise."""
+    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them. Raises
+    UserError for a pool that names absent ones: to run on the CPU instead, unasked, would be a slow
+    surprise."""
     if pool is not None and not pool:
         return ()
     import torch
 
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0  # of the pool, which CUDA reads too
+    present = (
+        torch.cuda.device_count() if torch.cuda.is_available() else 0
+    )  # of the pool, which CUDA reads too
     if pool is not None and present < len(pool):
         raise UserError(
             f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct it, unset it, or"

@@ -1,4 +1,5 @@
-"""One rank of the DiT group: a world in a process. Every rank gets the same calls; rank 0 hands the latents on."""
+"""One rank of the DiT group: a world in a process. Every rank gets the same calls; rank 0 hands the
+latents on."""
 
 import time
 from typing import Any
@@ -41,15 +42,24 @@ class DitWorker(Worker):
         self.world.set_prompt(torch.from_numpy(embedding))
 
     def step(
-        self, session: str, epoch: int, index: int, labels: tuple[str, ...], cursor: int, version: int
+        self,
+        session: str,
+        epoch: int,
+        index: int,
+        labels: tuple[str, ...],
+        cursor: int,
+        version: int,
     ) -> tuple[LatentChunk | None, WorldState | None, dict[str, Any]]:
-        """One outer step: (chunk, state to go on from, the chunk's particulars); the first two from rank 0 only.
+        """One outer step: (chunk, state to go on from, the chunk's particulars); the first two from
+        rank 0 only.
 
         Refuses a step that is not the next one: a repeated or lost call must never bend the stream.
         """
         begun = time.monotonic()
         if index != self.world.index:
-            raise RuntimeError(f"step {index} was asked of a world that stands at {self.world.index}")
+            raise RuntimeError(
+                f"step {index} was asked of a world that stands at {self.world.index}"
+            )
         emission = self.world.step(labels, cursor)
         if self.rank:
             return None, None, {}

@@ -1,4 +1,5 @@
-"""A gang: the workers of one group, which start as one, get the same calls, and are torn down as one."""
+"""A gang: the workers of one group, which start as one, get the same calls, and are torn down as
+one."""
 
 import asyncio
 import contextlib
@@ -22,8 +23,9 @@ TEXT_SHARE: Final = 0.1
 
 
 class Gang:
-    """``name`` is for people; ``places`` are the reserved places of its workers (None = takes nothing), of which they
-    take ``share``: the text encoder is used rarely and lives beside another worker."""
+    """``name`` is for people; ``places`` are the reserved places of its workers (None = takes
+    nothing), of which they take ``share``: the text encoder is used rarely and lives beside another
+    worker."""
 
     def __init__(
         self,
@@ -45,11 +47,14 @@ class Gang:
         self._generation = 0
 
     async def start(self) -> None:
-        """Start every worker, load, and let them meet. Raises what a worker raised, UserError included."""
+        """Start every worker, load, and let them meet. Raises what a worker raised, UserError
+        included."""
         self._generation += 1
         size = len(self._places)
         self._actors = [
-            self._cluster.spawn(self._worker, place, self._share, weights=self._weights, rank=rank, size=size)
+            self._cluster.spawn(
+                self._worker, place, self._share, weights=self._weights, rank=rank, size=size
+            )
             for rank, place in enumerate(self._places)
         ]
         async with asyncio.timeout(LOAD_SECONDS):
@@ -75,11 +80,16 @@ class Gang:
 
     def ask(self, method: str, *arguments: Any, returns: int = 1) -> list[Any]:
         """Send the same call to every worker; returns its reply references, by rank."""
-        return [getattr(actor, method).options(num_returns=returns).remote(*arguments) for actor in self._actors]
+        return [
+            getattr(actor, method).options(num_returns=returns).remote(*arguments)
+            for actor in self._actors
+        ]
 
     def ask_each(self, method: str, *arguments: Sequence[Any]) -> list[Any]:
         """Send every worker the call with its own arguments, by rank."""
-        return [getattr(a, method).remote(*own) for a, own in zip(self._actors, arguments, strict=True)]
+        return [
+            getattr(a, method).remote(*own) for a, own in zip(self._actors, arguments, strict=True)
+        ]
 
     @property
     def size(self) -> int:
@@ -106,8 +116,11 @@ class Gang:
         await asyncio.to_thread(psutil.wait_procs, self._processes, END_SECONDS)
 
     async def _meeting(self, identities: Sequence[Any], here: str) -> str:
-        """Where the workers meet: a fresh file when all are on one node of this host, else rank 0's address."""
-        if self.size == 1 or {(each.host, each.node) for each in identities} == {(here, identities[0].node)}:
+        """Where the workers meet: a fresh file when all are on one node of this host, else rank 0's
+        address."""
+        if self.size == 1 or {(each.host, each.node) for each in identities} == {
+            (here, identities[0].node)
+        }:
             return f"file://{self._cluster.folder}/{self.name}-{self._generation}"
         return str(await self.ask("rendezvous")[0])
 

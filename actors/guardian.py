@@ -1,11 +1,12 @@
-"""The guardian: a small process that keeps one Ray head and, when the launcher is gone, leaves nothing behind.
+"""The guardian: a small process that keeps one Ray head and, when the launcher is gone, leaves
+nothing behind.
 
     python -m actors.guardian TEMP_DIR COMMAND...
 
-Its standard input is a pipe whose other end only the launcher holds: end of file means that the launcher is gone,
-however it died. It adopts every orphan below it, so ending the tree needs no list of names and touches nobody else's
-Ray. It writes one line, "ready", once the head runs (else the last words of the head), and ends when the head ends.
-"""
+Its standard input is a pipe whose other end only the launcher holds: end of file means that the
+launcher is gone, however it died. It adopts every orphan below it, so ending the tree needs no list
+of names and touches nobody else's Ray. It writes one line, "ready", once the head runs (else the
+last words of the head), and ends when the head ends."""
 
 import contextlib
 import ctypes
@@ -28,7 +29,8 @@ PATIENCE: Final = 8.0  # seconds until processes that survive a kill (in a drive
 
 
 def main(folder: Path, command: list[str]) -> int:
-    """Keep ``command`` until standard input ends, SIGTERM comes or it ends; then remove all below, and folder."""
+    """Keep ``command`` until standard input ends, SIGTERM comes or it ends; then remove all below,
+    and folder."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -52,10 +54,14 @@ def main(folder: Path, command: list[str]) -> int:
 
 
 def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
-    """Wait for the first of: launcher gone, SIGTERM, head gone. Copies the head's output to ``head.log``."""
+    """Wait for the first of: launcher gone, SIGTERM, head gone. Copies the head's output to
+    ``head.log``."""
     assert head.stdout is not None
     output, ready = head.stdout.fileno(), False
-    with selectors.DefaultSelector() as selector, (folder / "head.log").open("wb", buffering=0) as log:
+    with (
+        selectors.DefaultSelector() as selector,
+        (folder / "head.log").open("wb", buffering=0) as log,
+    ):
         for source in (sys.stdin.fileno(), wakened, output, os.pidfd_open(head.pid)):
             selector.register(source, selectors.EVENT_READ)
         said = b""
@@ -82,7 +88,8 @@ def tell(line: str) -> None:
 
 
 def end_tree() -> None:
-    """Kill every process below this one, again and again until none is left: Ray holds nothing that needs a goodbye."""
+    """Kill every process below this one, again and again until none is left: Ray holds nothing that
+    needs a goodbye."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         reap()

@@ -1,7 +1,7 @@
 """Every record that crosses a process border: frozen, plain data, no Ray.
 
-Arrays are CPU numpy (bfloat16 travels as int16 bit patterns). ``stamps`` maps a stage name to seconds on the
-monotonic clock of the host that wrote it.
+Arrays are CPU numpy (bfloat16 travels as int16 bit patterns). ``stamps`` maps a stage name to
+seconds on the monotonic clock of the host that wrote it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,8 @@ class Identity:
 
 @dataclass(frozen=True)
 class ControlEvent:
-    """A held label as it came from a person or a script. ``cursor`` counts events of one epoch from 1."""
+    """A held label as it came from a person or a script. ``cursor`` counts events of one epoch from
+    1."""
 
     cursor: int
     label: str
@@ -43,11 +44,12 @@ class ControlEvent:
 
 @dataclass(frozen=True)
 class LatentChunk:
-    """Latents of one outer step: [W, C, h, w], scaled. ``index`` is the first latent's index since the reset.
+    """Latents of one outer step: [W, C, h, w], scaled. ``index`` is the first latent's index since
+    the reset.
 
-    ``labels`` condition these latents; ``steered`` are the labels this step was given, which reproduce the drive: they
-    differ when a label takes several steps to reach the latent that leaves the window (late_labels < noise_groups).
-    """
+    ``labels`` condition these latents; ``steered`` are the labels this step was given, which
+    reproduce the drive: they differ when a label takes several steps to reach the latent that
+    leaves the window (late_labels < noise_groups)."""
 
     session: str
     epoch: int
@@ -63,11 +65,13 @@ class LatentChunk:
 
 @dataclass(frozen=True)
 class FrameChunk:
-    """Frames uint8 [n, H, W, 3] of latents index .. index + len(labels) - 1 (or one worker's slice of their width).
+    """Frames uint8 [n, H, W, 3] of latents index .. index + len(labels) - 1 (or one worker's slice
+    of their width).
 
-    ``first_frame`` is the index of frames[0] since the reset; ``cursor`` the newest control conditioned into them;
-    ``labels`` and ``steered`` as in LatentChunk. Times in ``stamps`` of a full-width chunk: received (of the control),
-    sampled, step_start, step_end, decode_start, decode_end, arrived.
+    ``first_frame`` is the index of frames[0] since the reset; ``cursor`` the newest control
+    conditioned into them; ``labels`` and ``steered`` as in LatentChunk. Times in ``stamps`` of a
+    full-width chunk: received (of the control), sampled, step_start, step_end, decode_start,
+    decode_end, arrived.
     """
 
     session: str
@@ -85,7 +89,8 @@ class FrameChunk:
 
 @dataclass(frozen=True)
 class StageReport:
-    """Progress of starting up or a notice: stage name, percent (None = unknown), one line, seconds since start."""
+    """Progress of starting up or a notice: stage name, percent (None = unknown), one line, seconds
+    since start."""
 
     stage: str
     percent: float | None
@@ -95,7 +100,8 @@ class StageReport:
 
 @dataclass(frozen=True)
 class WorldInfo:
-    """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are prompts it knows."""
+    """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are
+    prompts it knows."""
 
     name: str
     model_hash: str
@@ -115,10 +121,12 @@ class WorldInfo:
 
 @dataclass(frozen=True)
 class Pace:
-    """When steps may start: latent ``index`` at ``start``, each later one ``latent_seconds`` after the one before.
+    """When steps may start: latent ``index`` at ``start``, each later one ``latent_seconds`` after
+    the one before.
 
-    ``start`` is on the monotonic clock (0 = at once, infinity = paused). ``shown`` is the newest latent of this epoch
-    that reached the screen (-1 = none): a source never runs more than two steps ahead of it.
+    ``start`` is on the monotonic clock (0 = at once, infinity = paused). ``shown`` is the newest
+    latent of this epoch that reached the screen (-1 = none): a source never runs more than two
+    steps ahead of it.
     """
 
     index: int

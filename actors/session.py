@@ -1,11 +1,14 @@
-"""The live session: paces the DiT group, hands its latents to the VAE group, and mends both when they break.
+"""The live session: paces the DiT group, hands its latents to the VAE group, and mends both when
+they break.
 
-One latent's way: label sampled -> every DiT rank's ``step`` -> rank 0's chunk, as a reference, into every VAE worker's
-``decode`` -> slices joined here. Nothing but labels goes out of this process and nothing but frames comes in.
+One latent's way: label sampled -> every DiT rank's ``step`` -> rank 0's chunk, as a reference, into
+every VAE worker's ``decode`` -> slices joined here. Nothing but labels goes out of this process and
+nothing but frames comes in.
 
-What makes a fault harmless: noise is a function of (seed, latent index), every step names the latent that it makes, and
-the world's state is kept with every chunk that was handed on. A broken gang is replaced, both groups are set back to
-that state, and the steps that were under way are asked for again with the labels they had.
+What makes a fault harmless: noise is a function of (seed, latent index), every step names the
+latent that it makes, and the world's state is kept with every chunk that was handed on. A broken
+gang is replaced, both groups are set back to that state, and the steps that were under way are
+asked for again with the labels they had.
 """
 
 import asyncio
@@ -30,18 +33,24 @@ from actors.vae import VaeWorker
 from configs.errors import UserError
 
 STEPS_AHEAD: Final = 2  # of the latent on the screen
-REPLAY: Final = 64  # latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45)
+# latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45)
+REPLAY: Final = 64
 STALL_FLOOR: Final = 10.0
 STALL_FACTOR: Final = 5.0
-FIRST_STEP_SECONDS: Final = 600.0  # nothing is known yet: the published model needs minutes for a step on a CPU
+FIRST_STEP_SECONDS: Final = (
+    600.0  # nothing is known yet: the published model needs minutes for a step on a CPU
+)
 FAULTS: Final = 3
 FAULT_SECONDS: Final = 60.0
 
 
 class Session:
-    """A ChunkSource (pipeline/source.py) over Ray. ``address`` joins a cluster that exists, else it starts its own."""
+    """A ChunkSource (pipeline/source.py) over Ray. ``address`` joins a cluster that exists, else it
+    starts its own."""
 
-    def __init__(self, info: WorldInfo, weights: Weights, layout: Layout, address: str | None = None) -> None:
+    def __init__(
+        self, info: WorldInfo, weights: Weights, layout: Layout, address: str | None = None
+    ) -> None:
         self.info = info
         self.epoch = 0
         self._weights, self._layout, self._address = weights, layout, address
@@ -61,7 +70,9 @@ class Session:
         self._known: dict[str, Any] = {}
         self._under_way: deque[Step] = deque()
         self._history: deque[Any] = deque(maxlen=REPLAY)
-        self._carried: list[tuple[Step, tuple[str, ...]]] = []  # latents whose frames come with a later one's
+        self._carried: list[
+            tuple[Step, tuple[str, ...]]
+        ] = []  # latents whose frames come with a later one's
         self._next_index = 0
         self._next_frame = 0
         self._durations: deque[float] = deque(maxlen=64)
@@ -73,15 +84,20 @@ class Session:
         self._gangs: tuple[Gang, ...] = ()
         self._peaks: dict[str, float] = {}
 
-    # -- ChunkSource --------------------------------------------------------------------------------------------------
+    # -- ChunkSource -------------------------------------------------------------------------------
 
     async def start(self, seed: int, prompt: str, report: Callable[[StageReport], None]) -> None:
-        """See ChunkSource. UserError: the cluster cannot be joined or has no room; weights that do not load."""
+        """See ChunkSource. UserError: the cluster cannot be joined or has no room; weights that do
+        not load."""
         self._report, self._begun, self._seed = report, time.monotonic(), seed
         self._say("cluster", 5, f"joining {self._address}" if self._address else "starting Ray")
-        self._cluster = await (Cluster.attach(self._address) if self._address else Cluster.start(self._layout))
+        self._cluster = await (
+            Cluster.attach(self._address) if self._address else Cluster.start(self._layout)
+        )
         self._layout = self._cluster.fit(self._layout)
-        where = f"Ray at {self._cluster.address}" + (f", token in {self._cluster.token}" if self._cluster.own else "")
+        where = f"Ray at {self._cluster.address}" + (
+            f", token in {self._cluster.token}" if self._cluster.own else ""
+        )
         self._say("places", 30, f"{where}; reserving {self._layout}")
         await self._cluster.reserve(self._layout)
         self._say("models", 35, f"loading {self.info.name}: {self._layout}")
@@ -156,11 +172,13 @@ class Session:
             for name, megabytes in gang.peak_memory().items():
                 self._peaks[name] = max(megabytes, self._peaks.get(name, 0.0))
 
-    # -- starting -----------------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------
 
     def _make_gangs(self, cluster: Cluster) -> None:
         dit, vae = self._layout.dit, self._layout.vae
-        self._text = Gang("text", TextWorker, self._weights, cluster, [self._layout.text], TEXT_SHARE)
+        self._text = Gang(
+            "text", TextWorker, self._weights, cluster, [self._layout.text], TEXT_SHARE
+        )
         self._dit = Gang("dit", DitWorker, self._weights, cluster, range(dit))
         self._vae = Gang("vae", VaeWorker, self._weights, cluster, range(dit, dit + vae))
         self._gangs = (self._text, self._dit, self._vae)
@@ -168,7 +186,9 @@ class Session:
     async def _start_gangs(self) -> None:
         """Start those that are not alive, all at once."""
         assert self._cluster is not None
-        starts = {asyncio.create_task(self._start_gang(gang)) for gang in self._gangs if not gang.alive}
+        starts = {
+            asyncio.create_task(self._start_gang(gang)) for gang in self._gangs if not gang.alive
+        }
         fresh = self._cluster.own and len(starts) == len(self._gangs)
         try:
             if fresh:  # the check takes a second of a core: not while all of them load
@@ -186,9 +206,11 @@ class Session:
 
     async def _check_strangers(self, cluster: Cluster) -> None:
         if not await cluster.refuses_strangers():
-            raise RuntimeError("the Ray head let a connection without our token in, or did not answer: not safe")
+            raise RuntimeError(
+                "the Ray head let a connection without our token in, or did not answer: not safe"
+            )
 
-    # -- the life of the stream ---------------------------------------------------------------------------------------
+    # -- the life of the stream --------------------------------------------------------------------
 
     async def _run(self) -> None:
         """Serve until a fault that cannot be mended, which ``next`` then raises."""
@@ -293,7 +315,11 @@ class Session:
                 await self._asked.wait()
             step = self._under_way[0]
             particulars, slices = await self._outcome(step)
-            if not self._under_way or self._under_way[0] is not step or self._reset_wanted is not None:
+            if (
+                not self._under_way
+                or self._under_way[0] is not step
+                or self._reset_wanted is not None
+            ):
                 continue  # a reset overtook it
             self._under_way.popleft()
             self._durations.append(time.monotonic() - step.sampled)
@@ -316,18 +342,27 @@ class Session:
         slices = await watched(self._vae, gathered(step.slices), limit)
         return replies[0], slices
 
-    def _assemble(self, step: Step, particulars: dict[str, Any], slices: list[FrameChunk]) -> FrameChunk | None:
-        """Join the slices. None if the decoder waits for another latent: its labels then come with the next frames."""
+    def _assemble(
+        self, step: Step, particulars: dict[str, Any], slices: list[FrameChunk]
+    ) -> FrameChunk | None:
+        """Join the slices. None if the decoder waits for another latent: its labels then come with
+        the next frames."""
         self._carried.append((step, particulars["labels"]))
-        frames = slices[0].frames if len(slices) == 1 else np.concatenate([part.frames for part in slices], axis=2)
+        frames = (
+            slices[0].frames
+            if len(slices) == 1
+            else np.concatenate([part.frames for part in slices], axis=2)
+        )
         if not len(frames):
             return None
         carried, self._carried = self._carried, []
         first_frame, self._next_frame = self._next_frame, self._next_frame + len(frames)
         made = {name: when + self._dit.clock_offset for name, when in particulars["stamps"].items()}
         decoded = {
-            "decode_start": min(part.stamps["decode_start"] for part in slices) + self._vae.clock_offset,
-            "decode_end": max(part.stamps["decode_end"] for part in slices) + self._vae.clock_offset,
+            "decode_start": min(part.stamps["decode_start"] for part in slices)
+            + self._vae.clock_offset,
+            "decode_end": max(part.stamps["decode_end"] for part in slices)
+            + self._vae.clock_offset,
         }
         return FrameChunk(
             session=self._name,
@@ -343,7 +378,7 @@ class Session:
             stamps={"sampled": step.sampled, **made, **decoded, "arrived": time.monotonic()},
         )
 
-    # -- reset and repair ---------------------------------------------------------------------------------------------
+    # -- reset and repair --------------------------------------------------------------------------
 
     async def _apply_reset(self) -> None:
         """Begin the stream that was asked for; what is under way is forgotten."""
@@ -374,18 +409,23 @@ class Session:
         self._world_prompt = commit.prompt
         if commit.state is None:
             prompt = commit.prompt
-            return self._dit.ask("reset", self._seed, prompt.text, prompt.embedding) + vae.ask("reset")
+            return self._dit.ask("reset", self._seed, prompt.text, prompt.embedding) + vae.ask(
+                "reset"
+            )
         memories = [(commit.index, memory, *self._history) for memory in commit.memories]
         return self._dit.ask("restore", commit.state) + vae.ask_each("restore", *memories)
 
     async def _mend(self, fault: Fault) -> None:
-        """Replace the broken gang, go back to the newest commit, and ask again for what was under way."""
+        """Replace the broken gang, go back to the newest commit, and ask again for what was under
+        way."""
         now = time.monotonic()
         self._faults.append(now)
         while self._faults[0] < now - FAULT_SECONDS:
             self._faults.popleft()
         if len(self._faults) >= FAULTS:
-            raise RuntimeError(f"{FAULTS} failures within {FAULT_SECONDS:.0f} s, the last one: {fault}") from fault
+            raise RuntimeError(
+                f"{FAULTS} failures within {FAULT_SECONDS:.0f} s, the last one: {fault}"
+            ) from fault
         self.epoch += 1
         self._say("rebuilding", None, f"{fault}; replacing it, the world goes on where it was")
         again = list(self._under_way)
@@ -403,7 +443,9 @@ class Session:
         if self._reset_wanted is None:
             for step in again:
                 self._ask(replace(step, epoch=self.epoch, sampled=time.monotonic()))
-        self._say("playing", 100, f"{fault.gang.name} replaced after {time.monotonic() - now:.1f} s")
+        self._say(
+            "playing", 100, f"{fault.gang.name} replaced after {time.monotonic() - now:.1f} s"
+        )
 
     async def _encode(self, text: str) -> Any:
         """The reference to a prompt's embedding; a broken text worker is replaced once."""

@@ -1,4 +1,5 @@
-"""The DiT group alone: latents as fast as it makes them, for measuring and for work on the transformer."""
+"""The DiT group alone: latents as fast as it makes them, for measuring and for work on the
+transformer."""
 
 import contextlib
 import time
@@ -22,7 +23,8 @@ async def latents(
     address: str | None,
     say: Callable[[str], None],
 ) -> AsyncGenerator[tuple[float, float], None]:
-    """Yield (seconds on rank 0, seconds there and back) of every outer step, for ever; ``window`` latents each.
+    """Yield (seconds on rank 0, seconds there and back) of every outer step, for ever; ``window``
+    latents each.
 
     Close the iterator to end the workers. ``address`` joins a cluster that exists.
     """

@@ -36,7 +36,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Commit:
-    """Where a new group goes on: before latent ``index``, from these references. The prompt is the one in force."""
+    """Where a new group goes on: before latent ``index``, from these references. The prompt is the
+    one in force."""
 
     index: int
     prompt: Prompt
@@ -53,7 +54,8 @@ class Fault(Exception):
 
 
 def gathered(references: Sequence[Any]) -> "asyncio.Future[list[Any]]":
-    """All values, in order. An error that nobody waits for any more (a reset overtook it) makes no noise."""
+    """All values, in order. An error that nobody waits for any more (a reset overtook it) makes no
+    noise."""
     future = asyncio.ensure_future(_all(references))
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future

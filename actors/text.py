@@ -1,4 +1,5 @@
-"""The text worker: prompts to embeddings, in a process of its own so that a new prompt never delays a step."""
+"""The text worker: prompts to embeddings, in a process of its own so that a new prompt never delays
+a step."""
 
 import logging
 
@@ -21,8 +22,8 @@ class TextWorker(Worker):
         self._encoder = self.checkpoint.text_encoder(self.device, self.dtype)
 
     def encode(self, prompt: str) -> tuple[np.ndarray, str]:
-        """(embedding [1, N_t, Dt] fp32, or [2, N_t, Dt] with the empty prompt second where guidance is used; a notice
-        such as that the prompt was cut, "" if there is none)."""
+        """(embedding [1, N_t, Dt] fp32, or [2, N_t, Dt] with the empty prompt second where guidance
+        is used; a notice such as that the prompt was cut, "" if there is none)."""
         assert self._encoder is not None, "join comes first"
         notices = Notices()
         logging.getLogger("models.text").addHandler(notices)

@@ -20,11 +20,14 @@ MEMORY_BYTES: Final = 8 << 20  # a temporal memory up to this size is handed bac
 
 
 class VaeWorker(Worker):
-    """The decoder's worker ``rank`` of ``size``. Its temporal memory lives here, from ``reset`` on."""
+    """The decoder's worker ``rank`` of ``size``. Its temporal memory lives here, from ``reset``
+    on."""
 
     def __init__(self, weights: Weights, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
-        if self.device.type == "cpu":  # the transformer rests while frames are decoded: the cores are free
+        if (
+            self.device.type == "cpu"
+        ):  # the transformer rests while frames are decoded: the cores are free
             use_threads(max(1, len(os.sched_getaffinity(0)) // size))
         self._autoencoder: FullVAE | TinyVAE | None = None
         self._stream: StreamDecoder | None = None
@@ -44,8 +47,9 @@ class VaeWorker(Worker):
         self._next = 0
 
     def decode(self, chunk: LatentChunk) -> tuple[FrameChunk, dict[str, np.ndarray] | None]:
-        """This worker's slice of the frames (none yet for the full decoder's very first latent), and the temporal
-        memory after them when it is small; else what came before has to be replayed after a fault."""
+        """This worker's slice of the frames (none yet for the full decoder's very first latent),
+        and the temporal memory after them when it is small; else what came before has to be
+        replayed after a fault."""
         begun = time.monotonic()
         frames = self._push(chunk)
         slice_of = FrameChunk(
@@ -62,12 +66,17 @@ class VaeWorker(Worker):
         )
         return slice_of, self._memory()
 
-    def restore(self, following: int, memory: dict[str, np.ndarray] | None, *replay: LatentChunk) -> None:
-        """Be where an undisturbed worker would be before latent ``following``: from its ``memory`` if there is one,
-        else by decoding the chunks before it again, whose frames were shown already."""
+    def restore(
+        self, following: int, memory: dict[str, np.ndarray] | None, *replay: LatentChunk
+    ) -> None:
+        """Be where an undisturbed worker would be before latent ``following``: from its ``memory``
+        if there is one, else by decoding the chunks before it again, whose frames were shown
+        already."""
         self.reset()
         if memory is not None:
-            self.stream.load_state({name: torch.from_numpy(array.copy()) for name, array in memory.items()})
+            self.stream.load_state(
+                {name: torch.from_numpy(array.copy()) for name, array in memory.items()}
+            )
         elif replay:
             self._next = replay[0].index
             for chunk in replay:
@@ -89,8 +98,8 @@ class VaeWorker(Worker):
         memory: dict[str, Tensor] = self.stream.state()
         if sum(tensor.numel() * tensor.element_size() for tensor in memory.values()) > MEMORY_BYTES:
             return None
-        # As arrays: Ray ships those without a copy, but pickles tensors, which took 4 ms a latent. float32: numpy has
-        # no bfloat16, and every one of its numbers is a float32 too.
+        # As arrays: Ray ships those without a copy, but pickles tensors, which took 4 ms a latent.
+        # float32: numpy has no bfloat16, and every one of its numbers is a float32 too.
         return {name: tensor.float().cpu().numpy() for name, tensor in memory.items()}
 
 

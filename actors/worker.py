@@ -30,7 +30,12 @@ class Worker:
         """Where this worker lives."""
         import ray  # here, because importing it fixes how to authenticate (see cluster.py)
 
-        return Identity(os.getpid(), socket.gethostname(), ray.get_runtime_context().get_node_id(), time.monotonic())
+        return Identity(
+            os.getpid(),
+            socket.gethostname(),
+            ray.get_runtime_context().get_node_id(),
+            time.monotonic(),
+        )
 
     def rendezvous(self) -> str:
         """An address on this node where a group can meet: free a moment ago."""
@@ -43,7 +48,8 @@ class Worker:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The weights, opened when first needed: what is wrong with them is then an answer, not a dead process."""
+        """The weights, opened when first needed: what is wrong with them is then an answer, not a
+        dead process."""
         if self._checkpoint is None:
             weights = self._weights
             self._checkpoint = Checkpoint.open(
@@ -65,7 +71,7 @@ class Worker:
 
 
 def settle() -> None:
-    """Take what has been loaded out of the garbage collector's rounds: a full one over it costs more than a frame's
-    slot, and would come in the middle of a step."""
+    """Take what has been loaded out of the garbage collector's rounds: a full one over it costs
+    more than a frame's slot, and would come in the middle of a step."""
     gc.collect()
     gc.freeze()

@@ -10,13 +10,18 @@ from configs.errors import UserError
 
 MAX_SEED = 2**53 - 1  # the largest whole number that a web page shows and sends back exactly
 MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a quarter of this
-PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")  # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
+PROTOCOL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:"
+)  # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
 
 
 def whole_number(name: str, value: object, low: int, high: int) -> int:
-    """``value`` itself if it is an int (no bool, no float, no text) within [low, high], else UserError."""
+    """``value`` itself if it is an int (no bool, no float, no text) within [low, high], else
+    UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}")
+        raise UserError(
+            f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}"
+        )
     return value
 
 
@@ -38,11 +43,14 @@ def check_seed(value: object, name: str = "seed") -> int:
 
 
 def check_prompt(value: object, name: str = "prompt") -> str:
-    """The prompt as one line of text: white space joined, nothing a log or a tokenizer would stumble over."""
+    """The prompt as one line of text: white space joined, nothing a log or a tokenizer would
+    stumble over."""
     if not isinstance(value, str):
         raise UserError(f"{name}: expected text, got {_shown(value)}")
     if len(value) > MAX_PROMPT:
-        raise UserError(f"{name}: expected at most {MAX_PROMPT} characters, got {len(value)}; shorten it")
+        raise UserError(
+            f"{name}: expected at most {MAX_PROMPT} characters, got {len(value)}; shorten it"
+        )
     text = " ".join(value.split())
     if not text:
         raise UserError(f"{name}: expected a description of the world, got nothing")
@@ -58,21 +66,28 @@ def _shown(value: object) -> str:
 
 
 def check_output_file(path: Path, name: str = "output", overwrite: bool = False) -> Path:
-    """``path`` if it may be written: its folder exists, it does not, and no tool takes it for an option or address."""
+    """``path`` if it may be written: its folder exists, it does not, and no tool takes it for an
+    option or address."""
     text = str(path)
     if not text.strip() or "\0" in text:
         raise UserError(f"{name}: expected a file name, got {_shown(text)}")
     if text.startswith("-") or path.name.startswith("-"):
         raise UserError(f"{name} {text}: a name must not start with '-'; choose another")
     if PROTOCOL.match(text):
-        raise UserError(f"{name} {text}: a local file is needed, not an address or protocol; give a plain path")
+        raise UserError(
+            f"{name} {text}: a local file is needed, not an address or protocol; give a plain path"
+        )
     if not path.parent.is_dir():
         what = "is a file" if path.parent.exists() else "does not exist"
         raise UserError(f"{name} {text}: folder {path.parent} {what}; create it first")
     if path.is_dir():
-        raise UserError(f"{name} {text}: expected a file name, got a folder; add a name such as {path / 'drive.mp4'}")
+        raise UserError(
+            f"{name} {text}: expected a file name, got a folder; add a name such as {path / 'drive.mp4'}"
+        )
     if path.exists() and not overwrite:
-        raise UserError(f"{name} {text}: the file exists and is never overwritten; move it or choose another name")
+        raise UserError(
+            f"{name} {text}: the file exists and is never overwritten; move it or choose another name"
+        )
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"{name} {text}: folder {path.parent} is not writable")
     return path

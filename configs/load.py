@@ -1,4 +1,5 @@
-"""The one door to flags, environment variables and YAML: they become one frozen settings object, or one clear line.
+"""The one door to flags, environment variables and YAML: they become one frozen settings object, or
+one clear line.
 
 Precedence: flags > environment > YAML file > defaults.
 """
@@ -66,26 +67,36 @@ def read_yaml(path: Path, allowed: Iterable[str]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path}: cannot be read ({_reason(error)}); give a YAML file") from None
+        raise UserError(
+            f"config {path}: cannot be read ({_reason(error)}); give a YAML file"
+        ) from None
     if len(text) > YAML_LIMIT:
         raise UserError(f"config {path}: expected at most {YAML_LIMIT} bytes, got {len(text)}")
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.TagToken | yaml.AliasToken | yaml.AnchorToken):
                 line = token.start_mark.line + 1
-                raise UserError(f"config {path}, line {line}: tags and aliases are not allowed; write the plain value")
+                raise UserError(
+                    f"config {path}, line {line}: tags and aliases are not allowed; write the plain value"
+                )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"config {path}: not valid YAML ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(
+            f"config {path}: not valid YAML ({' '.join(str(error).split())[:200]})"
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(f"config {path}: expected 'name: value' lines, got a {type(content).__name__}")
+        raise UserError(
+            f"config {path}: expected 'name: value' lines, got a {type(content).__name__}"
+        )
     keys = [key.value for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise UserError(f"config {path}: key {key!r} is given {keys.count(key)} times; keep one")
+            raise UserError(
+                f"config {path}: key {key!r} is given {keys.count(key)} times; keep one"
+            )
         if key not in allowed:
             raise UserError(f"config {path}: unknown key {key!r}{nearest(key, allowed)}")
     return content
@@ -101,15 +112,17 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
     """The weight folder to use, and one line that says which ("" when it was named explicitly).
 
-    A relative path is seen from the current folder, else from ``pipeline/`` (the published ``../models/stage4``).
-    No path: ``models/<stage>`` if it exists, else the embedded small world.
+    A relative path is seen from the current folder, else from ``pipeline/`` (the published
+    ``../models/stage4``). No path: ``models/<stage>`` if it exists, else the embedded small world.
     """
     if path is not None:
         for folder in (path, ROOT / "pipeline" / path):
             if folder.is_dir():
                 return folder.resolve(), ""
         what = "a file" if path.exists() else "nothing"
-        raise UserError(f"model path {path}: expected a weight folder, found {what} there (looked in {Path.cwd()})")
+        raise UserError(
+            f"model path {path}: expected a weight folder, found {what} there (looked in {Path.cwd()})"
+        )
     for folder in (Path("models") / stage, ROOT / "models" / stage):
         if folder.is_dir():
             return folder.resolve(), f"model: {folder.resolve()}"
@@ -129,14 +142,17 @@ def visible_devices(text: str, where: str = "CUDA_VISIBLE_DEVICES") -> tuple[str
     devices = tuple(part.strip() for part in text.split(","))
     for device in devices:
         if not DEVICE.fullmatch(device):
-            raise UserError(f"{where}: expected comma-separated GPU numbers such as 0,1,2, got {text[:60]!r}")
+            raise UserError(
+                f"{where}: expected comma-separated GPU numbers such as 0,1,2, got {text[:60]!r}"
+            )
     if len(set(devices)) < len(devices):
         raise UserError(f"{where}: expected each GPU once, got {text[:60]!r}")
     return devices
 
 
 def _from_text(where: str, hint: Any, name: str, given: object) -> Any:
-    """A flag's or a variable's value in the field's type. ``given`` is text, True, or a list (--vae KIND FILE)."""
+    """A flag's or a variable's value in the field's type. ``given`` is text, True, or a list (--vae
+    KIND FILE)."""
     if isinstance(given, bool):
         return given
     if name == "vae":
@@ -192,7 +208,9 @@ def _vae(where: str, value: object) -> tuple[str, Path]:
 
 def _path(where: str, text: str) -> Path:
     if not text.strip() or "\0" in text or text.startswith("-"):
-        raise UserError(f"{where}: expected a path (./ before a name that starts with '-'), got {text[:60]!r}")
+        raise UserError(
+            f"{where}: expected a path (./ before a name that starts with '-'), got {text[:60]!r}"
+        )
     return Path(text).expanduser()
 
 

@@ -1,4 +1,5 @@
-"""Frozen run settings. Network shapes travel with the weights (models/); these say how to run them."""
+"""Frozen run settings. Network shapes travel with the weights (models/); these say how to run
+them."""
 
 import re
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ MAX_LATENTS = 1024  # of one window; attention grows with its square
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How a weight folder streams (its ``streaming.json``); defaults are the published stage-4 values.
+    """How a weight folder streams (its ``streaming.json``); defaults are the published stage-4
+    values.
 
-    noise_groups G, window_size W (latents per group), inference_steps T, original_steps O, late_labels b:
-    reference sections 3.3 and 4. guidance_scale is the offline default of stages 2 and 3. control_guidance: how far a
-    stream goes from what the model does without labels to what it does with them, one more model call; 1 = none.
-    solver: "consistency" (stage 4, phased consistency) or "dpm" (stage 3, DPM++ 2M SDE), reference section 3.4.
-    """
+    noise_groups G, window_size W (latents per group), inference_steps T, original_steps O,
+    late_labels b: reference sections 3.3 and 4. guidance_scale is the offline default of stages 2
+    and 3. control_guidance: how far a stream goes from what the model does without labels to what
+    it does with them, one more model call; 1 = none. solver: "consistency" (stage 4, phased
+    consistency) or "dpm" (stage 3, DPM++ 2M SDE), reference section 3.4."""
 
     noise_groups: int = 4
     window_size: int = 1
@@ -34,15 +36,27 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         if self.solver not in ("consistency", "dpm"):
-            raise UserError(f"streaming setting solver: expected consistency or dpm, got {self.solver!r}")
-        for name in ("noise_groups", "window_size", "inference_steps", "original_steps", "late_labels"):
+            raise UserError(
+                f"streaming setting solver: expected consistency or dpm, got {self.solver!r}"
+            )
+        for name in (
+            "noise_groups",
+            "window_size",
+            "inference_steps",
+            "original_steps",
+            "late_labels",
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"streaming setting {name}: expected a whole number of at least 1, got {value!r}")
+                raise UserError(
+                    f"streaming setting {name}: expected a whole number of at least 1, got {value!r}"
+                )
         for name in ("guidance_scale", "control_guidance"):
             real_number(f"streaming setting {name}", getattr(self, name), 0, 100)
         if self.latents > MAX_LATENTS:
-            raise UserError(f"streaming settings: a window holds at most {MAX_LATENTS} latents, got {self.latents}")
+            raise UserError(
+                f"streaming settings: a window holds at most {MAX_LATENTS} latents, got {self.latents}"
+            )
         if self.inference_steps % self.noise_groups:
             raise UserError(
                 f"inference_steps must be a multiple of noise_groups ({self.noise_groups}), got {self.inference_steps}"
@@ -70,16 +84,17 @@ class StreamSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One live run (``python -m pipeline run``). None means: decided by the machine or by the weights.
+    """One live run (``python -m pipeline run``). None means: decided by the machine or by the
+    weights.
 
     num_gpus_dit, num_gpus_vae: workers of the two groups (CPU workers where there is no GPU).
     visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
     vae: ("tiny", FILE) puts a TAECVX file in place of the folder's decoder.
-    clip: a local CLIP folder, for weights that come without control embeddings; they are computed once and saved.
-    duration: seconds of shown stream, counted from the first frame.
+    clip: a local CLIP folder, for weights that come without control embeddings; they are computed
+    once and saved. duration: seconds of shown stream, counted from the first frame.
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
-    token: what opens the page (never a flag: other users see those). None makes a new one; a launcher that is started
-    again with the same token gets its pages back by themselves.
+    token: what opens the page (never a flag: other users see those). None makes a new one; a
+    launcher that is started again with the same token gets its pages back by themselves.
     """
 
     model_path: Path | None = None
@@ -119,18 +134,26 @@ class RunConfig:
         if self.prompt is not None:
             object.__setattr__(self, "prompt", check_prompt(self.prompt))
         if not HOST.fullmatch(self.host):
-            raise UserError(f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}")
+            raise UserError(
+                f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}"
+            )
         for name in self.allow_host:
             if not HOST.fullmatch(name) or name.count(":") == 1:  # more colons are an IPv6 address
                 raise UserError(
                     f"allow_host: expected host names such as drive.example.org, without a port, got {name[:60]!r}"
                 )
         if self.token is not None and not TOKEN.fullmatch(self.token):
-            raise UserError("MATRIX_TOKEN: expected 16 to 200 letters, digits, - or _; or do not set it")
+            raise UserError(
+                "MATRIX_TOKEN: expected 16 to 200 letters, digits, - or _; or do not set it"
+            )
         if self.ray_address is not None and not ADDRESS.fullmatch(self.ray_address):
-            raise UserError(f"ray_address: expected HOST:PORT such as 10.0.0.5:6379, got {self.ray_address!r}")
+            raise UserError(
+                f"ray_address: expected HOST:PORT such as 10.0.0.5:6379, got {self.ray_address!r}"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise UserError("tls_cert and tls_key: expected both or none, got only one; name both files")
+            raise UserError(
+                "tls_cert and tls_key: expected both or none, got only one; name both files"
+            )
         if self.replay is not None and self.controls is not None:
             raise UserError("replay and controls: both say what to drive; give only one of them")
 
@@ -139,8 +162,8 @@ class RunConfig:
 class OfflineConfig:
     """What both stage scripts know. None means: what the weights say.
 
-    controls: labels such as "D*9,DL*8", one per latent (4 frames), or one per frame with raw_controls; padded at
-    random (control_seed) when short.
+    controls: labels such as "D*9,DL*8", one per latent (4 frames), or one per frame with
+    raw_controls; padded at random (control_seed) when short.
     """
 
     prompt: str = ""
@@ -202,9 +225,9 @@ class BaseConfig(OfflineConfig):
 class StreamConfig(OfflineConfig):
     """One offline stream (``python -m pipeline stream``, stages 3 and 4).
 
-    init_video: a clip to continue (its first clip_frames frames); None starts from a clip of the weight folder.
-    noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b, control_guidance: override ``streaming.json`` of the
-    weights.
+    init_video: a clip to continue (its first clip_frames frames); None starts from a clip of the
+    weight folder. noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b, control_guidance:
+    override ``streaming.json`` of the weights.
     sample_groups S: outer steps; the video has 4 S W frames.
     """
 
@@ -242,12 +265,16 @@ class StreamConfig(OfflineConfig):
             window, rest = divmod((self.clip_frames - 1) // 4, groups)
             if rest or not window:
                 allowed = f"{4 * groups + 1}, {8 * groups + 1}, {12 * groups + 1}, ..."
-                raise UserError(f"clip_frames: {groups} noise groups need {allowed}, got {self.clip_frames}")
+                raise UserError(
+                    f"clip_frames: {groups} noise groups need {allowed}, got {self.clip_frames}"
+                )
         return replace(
             weights,
             noise_groups=groups,
             window_size=window,
             inference_steps=self.steps or weights.inference_steps,
             late_labels=self.late_labels or min(weights.late_labels, groups),
-            control_guidance=weights.control_guidance if self.control_guidance is None else self.control_guidance,
+            control_guidance=weights.control_guidance
+            if self.control_guidance is None
+            else self.control_guidance,
         )

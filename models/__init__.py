@@ -1,1 +1,2 @@
-"""How to dream the next latent: networks, schedulers and sampling in pure torch. Sub-folders hold weights."""
+"""How to dream the next latent: networks, schedulers and sampling in pure torch. Sub-folders hold
+weights."""

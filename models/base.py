@@ -1,4 +1,5 @@
-"""Stage 2: text and controls to one base clip, all latents at one noise level (reference sections 3.4 and 5)."""
+"""Stage 2: text and controls to one base clip, all latents at one noise level (reference sections
+3.4 and 5)."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,8 @@ from models.world import PIXELS, guide
 
 
 def base_frames(latents: int) -> int:
-    """Return the video frames of a clip of `latents` latents: the first holds one frame, the others four."""
+    """Return the video frames of a clip of `latents` latents: the first holds one frame, the others
+    four."""
     return 4 * (latents - 1) + 1
 
 
@@ -34,19 +36,22 @@ def base_latents(
     noise: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Sample a base clip with DDIM and the dynamic guidance rule; returns scaled latents [F, C, h, w].
+    """Sample a base clip with DDIM and the dynamic guidance rule; returns scaled latents [F, C, h,
+    w].
 
-    control_embeddings [10, Dc]; text [2, N_t, Dt], prompt then empty prompt ([1, N_t, Dt] with guidance 1);
-    labels: F = (frames - 1) / 4 + 1 of them, one per latent; height, width in pixels; noise [F, C, h, w] in place of
-    the seed's. progress(done, total) is called after each step. Raises UserError for sizes and counts that do not fit.
-    """
+    control_embeddings [10, Dc]; text [2, N_t, Dt], prompt then empty prompt ([1, N_t, Dt] with
+    guidance 1); labels: F = (frames - 1) / 4 + 1 of them, one per latent; height, width in pixels;
+    noise [F, C, h, w] in place of the seed's. progress(done, total) is called after each step.
+    Raises UserError for sizes and counts that do not fit."""
     config, dtype = transformer.config, transformer.proj_out.weight.dtype
     device = transformer.proj_out.weight.device
     count = (frames - 1) // 4 + 1
     if frames < 1 or frames != base_frames(count):
         raise UserError(f"base clip: the number of frames must be 4 n + 1, got {frames}")
     if len(labels) != count:
-        raise UserError(f"base clip of {frames} frames: expected {count} labels, one per latent, got {len(labels)}")
+        raise UserError(
+            f"base clip of {frames} frames: expected {count} labels, one per latent, got {len(labels)}"
+        )
     if guidance != 1.0 and text.shape[0] != 2:
         raise UserError(
             f"base clip with guidance: expected embeddings of prompt and empty prompt, got {list(text.shape)}"

@@ -1,10 +1,10 @@
 """A weight folder: what it holds, checked before anything is loaded, and the parts made from it.
 
-Layout (reference section 1): transformer/, vae/, text_encoder/, tokenizer/, each a config and safetensors; beside them
-streaming.json (StreamSettings), control_embeddings.safetensors (nine vectors and the null vector) and
-start_clips.safetensors (scaled latents with their prompts). A folder may hold the transformer alone, as the published
-stage4 does: everything it lacks then comes from a shared folder, given or the sibling called stage3.
-"""
+Layout (reference section 1): transformer/, vae/, text_encoder/, tokenizer/, each a config and
+safetensors; beside them streaming.json (StreamSettings), control_embeddings.safetensors (nine
+vectors and the null vector) and start_clips.safetensors (scaled latents with their prompts). A
+folder may hold the transformer alone, as the published stage4 does: everything it lacks then comes
+from a shared folder, given or the sibling called stage3."""
 
 import json
 import os
@@ -42,10 +42,12 @@ TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A weight folder whose headers and configs have been read and fit together. Loading happens in its methods.
+    """A weight folder whose headers and configs have been read and fit together. Loading happens in
+    its methods.
 
-    path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in place of the
-    folder's decoder; clip: a local CLIP folder, needed only where control embeddings are missing.
+    path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in
+    place of the folder's decoder; clip: a local CLIP folder, needed only where control embeddings
+    are missing.
     """
 
     path: Path
@@ -66,7 +68,8 @@ class Checkpoint:
         lora: Path | str | None = None,
         clip: Path | str | None = None,
     ) -> "Checkpoint":
-        """Check a weight folder by reading headers only. Raises UserError with one line for whatever is wrong.
+        """Check a weight folder by reading headers only. Raises UserError with one line for
+        whatever is wrong.
 
         Control embeddings that are missing are computed here, if a CLIP folder is given.
         """
@@ -78,7 +81,9 @@ class Checkpoint:
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         Weights.open(place).check(shapes)
         if vae is not None and vae[0] != "tiny":
-            raise UserError(f"vae {vae[0]!a}: expected tiny and the path of a TAECVX safetensors file")
+            raise UserError(
+                f"vae {vae[0]!a}: expected tiny and the path of a TAECVX safetensors file"
+            )
         checkpoint = Checkpoint(
             path=path,
             shared=shared,
@@ -118,7 +123,8 @@ class Checkpoint:
 
     @cached_property
     def model_hash(self) -> str:
-        """A stable name of the transformer's weights (headers, sizes and samples of the contents)."""
+        """A stable name of the transformer's weights (headers, sizes and samples of the
+        contents)."""
         return Weights.open(transformer_folder(self.path)).fingerprint()
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
@@ -145,8 +151,8 @@ class Checkpoint:
     def control_embeddings(self) -> Tensor:
         """Return the nine control vectors and the null vector: [10, Dc] fp32.
 
-        Without the file they are computed from the local CLIP folder, once, and saved beside the weights.
-        """
+        Without the file they are computed from the local CLIP folder, once, and saved beside the
+        weights."""
         file, width = self._file(CONTROLS_FILE), self.transformer_config.control_dim
         if file is not None:
             return read_control_embeddings(file, width)
@@ -157,15 +163,21 @@ class Checkpoint:
             )
         vectors = clip_control_embeddings(self.clip)
         if vectors.shape[1] != width:
-            raise UserError(f"{self.clip}: CLIP features are {vectors.shape[1]} wide, the transformer expects {width}")
-        save_tensors(self.path / CONTROLS_FILE, {"control_embeddings": vectors[:-1], "null_control": vectors[-1]})
+            raise UserError(
+                f"{self.clip}: CLIP features are {vectors.shape[1]} wide, the transformer expects {width}"
+            )
+        save_tensors(
+            self.path / CONTROLS_FILE,
+            {"control_embeddings": vectors[:-1], "null_control": vectors[-1]},
+        )
         return vectors
 
     def start_latents(self, prompt: str) -> Tensor:
-        """Return the start clip that suits a prompt best: scaled latents [F', C, h, w] fp32, on the CPU.
+        """Return the start clip that suits a prompt best: scaled latents [F', C, h, w] fp32, on the
+        CPU.
 
-        An equal prompt wins, else the one that shares most words. Without clips F' = 0: a world then starts from
-        zeros, as the published one pads.
+        An equal prompt wins, else the one that shares most words. Without clips F' = 0: a world
+        then starts from zeros, as the published one pads.
         """
         file = self._file(CLIPS_FILE)
         if file is None:
@@ -180,7 +192,9 @@ class Checkpoint:
         config = read_vae_config(self._part("vae"))
         if self.vae_file is None:
             return config
-        return TinyVAEConfig.from_tensors(self._vae_weights.entries, scaling_factor=config.scaling_factor)
+        return TinyVAEConfig.from_tensors(
+            self._vae_weights.entries, scaling_factor=config.scaling_factor
+        )
 
     @cached_property
     def _vae_weights(self) -> Weights:
@@ -203,7 +217,9 @@ class Checkpoint:
         channels = vae.config.latent_channels
         if channels != self.latent_channels:
             place = self.vae_file or self._part("vae")
-            raise UserError(f"{place}: {channels} latent channels, but the transformer expects {self.latent_channels}")
+            raise UserError(
+                f"{place}: {channels} latent channels, but the transformer expects {self.latent_channels}"
+            )
         self._check_text()
         self.control_embeddings()
         clips = self._file(CLIPS_FILE)
@@ -215,8 +231,12 @@ class Checkpoint:
         config, weights = read_json(text / "config.json"), Weights.open(text)
         width, expected = config.get("d_model"), self.transformer_config.text_embed_dim
         if width != expected:
-            raise UserError(f"{text}: text width d_model is {width!r:.40}, but the transformer expects {expected}")
-        embeddings = [entry for name, entry in weights.entries.items() if name in ("shared.weight", TIED)]
+            raise UserError(
+                f"{text}: text width d_model is {width!r:.40}, but the transformer expects {expected}"
+            )
+        embeddings = [
+            entry for name, entry in weights.entries.items() if name in ("shared.weight", TIED)
+        ]
         if not embeddings or embeddings[0].shape != (config.get("vocab_size"), width):
             raise UserError(
                 f"{text}: shared.weight of shape [vocab_size, d_model] missing; expected a T5 encoder's weights"
@@ -241,7 +261,8 @@ class Checkpoint:
 
 
 def transformer_folder(path: Path) -> Path:
-    """Return where a weight folder keeps its transformer: transformer/, or itself as in older revisions."""
+    """Return where a weight folder keeps its transformer: transformer/, or itself as in older
+    revisions."""
     if (path / "transformer").is_dir():
         return path / "transformer"
     own = path / "config.json"
@@ -255,7 +276,9 @@ def read_transformer_config(folder: Path) -> TransformerConfig:
     values = read_json(folder / "config.json")
     kind = values.get("_class_name", TRANSFORMER_CLASS)
     if kind != TRANSFORMER_CLASS:
-        raise UserError(f"{folder / 'config.json'}: class {kind!r:.60}, expected {TRANSFORMER_CLASS}")
+        raise UserError(
+            f"{folder / 'config.json'}: class {kind!r:.60}, expected {TRANSFORMER_CLASS}"
+        )
     try:
         return TransformerConfig.from_json(values)
     except UserError as error:
@@ -268,7 +291,9 @@ def empty_transformer(config: TransformerConfig) -> Transformer:
         return Transformer(config)
 
 
-def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype, lora: LoRA | None = None) -> Transformer:
+def read_transformer(
+    folder: Path, device: torch.device, dtype: torch.dtype, lora: LoRA | None = None
+) -> Transformer:
     """Load the transformer in a folder of its own, LoRA fused."""
     module = empty_transformer(read_transformer_config(folder))
     load_module(module, Weights.open(folder), device, dtype)
@@ -283,7 +308,9 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     kinds: dict[Any, Any] = {"AutoencoderKLCogVideoX": FullVAEConfig, "TinyVAE": TinyVAEConfig}
     kind = values.get("_class_name")
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(f"{folder / 'config.json'}: class {kind!r:.60}, expected {' or '.join(kinds)}")
+        raise UserError(
+            f"{folder / 'config.json'}: class {kind!r:.60}, expected {' or '.join(kinds)}"
+        )
     try:
         config: FullVAEConfig | TinyVAEConfig = kinds[kind].from_json(values)
     except (UserError, TypeError) as error:
@@ -291,11 +318,14 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     return config
 
 
-def served_stream(vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto") -> StreamDecoder:
-    """Begin a stream as the API, live mode and the evaluation decode it, so that all show the same frames.
+def served_stream(
+    vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto"
+) -> StreamDecoder:
+    """Begin a stream as the API, live mode and the evaluation decode it, so that all show the same
+    frames.
 
-    dtype: the number format's name; a tiny decoder computes in what `pick_decoder_dtype` makes of it, the full one in
-    the format of its weights.
+    dtype: the number format's name; a tiny decoder computes in what `pick_decoder_dtype` makes of
+    it, the full one in the format of its weights.
     """
     if isinstance(vae, TinyVAE):
         return vae.stream(group, pick_decoder_dtype(dtype, next(vae.parameters()).device))
@@ -318,11 +348,15 @@ def read_control_embeddings(file: Path, width: int) -> Tensor:
     return torch.cat((tensors["control_embeddings"], tensors["null_control"][None]))
 
 
-def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write a safetensors file whole or not at all: a temporary file beside it, then a rename."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata
+        )
         temporary.replace(file)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file}: cannot be written ({str(error)[:200]})") from error
@@ -331,7 +365,8 @@ def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 
 
 def choose_clip(prompt: str, prompts: Mapping[str, str]) -> str:
-    """Return the name of the clip whose prompt equals `prompt`, else shares most words with it, else the first."""
+    """Return the name of the clip whose prompt equals `prompt`, else shares most words with it,
+    else the first."""
     wanted = _words(prompt)
     names = list(prompts)
     exact = [name for name in names if prompts[name].strip().lower() == prompt.strip().lower()]
@@ -373,7 +408,8 @@ def _own_or_shared(path: Path, shared: Path, name: str) -> Path | None:
 
 
 def _streaming(path: Path, shared: Path) -> StreamSettings:
-    """Read streaming.json. A folder without one is published: a whole pipeline is stage 3, a transformer stage 4."""
+    """Read streaming.json. A folder without one is published: a whole pipeline is stage 3, a
+    transformer stage 4."""
     own = path / "streaming.json"
     if not own.is_file():
         if (path / "model_index.json").is_file() or shared == path:
@@ -409,7 +445,8 @@ def _presets(path: Path, shared: Path) -> list[str]:
 
 
 def _clip_prompts(clips: Weights) -> dict[str, str]:
-    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips' numbers."""
+    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
+    numbers."""
     try:
         prompts = json.loads(clips.metadata.get("prompts", ""))
         names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
@@ -424,7 +461,9 @@ def _check_clips(clips: Weights, channels: int) -> None:
     for name in _clip_prompts(clips):
         shape = clips.entries[name].shape
         if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
-            raise UserError(f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}")
+            raise UserError(
+                f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}"
+            )
 
 
 def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyVAE:
@@ -433,7 +472,8 @@ def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyV
 
 
 def _text_shapes(config: Mapping[str, Any], weights: Weights) -> dict[str, Iterable[int]]:
-    """Return the text encoder's tensors as the file names them: the tied embedding may have either of its names."""
+    """Return the text encoder's tensors as the file names them: the tied embedding may have either
+    of its names."""
     try:
         shapes: dict[str, Iterable[int]] = dict(expected_shapes(config))
     except UserError as error:

@@ -1,4 +1,5 @@
-"""The control vocabulary: nine labels, their sentences, parsing and the random rule (reference sections 4 and 9).
+"""The control vocabulary: nine labels, their sentences, parsing and the random rule (reference
+sections 4 and 9).
 
 One label steers one latent (4 frames, 250 ms at 16 FPS).
 """
@@ -11,7 +12,8 @@ import numpy as np
 from configs.errors import UserError
 
 LABELS = ("D", "DL", "DR", "B", "BL", "BR", "N", "NL", "NR")
-# The control embedding is CLIP's feature of these sentences, so they are model inputs: never edit them.
+# The control embedding is CLIP's feature of these sentences, so they are model inputs: never edit
+# them.
 SENTENCES = (
     "The car is moving straight ahead.",
     "The car is turning left ahead.",
@@ -30,21 +32,26 @@ _ITEM = re.compile(r"([A-Z]+)(?:\*([0-9]{1,7}))?", re.ASCII)
 
 
 def label_id(label: str) -> int:
-    """Return the embedding row of `label`. Raises UserError for anything that is not one of the nine labels."""
+    """Return the embedding row of `label`. Raises UserError for anything that is not one of the
+    nine labels."""
     if label not in LABELS:
-        raise UserError(f"unknown control label {str(label)[:40]!a}: expected one of {', '.join(LABELS)}")
+        raise UserError(
+            f"unknown control label {str(label)[:40]!a}: expected one of {', '.join(LABELS)}"
+        )
     return LABELS.index(label)
 
 
 def parse_signal(text: str) -> list[str]:
     """Parse ``"D,DL"`` or the run-length form ``"D*16,DL*8"`` into one label per latent.
 
-    Raises UserError on an unknown label, an empty item, a zero count or more than MAX_SIGNAL labels.
-    """
+    Raises UserError on an unknown label, an empty item, a zero count or more than MAX_SIGNAL
+    labels."""
     if not isinstance(text, str):
         raise UserError(f'control signal: expected text like "D,DL*4", got {type(text).__name__}')
     if text.count(",") >= MAX_SIGNAL:
-        raise UserError(f"control signal: expected at most {MAX_SIGNAL} labels, got {text.count(',') + 1} items")
+        raise UserError(
+            f"control signal: expected at most {MAX_SIGNAL} labels, got {text.count(',') + 1} items"
+        )
     labels: list[str] = []
     for position, raw in enumerate(text.split(","), start=1):
         item = raw.strip(" ")
@@ -60,16 +67,19 @@ def parse_signal(text: str) -> list[str]:
             )
         count = int(match[2] or 1)
         if not 1 <= count <= MAX_SIGNAL - len(labels):
-            raise UserError(f"control signal: item {position} is {item!a}; a count from 1 to {MAX_SIGNAL} in all")
+            raise UserError(
+                f"control signal: item {position} is {item!a}; a count from 1 to {MAX_SIGNAL} in all"
+            )
         labels += [match[1]] * count
     return labels
 
 
 def random_signal(length: int, seed: int) -> list[str]:
-    """Return `length` random labels, the same for the same seed (reference section 4, "Random labels").
+    """Return `length` random labels, the same for the same seed (reference section 4, "Random
+    labels").
 
-    Runs of D alternate with turns; every run lasts at least two latents, then ends with a rising probability.
-    """
+    Runs of D alternate with turns; every run lasts at least two latents, then ends with a rising
+    probability."""
     generator = np.random.default_rng(seed)
     minimum_run, increment = 2, 0.2
     turns = ("DR", "DL")

@@ -1,4 +1,5 @@
-"""What both autoencoders share: the contract of a streaming decoder and the step from network values to pictures."""
+"""What both autoencoders share: the contract of a streaming decoder and the step from network
+values to pictures."""
 
 from typing import Protocol
 
@@ -11,30 +12,35 @@ from models.parallel import SequenceGroup
 
 
 class StreamDecoder(Protocol):
-    """A decoder with its temporal memory. One stream = one object; both autoencoders make them with `stream()`."""
+    """A decoder with its temporal memory. One stream = one object; both autoencoders make them with
+    `stream()`."""
 
     def push(self, latents: Tensor) -> np.ndarray:
         """Decode the next latents of the stream.
 
-        latents: [n, C, h, w], whole width, scaled as the world emits them. Returns uint8 [m, H, W, 3] RGB; with a group
-        of several workers, W is this worker's slice of the width.
+        latents: [n, C, h, w], whole width, scaled as the world emits them. Returns uint8 [m, H, W,
+        3] RGB; with a group of several workers, W is this worker's slice of the width.
         """
 
     def state(self) -> dict[str, Tensor]:
-        """The temporal memory, enough to go on elsewhere after `load_state`; empty for a fresh stream."""
+        """The temporal memory, enough to go on elsewhere after `load_state`; empty for a fresh
+        stream."""
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state()` of a decoder with the same weights and the same share of the width."""
+        """Go on from `state()` of a decoder with the same weights and the same share of the
+        width."""
 
 
 def to_uint8(video: Tensor) -> np.ndarray:
-    """Video [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: scaled to 0..255 and truncated (reference section 7.1)."""
+    """Video [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: scaled to 0..255 and truncated
+    (reference section 7.1)."""
     scaled = video.float().div(2).add_(0.5).clamp_(0, 1).mul_(255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def own_columns(group: SequenceGroup, width: int) -> tuple[int, int]:
-    """This worker's [start, stop) of the latent columns. Raises UserError when there are more workers than columns."""
+    """This worker's [start, stop) of the latent columns. Raises UserError when there are more
+    workers than columns."""
     if group.size > width:
         raise UserError(
             f"VAE: {group.size} workers cannot share {width} latent columns: at most {width} workers are possible"

@@ -18,11 +18,12 @@ _DOWN = ("lora_A", "lora_down")
 
 
 class LoRA:
-    """One LoRA file: W + alpha/r x up @ down for every layer it names (alpha = r where the file has none).
+    """One LoRA file: W + alpha/r x up @ down for every layer it names (alpha = r where the file has
+    none).
 
-    Keys are those of diffusers and peft, ``LAYER.lora_A.weight`` and ``LAYER.lora_B.weight``, or ``lora_down`` and
-    ``lora_up`` with an optional ``LAYER.alpha``; a leading ``transformer.`` or ``base_model.model.`` is dropped.
-    """
+    Keys are those of diffusers and peft, ``LAYER.lora_A.weight`` and ``LAYER.lora_B.weight``, or
+    ``lora_down`` and ``lora_up`` with an optional ``LAYER.alpha``; a leading ``transformer.`` or
+    ``base_model.model.`` is dropped."""
 
     def __init__(self, weights: Weights, layers: Mapping[str, dict[str, str]]) -> None:
         self._weights = weights
@@ -30,13 +31,16 @@ class LoRA:
 
     @staticmethod
     def open(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> "LoRA":
-        """Read the header and check every layer against the model's tensor shapes. Raises UserError."""
+        """Read the header and check every layer against the model's tensor shapes. Raises
+        UserError."""
         weights = Weights.open(file)
         layers: dict[str, dict[str, str]] = {}
         for name in weights.entries:
             match = _KEY.fullmatch(name)
             if match is None or f"{match['layer']}.weight" not in shapes:
-                raise UserError(f"{file}: LoRA tensor {name} fits no layer of the model (expected LAYER.lora_A.weight)")
+                raise UserError(
+                    f"{file}: LoRA tensor {name} fits no layer of the model (expected LAYER.lora_A.weight)"
+                )
             part = "alpha" if match["alpha"] else "down" if match["half"] in _DOWN else "up"
             layers.setdefault(match["layer"], {})[part] = name
         if not layers:
@@ -56,16 +60,27 @@ class LoRA:
             target.copy_(target.float() + scale * update.view(target.shape))
 
 
-def _check_layer(file: Path, layer: str, parts: Mapping[str, str], weights: Weights, shape: tuple[int, ...]) -> None:
+def _check_layer(
+    file: Path, layer: str, parts: Mapping[str, str], weights: Weights, shape: tuple[int, ...]
+) -> None:
     for half in ("down", "up"):
         if half not in parts:
-            raise UserError(f"{file}: LoRA layer {layer} has no {half} half (lora_A is down, lora_B is up)")
+            raise UserError(
+                f"{file}: LoRA layer {layer} has no {half} half (lora_A is down, lora_B is up)"
+            )
     down, up = (weights.entries[parts[half]].shape for half in ("down", "up"))
     inputs, outputs = torch.Size(shape[1:]).numel(), shape[0]
     fits = (
-        len(down) >= 2 and len(up) >= 2 and torch.Size(down[1:]).numel() == inputs and up[0] == outputs
+        len(down) >= 2
+        and len(up) >= 2
+        and torch.Size(down[1:]).numel() == inputs
+        and up[0] == outputs
     ) and torch.Size(up[1:]).numel() == down[0]
-    if not fits or torch.Size(weights.entries[parts["alpha"]].shape if "alpha" in parts else []).numel() != 1:
+    if (
+        not fits
+        or torch.Size(weights.entries[parts["alpha"]].shape if "alpha" in parts else []).numel()
+        != 1
+    ):
         raise UserError(
             f"{file}: LoRA layer {layer}: expected down [r, {inputs}] and up [{outputs}, r], "
             f"found {list(down)} and {list(up)}"

@@ -1,4 +1,5 @@
-"""Whole videos in one process: a weight folder's parts loaded once, clips to frames and back, a stream as an iterator.
+"""Whole videos in one process: a weight folder's parts loaded once, clips to frames and back, a
+stream as an iterator.
 
 Legend: G noise groups, W latents per group, b late labels, S outer steps (reference section 4).
 """
@@ -33,7 +34,8 @@ class Parts:
     """A weight folder's parts on one device, each loaded when it is first needed and then kept."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
-        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for another name."""
+        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for
+        another name."""
         self.checkpoint, self.device = checkpoint, device
         self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
         self._encoded: dict[tuple[str, ...], Tensor] = {}
@@ -109,7 +111,8 @@ def base_clip(
     width: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Stage 2: scaled latents [(frames - 1) / 4 + 1, C, h, w] for a prompt and one label per latent."""
+    """Stage 2: scaled latents [(frames - 1) / 4 + 1, C, h, w] for a prompt and one label per
+    latent."""
     return base_latents(
         parts.transformer(parts.device, parts.dtype),
         parts.control_embeddings(),
@@ -127,10 +130,11 @@ def base_clip(
 
 @torch.inference_mode()
 def clip_frames(parts: Parts, latents: Tensor) -> np.ndarray:
-    """Scaled latents [n, C, h, w] of a clip to uint8 [m, H, W, 3]: m = 4 n for even n, 4 n - 3 for odd n.
+    """Scaled latents [n, C, h, w] of a clip to uint8 [m, H, W, 3]: m = 4 n for even n, 4 n - 3 for
+    odd n.
 
-    The full autoencoder works in tiles, as the published offline scripts do (reference section 7.1).
-    """
+    The full autoencoder works in tiles, as the published offline scripts do (reference section
+    7.1)."""
     unscaled = latents[None].to(parts.device, parts.dtype) / parts.checkpoint.scaling_factor
     vae = parts.autoencoder
     video = vae.decode(unscaled, tiled=True) if isinstance(vae, FullVAE) else vae.decode(unscaled)
@@ -139,24 +143,38 @@ def clip_frames(parts: Parts, latents: Tensor) -> np.ndarray:
 
 @torch.inference_mode()
 def clip_latents(parts: Parts, frames: np.ndarray, seed: int) -> Tensor:
-    """Video uint8 [4 n + 1, H, W, 3] to scaled latents [n + 1, C, h, w], as a stream starts from."""
-    video = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].to(parts.device, parts.dtype).div(127.5).sub(1)
+    """Video uint8 [4 n + 1, H, W, 3] to scaled latents [n + 1, C, h, w], as a stream starts
+    from."""
+    video = (
+        torch.from_numpy(frames)
+        .permute(0, 3, 1, 2)[None]
+        .to(parts.device, parts.dtype)
+        .div(127.5)
+        .sub(1)
+    )
     vae = parts.autoencoder
     if isinstance(vae, TinyVAE):  # it knows no single first frame: a still latent stands for it
-        latents = vae.encode(torch.cat((video[:, :1].expand(-1, FRAMES - 1, -1, -1, -1), video), dim=1))
+        latents = vae.encode(
+            torch.cat((video[:, :1].expand(-1, FRAMES - 1, -1, -1, -1), video), dim=1)
+        )
     else:
         posterior = vae.encode(video, tiled=True)
         noise = SeededNoise(seed, posterior.mean.shape[2:])
-        draws = torch.stack([noise.draw(index, POSTERIOR_DRAW) for index in range(posterior.mean.shape[1])])
+        draws = torch.stack(
+            [noise.draw(index, POSTERIOR_DRAW) for index in range(posterior.mean.shape[1])]
+        )
         latents = posterior.sample(draws[None].to(posterior.mean))
     return latents[0] * parts.checkpoint.scaling_factor
 
 
-def stream_frames(parts: Parts, world: World, labels: Iterable[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Step ``world`` (after its reset) for as long as ``labels`` last, W a step, and decode with a fresh decoder.
+def stream_frames(
+    parts: Parts, world: World, labels: Iterable[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Step ``world`` (after its reset) for as long as ``labels`` last, W a step, and decode with a
+    fresh decoder.
 
-    Yields (latent index, uint8 [4, H, W, 3]). The full decoder needs two latents before it gives the first.
-    """
+    Yields (latent index, uint8 [4, H, W, 3]). The full decoder needs two latents before it gives
+    the first."""
     decoder = parts.decoder()
     source, window, decoded = iter(labels), world.settings.window_size, world.index
     while len(given := list(itertools.islice(source, window))) == window:
@@ -171,7 +189,8 @@ def _latents_of(frames: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def fill_signal(labels: Sequence[str], count: int, seed: int) -> list[str]:
-    """Labels, followed by random ones (a fresh generator) until there are ``count`` (reference section 5)."""
+    """Labels, followed by random ones (a fresh generator) until there are ``count`` (reference
+    section 5)."""
     return [*labels, *random_signal(max(0, count - len(labels)), seed)]
 
 
@@ -183,8 +202,8 @@ def signal_length(settings: StreamSettings, steps: int) -> int:
 def step_labels(settings: StreamSettings, labels: Sequence[str], steps: int) -> Iterator[str]:
     """The labels to give at each of S outer steps so that latent k ends up conditioned on label k.
 
-    A label given at a step reaches the group that is emitted G - b steps later (b late labels; the published b = 1
-    has the label enter at the noisiest group).
+    A label given at a step reaches the group that is emitted G - b steps later (b late labels; the
+    published b = 1 has the label enter at the noisiest group).
     """
     first = 1 + (settings.noise_groups - settings.late_labels) * settings.window_size
     return iter(labels[first : first + steps * settings.window_size])

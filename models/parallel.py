@@ -1,8 +1,8 @@
 """Groups of ranks that work on one latent together: the only door to torch.distributed.
 
-A rank is a value that is passed along; a group of one costs nothing and touches no process group. Every group owns its
-store and process group, so it can be closed and joined again with a new `init_method` while the process lives on.
-"""
+A rank is a value that is passed along; a group of one costs nothing and touches no process group.
+Every group owns its store and process group, so it can be closed and joined again with a new
+`init_method` while the process lives on."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -19,8 +19,9 @@ from configs.errors import UserError
 
 
 class SequenceGroup:
-    """`size` ranks, this process being `rank`. Every method is called by every rank with the same arguments in the same
-    order. Errors of a lost or stuck peer arrive as RuntimeError, at the latest after the group's timeout."""
+    """`size` ranks, this process being `rank`. Every method is called by every rank with the same
+    arguments in the same order. Errors of a lost or stuck peer arrive as RuntimeError, at the
+    latest after the group's timeout."""
 
     def __init__(
         self,
@@ -30,7 +31,8 @@ class SequenceGroup:
         attention: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         leave: Callable[[], None] | None = None,
     ) -> None:
-        """attention: a backend's own attention over all ranks' sequences, [B, H, n, d] with the same n everywhere.
+        """attention: a backend's own attention over all ranks' sequences, [B, H, n, d] with the
+        same n everywhere.
 
         leave: called by `close`; by default the process group is shut down.
         """
@@ -55,11 +57,13 @@ class SequenceGroup:
         device: str = "cpu",
         timeout_seconds: float = 20.0,
     ) -> "SequenceGroup":
-        """Meet the other ranks at `init_method` and return the group; blocks until all are there or time is up.
+        """Meet the other ranks at `init_method` and return the group; blocks until all are there or
+        time is up.
 
-        init_method: ``file:///path`` (a fresh path for every group) or ``tcp://host:port`` (rank 0 listens there).
-        backend: ``gloo`` (CPU), ``nccl`` (CUDA, `device` is then this rank's "cuda:N") or ``xfuser`` (NCCL with xDiT's
-        unified sequence parallel attention; the optional package).
+        init_method: ``file:///path`` (a fresh path for every group) or ``tcp://host:port`` (rank 0
+        listens there). backend: ``gloo`` (CPU), ``nccl`` (CUDA, `device` is then this rank's
+        "cuda:N") or ``xfuser`` (NCCL with xDiT's unified sequence parallel attention; the optional
+        package).
         """
         if not 0 <= rank < size:
             raise UserError(f"rank must be between 0 and {size - 1}, got {rank}")
@@ -73,7 +77,9 @@ class SequenceGroup:
             gloo = dist.ProcessGroupGloo
             options = gloo._Options()  # type: ignore[attr-defined]  # no public name for it
             # Ranks of one host talk over loopback only, so that no stranger can reach them.
-            options._devices = [gloo.create_device("127.0.0.1") if same_host else gloo.create_default_device()]
+            options._devices = [
+                gloo.create_device("127.0.0.1") if same_host else gloo.create_default_device()
+            ]
             options._timeout = timeout
             return SequenceGroup(rank, size, gloo(store, rank, size, options))
         if backend == "nccl":
@@ -90,7 +96,8 @@ class SequenceGroup:
             (self._leave or group.shutdown)()
 
     def slice_bounds(self, n: int, rank: int | None = None) -> tuple[int, int]:
-        """Return [start, stop) of a rank's share of n columns; shares differ by at most one, larger ones first."""
+        """Return [start, stop) of a rank's share of n columns; shares differ by at most one, larger
+        ones first."""
         share, larger = divmod(n, self.size)
         rank = self.rank if rank is None else rank
         start = rank * share + min(rank, larger)
@@ -98,7 +105,10 @@ class SequenceGroup:
 
     def share_sizes(self, n: int) -> list[int]:
         """Return every rank's number of columns out of n, in rank order."""
-        return [stop - start for start, stop in (self.slice_bounds(n, rank) for rank in range(self.size))]
+        return [
+            stop - start
+            for start, stop in (self.slice_bounds(n, rank) for rank in range(self.size))
+        ]
 
     def all_to_all(
         self,
@@ -109,10 +119,11 @@ class SequenceGroup:
         scatter_sizes: Sequence[int] | None = None,
         gather_sizes: Sequence[int] | None = None,
     ) -> Tensor:
-        """Split x along `scatter_dim`, one part per rank, and join what the others sent along `gather_dim`.
+        """Split x along `scatter_dim`, one part per rank, and join what the others sent along
+        `gather_dim`.
 
-        scatter_sizes: the parts' sizes (equal shares by default). gather_sizes: every rank's own extent along
-        `gather_dim` (all as here by default).
+        scatter_sizes: the parts' sizes (equal shares by default). gather_sizes: every rank's own
+        extent along `gather_dim` (all as here by default).
         """
         if self.size == 1:
             return x
@@ -127,13 +138,16 @@ class SequenceGroup:
         return torch.cat(parts, gather_dim)
 
     def all_gather(self, x: Tensor, dim: int, sizes: Sequence[int] | None = None) -> Tensor:
-        """Join every rank's x along `dim`. Extents may differ: they are asked for unless `sizes` gives them."""
+        """Join every rank's x along `dim`. Extents may differ: they are asked for unless `sizes`
+        gives them."""
         if self.size == 1:
             return x
         dim %= x.dim()
         if sizes is None:
             extent = torch.tensor([x.shape[dim]], device=x.device)
-            sizes = [int(n) for n in torch.cat(self._exchange([extent] * self.size, [[1]] * self.size))]
+            sizes = [
+                int(n) for n in torch.cat(self._exchange([extent] * self.size, [[1]] * self.size))
+            ]
         shapes = [[*x.shape[:dim], extent, *x.shape[dim + 1 :]] for extent in sizes]
         return torch.cat(self._exchange([x] * self.size, shapes), dim)
 
@@ -154,10 +168,11 @@ class SequenceGroup:
         return value
 
     def halo(self, x: Tensor, dim: int, width: int = 1) -> tuple[Tensor, Tensor]:
-        """Return the neighbours' edge columns along `dim`: (left neighbour's last, right neighbour's first) `width`.
+        """Return the neighbours' edge columns along `dim`: (left neighbour's last, right
+        neighbour's first) `width`.
 
-        x may be wider on one rank than on another, but holds at least `width` columns. Outer edges are zeros.
-        """
+        x may be wider on one rank than on another, but holds at least `width` columns. Outer edges
+        are zeros."""
         first, last = x.narrow(dim, 0, width), x.narrow(dim, x.shape[dim] - width, width)
         if self.size == 1:
             return torch.zeros_like(first), torch.zeros_like(last)
@@ -173,13 +188,18 @@ class SequenceGroup:
         return left, right
 
     def _exchange(self, outgoing: list[Tensor], shapes: list[list[int]]) -> list[Tensor]:
-        """Send outgoing[r] to every rank r and return what each sent, of the given shapes: one collective."""
+        """Send outgoing[r] to every rank r and return what each sent, of the given shapes: one
+        collective."""
         out_sizes = [int(torch.Size(shape).numel()) for shape in shapes]
         sent = torch.cat([part.reshape(-1) for part in outgoing])
         received = sent.new_empty(sum(out_sizes))
         in_sizes = [part.numel() for part in outgoing]
-        self._live().alltoall_base(received, sent, out_sizes, in_sizes, dist.AllToAllOptions()).wait()
-        return [part.view(shape) for part, shape in zip(received.split(out_sizes), shapes, strict=True)]
+        self._live().alltoall_base(
+            received, sent, out_sizes, in_sizes, dist.AllToAllOptions()
+        ).wait()
+        return [
+            part.view(shape) for part, shape in zip(received.split(out_sizes), shapes, strict=True)
+        ]
 
     def _live(self) -> Any:
         if self._group is None:
@@ -197,25 +217,35 @@ def _store(init_method: str, rank: int, size: int, timeout: timedelta) -> tuple[
     if url.scheme == "tcp" and url.hostname and url.port:
         store = _tcp_store(url.hostname, url.port, rank, size, timeout)
         return store, url.hostname in ("127.0.0.1", "localhost")
-    raise UserError(f"group init method {init_method!a}: expected file:///folder/that/exists/name or tcp://host:port")
+    raise UserError(
+        f"group init method {init_method!a}: expected file:///folder/that/exists/name or tcp://host:port"
+    )
 
 
 def _tcp_store(host: str, port: int, rank: int, size: int, timeout: timedelta) -> "dist.Store":
-    """Rank 0 listens on the named address alone; the store by itself would listen on all of the machine's."""
+    """Rank 0 listens on the named address alone; the store by itself would listen on all of the
+    machine's."""
     if rank:
         return dist.TCPStore(host, port, size, is_master=False, timeout=timeout)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
-        raise UserError(f"group init method tcp://{host}:{port}: cannot listen there ({error.strerror})") from error
-    return dist.TCPStore(host, port, size, is_master=True, timeout=timeout, master_listen_fd=listener.detach())
+        raise UserError(
+            f"group init method tcp://{host}:{port}: cannot listen there ({error.strerror})"
+        ) from error
+    return dist.TCPStore(
+        host, port, size, is_master=True, timeout=timeout, master_listen_fd=listener.detach()
+    )
 
 
-def _join_xfuser(rank: int, size: int, init_method: str, device: torch.device, timeout: timedelta) -> SequenceGroup:
+def _join_xfuser(
+    rank: int, size: int, init_method: str, device: torch.device, timeout: timedelta
+) -> SequenceGroup:
     """Join through xDiT: its groups (Ulysses over all ranks) and its USP attention.
 
-    Written against xfuser 0.7.0 and not yet run on CUDA hardware. xfuser cannot be imported without an accelerator, and
-    it keeps one global set of groups, so a process holds one such group at a time.
+    Written against xfuser 0.7.0 and not yet run on CUDA hardware. xfuser cannot be imported without
+    an accelerator, and it keeps one global set of groups, so a process holds one such group at a
+    time.
     """
     try:
         from xfuser.core.distributed import (
@@ -224,10 +254,15 @@ def _join_xfuser(rank: int, size: int, init_method: str, device: torch.device, t
             initialize_model_parallel,
             initialize_runtime_state,
         )
-        from xfuser.core.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+        from xfuser.core.distributed.parallel_state import (
+            destroy_distributed_environment,
+            destroy_model_parallel,
+        )
         from xfuser.model_executor.layers.usp import USP
     except ImportError as error:
-        raise UserError(f"group backend xfuser cannot be imported ({error}); install the extra [cuda]") from error
+        raise UserError(
+            f"group backend xfuser cannot be imported ({error}); install the extra [cuda]"
+        ) from error
 
     def leave() -> None:
         destroy_model_parallel()
@@ -235,8 +270,12 @@ def _join_xfuser(rank: int, size: int, init_method: str, device: torch.device, t
 
     torch.cuda.set_device(device)
     # Initialised here rather than by xfuser, which knows no timeout.
-    dist.init_process_group("nccl", init_method=init_method, world_size=size, rank=rank, timeout=timeout)
-    init_distributed_environment(world_size=size, rank=rank, local_rank=device.index or 0, backend="nccl")
+    dist.init_process_group(
+        "nccl", init_method=init_method, world_size=size, rank=rank, timeout=timeout
+    )
+    init_distributed_environment(
+        world_size=size, rank=rank, local_rank=device.index or 0, backend="nccl"
+    )
     initialize_model_parallel(sequence_parallel_degree=size, ulysses_degree=size, ring_degree=1)
     initialize_runtime_state()
     return SequenceGroup(rank, size, get_sp_group().device_group, attention=USP, leave=leave)

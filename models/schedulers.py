@@ -1,7 +1,8 @@
 """Noise levels, timestep lists and the steps of all stages as pure functions (reference section 3).
 
-Legend: a = cumulative alpha product, T inference steps, G noise groups, W latents per group, F = G W + 1, K = T/G inner
-steps. Steps take tensors [..., F', C, h, w] with one timestep per latent of axis -4.
+Legend: a = cumulative alpha product, T inference steps, G noise groups, W latents per group, F = G
+W + 1, K = T/G inner steps. Steps take tensors [..., F', C, h, w] with one timestep per latent of
+axis -4.
 """
 
 import functools
@@ -18,7 +19,8 @@ TRAIN_STEPS = 1000
 
 @functools.lru_cache(maxsize=1)
 def alpha_table() -> Tensor:
-    """Return a_t for t = 0..999 in fp64: scaled-linear betas, SNR shift 3, zero terminal SNR (section 3.1)."""
+    """Return a_t for t = 0..999 in fp64: scaled-linear betas, SNR shift 3, zero terminal SNR
+    (section 3.1)."""
     with torch.inference_mode(False):
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
         alphas = torch.cumprod(1 - betas, dim=0)
@@ -45,7 +47,8 @@ def trailing_timesteps(steps: int) -> list[int]:
 
 
 def consistency_timesteps(steps: int, original_steps: int) -> list[int]:
-    """Return T of the O timesteps of the distilled solver, noisiest first (reference section 3.2)."""
+    """Return T of the O timesteps of the distilled solver, noisiest first (reference section
+    3.2)."""
     _check_steps(original_steps, TRAIN_STEPS)
     _check_steps(steps, original_steps)
     stride = TRAIN_STEPS // original_steps
@@ -70,7 +73,8 @@ def grouped_timesteps(timesteps: Sequence[int], groups: int, window: int) -> lis
         )
     ascending, inner = sorted(timesteps), len(timesteps) // groups
     return [
-        [0] + [ascending[g * inner + inner - 1 - i] for g in range(groups) for _ in range(window)] for i in range(inner)
+        [0] + [ascending[g * inner + inner - 1 - i] for g in range(groups) for _ in range(window)]
+        for i in range(inner)
     ]
 
 
@@ -86,7 +90,8 @@ def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Sequence[int]) -> Tensor:
-    """Return sqrt(a) x + sqrt(1 - a) n; the levels are cast to the latents' dtype before their roots are taken."""
+    """Return sqrt(a) x + sqrt(1 - a) n; the levels are cast to the latents' dtype before their
+    roots are taken."""
     levels = _per_latent([alpha(t) for t in timesteps], latents, torch.float64).to(latents.dtype)
     return levels.sqrt() * latents + (1 - levels).sqrt() * noise
 
@@ -102,27 +107,38 @@ def predict_clean(latents: Tensor, velocity: Tensor, timesteps: Sequence[int]) -
 def dynamic_guidance(scale: float, timestep: int, steps: int) -> float:
     """Return w of the "dynamic" rule of stage 2, 1 + s (1 - cos(pi ((N - t)/N)^5)) / 2.
 
-    t is the train timestep, so w jumps about between 1 and 1 + s; published results depend on it (section 4).
-    """
+    t is the train timestep, so w jumps about between 1 and 1 + s; published results depend on it
+    (section 4)."""
     return 1 + scale * (1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5)) / 2
 
 
 def ddim_step(latents: Tensor, velocity: Tensor, timestep: int, steps: int) -> Tensor:
-    """One deterministic DDIM step from `timestep` to timestep - floor(1000/T) (reference section 3.4, stage 2)."""
+    """One deterministic DDIM step from `timestep` to timestep - floor(1000/T) (reference section
+    3.4, stage 2)."""
     now, then = alpha(timestep), alpha(timestep - TRAIN_STEPS // steps)
     clean = predict_clean(latents, velocity, [timestep])
     spread = math.sqrt((1 - then) / (1 - now))
     # The published code rounds coefficient x latents to the latents' dtype before the wider sum.
-    return (latents * spread + (math.sqrt(then) - spread * math.sqrt(now)) * clean).to(latents.dtype)
+    return (latents * spread + (math.sqrt(then) - spread * math.sqrt(now)) * clean).to(
+        latents.dtype
+    )
 
 
-def ddim_row_step(latents: Tensor, velocity: Tensor, timesteps: Sequence[int], targets: Sequence[int]) -> Tensor:
-    """DDIM with every latent's own timestep and target (t < 0 = clean), in at least fp32: a teacher's step."""
+def ddim_row_step(
+    latents: Tensor, velocity: Tensor, timesteps: Sequence[int], targets: Sequence[int]
+) -> Tensor:
+    """DDIM with every latent's own timestep and target (t < 0 = clean), in at least fp32: a
+    teacher's step."""
     clean = predict_clean(latents, velocity, timesteps)
     levels = [(alpha(t), alpha(to)) for t, to in zip(timesteps, targets, strict=True)]
     spreads = [math.sqrt((1 - then) / (1 - now)) for now, then in levels]
-    gains = [math.sqrt(then) - s * math.sqrt(now) for (now, then), s in zip(levels, spreads, strict=True)]
-    stepped = _per_latent(spreads, latents, clean.dtype) * latents + _per_latent(gains, latents, clean.dtype) * clean
+    gains = [
+        math.sqrt(then) - s * math.sqrt(now) for (now, then), s in zip(levels, spreads, strict=True)
+    ]
+    stepped = (
+        _per_latent(spreads, latents, clean.dtype) * latents
+        + _per_latent(gains, latents, clean.dtype) * clean
+    )
     return stepped.to(latents.dtype)
 
 
@@ -133,11 +149,14 @@ def _half_log_snr(level: float) -> float:
     return math.inf if level >= 1 else 0.5 * math.log(level / (1 - level))
 
 
-def dpm_coefficients(timestep: int, previous: int | None, steps: int) -> tuple[float, float, float, float]:
-    """Return (m0, m1, m_n, 1/r) of one latent's DPM++ 2M SDE step (reference section 3.4), limits included.
+def dpm_coefficients(
+    timestep: int, previous: int | None, steps: int
+) -> tuple[float, float, float, float]:
+    """Return (m0, m1, m_n, 1/r) of one latent's DPM++ 2M SDE step (reference section 3.4), limits
+    included.
 
-    previous: this latent's timestep at the inner step before, None in a first-order step (then 1/r = 0).
-    """
+    previous: this latent's timestep at the inner step before, None in a first-order step (then 1/r
+    = 0)."""
     now, then = alpha(timestep), alpha(timestep - TRAIN_STEPS // steps)
     if then >= 1:
         return 0.0, -1.0, 0.0, 0.0  # z' = x0^
@@ -162,14 +181,16 @@ def dpm_step(
 ) -> tuple[Tensor, Tensor]:
     """One DPM++ 2M SDE step with each latent's own timestep (stage 3); returns (latents, x0^ fp64).
 
-    history: x0^ and the timesteps of the inner step before; None makes it first order. `dpm_is_second_order` says when
-    the published solver uses it. Arithmetic is fp64, as published.
+    history: x0^ and the timesteps of the inner step before; None makes it first order.
+    `dpm_is_second_order` says when the published solver uses it. Arithmetic is fp64, as published.
     """
     wide = latents.double()
     clean = predict_clean(wide, velocity, timesteps)
     before: Sequence[int | None] = history[1] if history else [None] * len(timesteps)
     rows = [dpm_coefficients(t, last, steps) for t, last in zip(timesteps, before, strict=True)]
-    carry, gain, spread, inverse = (_per_latent(column, wide, wide.dtype) for column in zip(*rows, strict=True))
+    carry, gain, spread, inverse = (
+        _per_latent(column, wide, wide.dtype) for column in zip(*rows, strict=True)
+    )
     estimate = clean
     if history:
         estimate = (1 + inverse / 2) * clean - inverse / 2 * history[0]
@@ -177,7 +198,8 @@ def dpm_step(
 
 
 def dpm_is_second_order(inner_step: int, timesteps: Sequence[int], steps: int) -> bool:
-    """Say whether the published solver takes second order here: not first, and no latent's target is before level 0."""
+    """Say whether the published solver takes second order here: not first, and no latent's target
+    is before level 0."""
     return inner_step > 0 and all(t - TRAIN_STEPS // steps >= 0 for t in timesteps)
 
 
@@ -186,11 +208,14 @@ def phase_edge(timestep: int, phases: int) -> int:
     return max(0, timestep * phases // TRAIN_STEPS * TRAIN_STEPS // phases - 1)
 
 
-def consistency_coefficients(timestep: int, following: int | None, phases: int) -> tuple[float, float, float]:
-    """Return (c_skip, c_out, rho) of one phased-consistency step; following = next timestep of the list, None = end.
+def consistency_coefficients(
+    timestep: int, following: int | None, phases: int
+) -> tuple[float, float, float]:
+    """Return (c_skip, c_out, rho) of one phased-consistency step; following = next timestep of the
+    list, None = end.
 
-    rho is the share of signal kept when re-noising from the phase edge to `following`; 1 where a step lands there.
-    """
+    rho is the share of signal kept when re-noising from the phase edge to `following`; 1 where a
+    step lands there."""
     edge = phase_edge(timestep, phases)
     sigma_edge, sigma = math.sqrt(1 - alpha(edge)), math.sqrt(1 - alpha(timestep))
     skip = sigma_edge / sigma
@@ -200,7 +225,8 @@ def consistency_coefficients(timestep: int, following: int | None, phases: int) 
 
 
 def check_phases(timesteps: Sequence[int], phases: int) -> None:
-    """Raise UserError when a timestep list (noisiest first) steps beyond its phase edges, as T = 4 of O = 50 does."""
+    """Raise UserError when a timestep list (noisiest first) steps beyond its phase edges, as T = 4
+    of O = 50 does."""
     for timestep, following in zip(timesteps, [*timesteps[1:], -1], strict=True):
         edge = phase_edge(timestep, phases)
         if 0 <= following < edge:
@@ -210,7 +236,9 @@ def check_phases(timesteps: Sequence[int], phases: int) -> None:
             )
 
 
-def consistency_renoises(timesteps: Sequence[int], all_timesteps: Sequence[int], phases: int) -> bool:
+def consistency_renoises(
+    timesteps: Sequence[int], all_timesteps: Sequence[int], phases: int
+) -> bool:
     """Say whether a step of these timesteps uses noise; with T = G it never does."""
     following = dict(zip(all_timesteps, [*all_timesteps[1:], None], strict=True))
     return any(consistency_coefficients(t, following[t], phases)[2] < 1 for t in timesteps)
@@ -224,18 +252,23 @@ def consistency_step(
     phases: int,
     noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One phased-consistency step with each latent's own timestep (stage 4); returns (latents, y at the phase edge).
+    """One phased-consistency step with each latent's own timestep (stage 4); returns (latents, y at
+    the phase edge).
 
-    all_timesteps: the whole list of the schedule, noisiest first. noise: needed where `consistency_renoises` says so.
-    Arithmetic is fp32, results have the latents' dtype.
+    all_timesteps: the whole list of the schedule, noisiest first. noise: needed where
+    `consistency_renoises` says so. Arithmetic is fp32, results have the latents' dtype.
     """
     following = dict(zip(all_timesteps, [*all_timesteps[1:], None], strict=True))
-    skip, out, rho = zip(*(consistency_coefficients(t, following[t], phases) for t in timesteps), strict=True)
+    skip, out, rho = zip(
+        *(consistency_coefficients(t, following[t], phases) for t in timesteps), strict=True
+    )
     wide = latents.float()
     clean = predict_clean(wide, velocity, timesteps)
     edge = _per_latent(out, wide, wide.dtype) * clean + _per_latent(skip, wide, wide.dtype) * wide
     stepped = edge
     if noise is not None:
         keep = _per_latent([math.sqrt(r) for r in rho], wide, wide.dtype)
-        stepped = keep * edge + _per_latent([math.sqrt(1 - r) for r in rho], wide, wide.dtype) * noise
+        stepped = (
+            keep * edge + _per_latent([math.sqrt(1 - r) for r in rho], wide, wide.dtype) * noise
+        )
     return stepped.to(latents.dtype), edge.to(latents.dtype)

@@ -1,7 +1,9 @@
-"""Text to embeddings: a SentencePiece tokenizer and a T5 encoder for prompts; CLIP features of the control sentences.
+"""Text to embeddings: a SentencePiece tokenizer and a T5 encoder for prompts; CLIP features of the
+control sentences.
 
-Facts: reference section 2 (text path) and section 9 (controls). Everything is local: no download, no remote code,
-safetensors only. transformers takes seconds to import, so it is imported where it is first needed.
+Facts: reference section 2 (text path) and section 9 (controls). Everything is local: no download,
+no remote code, safetensors only. transformers takes seconds to import, so it is imported where it
+is first needed.
 """
 
 import json
@@ -25,7 +27,8 @@ logger = logging.getLogger(__name__)
 PAD = 0  # T5's convention
 NO_T5 = "text encoder: config.json does not describe a T5 encoder"
 MAX_LAYERS, MAX_SIZE = 1024, 1 << 20
-# What a T5 config's numbers are when the file does not say (transformers' own defaults). No other keys are handed on.
+# What a T5 config's numbers are when the file does not say (transformers' own defaults). No other
+# keys are handed on.
 T5_SIZES = {
     "vocab_size": 32128,
     "d_model": 512,
@@ -36,19 +39,24 @@ T5_SIZES = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
 }
-TIED = "encoder.embed_tokens.weight"  # some files hold it beside, or instead of, the same tensor `shared.weight`
+# some files hold it beside, or instead of, the same tensor `shared.weight`
+TIED = "encoder.embed_tokens.weight"
 
 
 class Tokenizer:
-    """Prompts to token ids: SentencePiece pieces, the end token, then padding with id 0 up to a fixed length."""
+    """Prompts to token ids: SentencePiece pieces, the end token, then padding with id 0 up to a
+    fixed length."""
 
     def __init__(self, spiece: bytes, max_length: int) -> None:
-        """spiece: the contents of `tokenizer/spiece.model`. Raises UserError unless it is a T5 SentencePiece model."""
+        """spiece: the contents of `tokenizer/spiece.model`. Raises UserError unless it is a T5
+        SentencePiece model."""
         self._model = sentencepiece.SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(spiece)
         except RuntimeError as error:
-            raise UserError(f"tokenizer: spiece.model is not a SentencePiece model ({error})") from None
+            raise UserError(
+                f"tokenizer: spiece.model is not a SentencePiece model ({error})"
+            ) from None
         self.max_length, self.vocabulary = max_length, self._model.GetPieceSize()
         self._end = self._model.eos_id()
         if self._end < 0:
@@ -57,8 +65,11 @@ class Tokenizer:
             )
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids [n, max_length], int64. A prompt that is too long is cut (the end token stays), with a notice."""
-        return torch.tensor([self._ids(prompt) for prompt in prompts], dtype=torch.long).view(-1, self.max_length)
+        """Token ids [n, max_length], int64. A prompt that is too long is cut (the end token stays),
+        with a notice."""
+        return torch.tensor([self._ids(prompt) for prompt in prompts], dtype=torch.long).view(
+            -1, self.max_length
+        )
 
     def _ids(self, prompt: str) -> list[int]:
         pieces = self._model.EncodeAsIds(_encodable(prompt))
@@ -66,25 +77,37 @@ class Tokenizer:
         if len(pieces) > room:
             lost = self._model.DecodeIds(pieces[room:])
             logger.warning(
-                "prompt has %d tokens, only the first %d are used; ignored: %r", len(pieces), room, lost[:200]
+                "prompt has %d tokens, only the first %d are used; ignored: %r",
+                len(pieces),
+                room,
+                lost[:200],
             )
         ids = [*pieces[:room], self._end]
         return ids + [PAD] * (self.max_length - len(ids))
 
 
 def _encodable(prompt: str) -> str:
-    """The prompt as valid Unicode: lone surrogates become U+FFFD, control characters become spaces."""
+    """The prompt as valid Unicode: lone surrogates become U+FFFD, control characters become
+    spaces."""
     valid = prompt.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return "".join(" " if ord(character) < 32 or 127 <= ord(character) < 160 else character for character in valid)
+    return "".join(
+        " " if ord(character) < 32 or 127 <= ord(character) < 160 else character
+        for character in valid
+    )
 
 
 class TextEncoder:
     """A T5 encoder and its tokenizer. Device and dtype are those of the tensors it is given."""
 
     def __init__(
-        self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], spiece: bytes, max_length: int
+        self,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        spiece: bytes,
+        max_length: int,
     ) -> None:
-        """config: `text_encoder/config.json`; tensors: all of `expected_shapes(config)`; max_length: N_t.
+        """config: `text_encoder/config.json`; tensors: all of `expected_shapes(config)`;
+        max_length: N_t.
 
         Raises UserError when the tokenizer knows more pieces than the encoder has embeddings.
         """
@@ -95,7 +118,9 @@ class TextEncoder:
                 f"tokenizer: spiece.model has {self.tokenizer.vocabulary} pieces, the text encoder's vocab_size is only"
                 f" {self._model.config.vocab_size}: they do not belong together"
             )
-        self._model.load_state_dict({**tensors, TIED: tensors["shared.weight"]}, strict=True, assign=True)
+        self._model.load_state_dict(
+            {**tensors, TIED: tensors["shared.weight"]}, strict=True, assign=True
+        )
         self._model.requires_grad_(False).eval()
         if tensors["shared.weight"].dtype is torch.float16:
             for name, module in self._model.named_modules():
@@ -108,16 +133,18 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Last hidden states [n, N_t, Dt]; no mask: padding is attended to, as the weights were trained."""
+        """Last hidden states [n, N_t, Dt]; no mask: padding is attended to, as the weights were
+        trained."""
         ids = self.tokenizer.encode(prompts).to(self._model.shared.weight.device)
         return self._model(input_ids=ids).last_hidden_state
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors a T5 encoder with this `text_encoder/config.json` consists of.
+    """Names and shapes of the tensors a T5 encoder with this `text_encoder/config.json` consists
+    of.
 
-    Written down, not asked of transformers: weights are checked before anything starts, and its import takes seconds.
-    Raises UserError for settings that describe no T5 encoder.
+    Written down, not asked of transformers: weights are checked before anything starts, and its
+    import takes seconds. Raises UserError for settings that describe no T5 encoder.
     """
     size = _t5_settings(config)
     width, inner, hidden = size["d_model"], size["num_heads"] * size["d_kv"], size["d_ff"]
@@ -146,7 +173,9 @@ def _t5_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     settings["layer_norm_epsilon"] = real_number(f"{NO_T5}: layer_norm_epsilon", epsilon, 1e-12, 1)
     settings["feed_forward_proj"] = config.get("feed_forward_proj", "relu")
     if not isinstance(settings["feed_forward_proj"], str):
-        raise UserError(f"{NO_T5}: feed_forward_proj: expected text, got {settings['feed_forward_proj']!r:.60}")
+        raise UserError(
+            f"{NO_T5}: feed_forward_proj: expected text, got {settings['feed_forward_proj']!r:.60}"
+        )
     return settings
 
 
@@ -163,10 +192,11 @@ def _empty_t5(config: Mapping[str, Any]) -> Any:
 
 
 def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Projected CLIP text features [10, Dc] of the nine control sentences and of the empty (null) one, float32.
+    """Projected CLIP text features [10, Dc] of the nine control sentences and of the empty (null)
+    one, float32.
 
-    folder: a local CLIP model (config.json, model.safetensors, tokenizer files); dtype: the transformer's, in which
-    CLIP is to compute. Raises UserError when the folder is not complete.
+    folder: a local CLIP model (config.json, model.safetensors, tokenizer files); dtype: the
+    transformer's, in which CLIP is to compute. Raises UserError when the folder is not complete.
     """
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise UserError(f"CLIP folder {folder}: expected config.json and model.safetensors there")
@@ -180,10 +210,17 @@ def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) ->
         config.projection_dim = whole.get("projection_dim", config.projection_dim)
         model = CLIPTextModelWithProjection(config).eval()
         stored = load_file(folder / "model.safetensors")
-        model.load_state_dict({name: stored[name] for name in model.state_dict() if name in stored}, strict=True)
+        model.load_state_dict(
+            {name: stored[name] for name in model.state_dict() if name in stored}, strict=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"CLIP folder {folder}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(
+            f"CLIP folder {folder}: cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from None
     model.to(dtype)
     with torch.inference_mode():
-        rows = [model(**tokenizer(sentence, return_tensors="pt")).text_embeds[0] for sentence in (*SENTENCES, "")]
+        rows = [
+            model(**tokenizer(sentence, return_tensors="pt")).text_embeds[0]
+            for sentence in (*SENTENCES, "")
+        ]
     return torch.stack(rows).float().clone()

@@ -1,4 +1,5 @@
-"""Run a network on overlapping tiles of a picture and blend the results: bounded memory (reference section 7.1)."""
+"""Run a network on overlapping tiles of a picture and blend the results: bounded memory (reference
+section 7.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ class Tiles:
 
 
 def in_tiles(x: Tensor, network: Callable[[Tensor], Tensor], tiles: Tiles | None) -> Tensor:
-    """Run `network` on overlapping tiles of x [B, c, T, height, width] and blend linearly (reference section 7.1)."""
+    """Run `network` on overlapping tiles of x [B, c, T, height, width] and blend linearly
+    (reference section 7.1)."""
     if tiles is None or (x.shape[3] <= tiles.before[0] and x.shape[4] <= tiles.before[1]):
         return network(x)
     (tall, wide), (tall_after, wide_after) = tiles.before, tiles.after
@@ -28,7 +30,10 @@ def in_tiles(x: Tensor, network: Callable[[Tensor], Tensor], tiles: Tiles | None
     above: list[Tensor] = []
     bands = []
     for y in range(0, x.shape[3], step_y):
-        row = [network(x[:, :, :, y : y + tall, left : left + wide]) for left in range(0, x.shape[4], step_x)]
+        row = [
+            network(x[:, :, :, y : y + tall, left : left + wide])
+            for left in range(0, x.shape[4], step_x)
+        ]
         for index, tile in enumerate(row):
             if above:
                 _blend(above[index], tile, blend_y, 3)
@@ -40,7 +45,8 @@ def in_tiles(x: Tensor, network: Callable[[Tensor], Tensor], tiles: Tiles | None
 
 
 def _blend(before: Tensor, after: Tensor, extent: int, dim: int) -> None:
-    """Fade, in place, the first `extent` rows (columns) of `after` in from the last ones of `before`."""
+    """Fade, in place, the first `extent` rows (columns) of `after` in from the last ones of
+    `before`."""
     extent = min(extent, before.shape[dim], after.shape[dim])
     weight = torch.arange(extent, device=after.device, dtype=after.dtype).div_(extent)
     weight = weight.view(-1, *(1,) * (after.ndim - 1 - dim))

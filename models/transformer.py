@@ -1,12 +1,14 @@
-"""The diffusion transformer: joint text and video attention, one timestep per latent, control blocks.
+"""The diffusion transformer: joint text and video attention, one timestep per latent, control
+blocks.
 
-Equations: reference section 2 (arXiv 2412.03568 on the base of CogVideoX-2B); parameter names: reference section 1.3.
-Legend: B batch, F latents in the window, C latent channels, h x w latent size, S = (h/p)(w/p) tokens per latent (a rank
-holds a stripe of them), N text tokens (a rank holds a slice of them), D width, H heads, d head width.
+Equations: reference section 2 (arXiv 2412.03568 on the base of CogVideoX-2B); parameter names:
+reference section 1.3. Legend: B batch, F latents in the window, C latent channels, h x w latent
+size, S = (h/p)(w/p) tokens per latent (a rank holds a stripe of them), N text tokens (a rank holds
+a slice of them), D width, H heads, d head width.
 
-What depends only on the prompt, the timesteps or the labels is computed by `embed_text`, `modulate` and `control_keys`;
-a stream calls them when these change and `denoise` at every step. `forward` is all of them in a row.
-"""
+What depends only on the prompt, the timesteps or the labels is computed by `embed_text`, `modulate`
+and `control_keys`; a stream calls them when these change and `denoise` at every step. `forward` is
+all of them in a row."""
 
 import functools
 import json
@@ -25,7 +27,10 @@ from models.device import tanh_gelu
 from models.parallel import SequenceGroup
 
 QK_NORM_EPS = 1e-6
-MAX_LAYERS, MAX_SIZE = 1024, 1 << 16  # more is a mistake in a file, and takes for ever to refuse otherwise
+MAX_LAYERS, MAX_SIZE = (
+    1024,
+    1 << 16,
+)  # more is a mistake in a file, and takes for ever to refuse otherwise
 SINGLE = SequenceGroup.single()
 
 # Keys of the published config whose other values no published weights use.
@@ -42,7 +47,8 @@ _FIXED_KEYS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Shapes of a transformer folder's config.json; defaults are the published class's (reference section 1.2)."""
+    """Shapes of a transformer folder's config.json; defaults are the published class's (reference
+    section 1.2)."""
 
     num_attention_heads: int = 30
     attention_head_dim: int = 64
@@ -74,7 +80,9 @@ class TransformerConfig:
             if kind is float and type(value) is int:
                 object.__setattr__(self, field.name, float(value))
             elif type(value) is not kind:
-                raise UserError(f"transformer config: {field.name} must be of type {kind.__name__}, got {value!r:.60}")
+                raise UserError(
+                    f"transformer config: {field.name} must be of type {kind.__name__}, got {value!r:.60}"
+                )
             if kind is not bool:
                 _check_size(field.name, getattr(self, field.name))
         if self.width % 16 or self.width > MAX_SIZE:
@@ -94,7 +102,8 @@ class TransformerConfig:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TransformerConfig":
-        """Read a published config.json's mapping. Raises UserError for settings this class does not have."""
+        """Read a published config.json's mapping. Raises UserError for settings this class does not
+        have."""
         known = {field.name for field in fields(TransformerConfig)}
         for key, value in values.items():
             if key in _FIXED_KEYS:
@@ -113,8 +122,15 @@ class TransformerConfig:
 
 
 def _check_size(name: str, value: int | float) -> None:
-    """Raise UserError unless a network can be built with this setting; layers may be counted from 0."""
-    least = 0 if name in ("control_start_layer", "control_end_layer", "dropout") else 1 if type(value) is int else 1e-12
+    """Raise UserError unless a network can be built with this setting; layers may be counted from
+    0."""
+    least = (
+        0
+        if name in ("control_start_layer", "control_end_layer", "dropout")
+        else 1
+        if type(value) is int
+        else 1e-12
+    )
     most = MAX_LAYERS if name == "num_layers" else MAX_SIZE
     if not least <= value <= most:
         bound = f"at least {least}" if value < least else f"at most {most}"
@@ -122,17 +138,19 @@ def _check_size(name: str, value: int | float) -> None:
 
 
 class TextTokens(NamedTuple):
-    """This rank's slice of a projected prompt, tokens [B, N, D], and the number N_t of all ranks' tokens."""
+    """This rank's slice of a projected prompt, tokens [B, N, D], and the number N_t of all ranks'
+    tokens."""
 
     tokens: Tensor
     total: int
 
 
 class Modulation(NamedTuple):
-    """One norm's affine weights and timestep modulation folded into one scale and shift; gates are None in the head.
+    """One norm's affine weights and timestep modulation folded into one scale and shift; gates are
+    None in the head.
 
-    scale, shift, gate [B, F, 1, D] for video; token_* [B, 1, D] for text or control tokens, from the last latent.
-    """
+    scale, shift, gate [B, F, 1, D] for video; token_* [B, 1, D] for text or control tokens, from
+    the last latent."""
 
     scale: Tensor
     shift: Tensor
@@ -143,7 +161,8 @@ class Modulation(NamedTuple):
 
 
 class Timestep(NamedTuple):
-    """Everything a row of timesteps [B, F] determines: two norms per block, one per control block, scale and shift."""
+    """Everything a row of timesteps [B, F] determines: two norms per block, one per control block,
+    scale and shift."""
 
     blocks: list[tuple[Modulation, Modulation]]
     control: list[Modulation]
@@ -164,19 +183,26 @@ class AdaptiveNorm(nn.Module):
         return list(self.linear(activated).chunk(self.chunks, dim=-1))
 
     def fold(self, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (scale, shift) that turn a plain LayerNorm into affine LayerNorm x (1 + scale) + shift."""
+        """Return (scale, shift) that turn a plain LayerNorm into affine LayerNorm x (1 + scale) +
+        shift."""
         scale = 1 + scale
         if self.norm.weight is None:
             return scale, shift
         return self.norm.weight * scale, torch.addcmul(shift, scale, self.norm.bias)
 
     def modulation(self, activated: Tensor) -> Modulation:
-        """Return a block's six parts; text and control tokens use the last latent's (reference section 2)."""
+        """Return a block's six parts; text and control tokens use the last latent's (reference
+        section 2)."""
         shift, scale, gate, token_shift, token_scale, token_gate = self.parts(activated)
         scale, shift = self.fold(shift, scale)
         token_scale, token_shift = self.fold(token_shift[:, -1:], token_scale[:, -1:])
         return Modulation(
-            scale.unsqueeze(2), shift.unsqueeze(2), gate.unsqueeze(2), token_scale, token_shift, token_gate[:, -1:]
+            scale.unsqueeze(2),
+            shift.unsqueeze(2),
+            gate.unsqueeze(2),
+            token_scale,
+            token_shift,
+            token_gate[:, -1:],
         )
 
     def apply_to(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -250,7 +276,12 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(config.width)
 
     def forward(
-        self, y: Tensor, x: Tensor, rows: tuple[Modulation, Modulation], group: SequenceGroup, lengths: list[int]
+        self,
+        y: Tensor,
+        x: Tensor,
+        rows: tuple[Modulation, Modulation],
+        group: SequenceGroup,
+        lengths: list[int],
     ) -> tuple[Tensor, Tensor]:
         """Text y [B, N, D], video x [B, F, S, D] -> the same, changed."""
         tokens = _joined(self.norm1, y, x, rows[0])
@@ -268,7 +299,9 @@ def _joined(norm: AdaptiveNorm, y: Tensor, x: Tensor, row: Modulation) -> Tensor
 def _added(y: Tensor, x: Tensor, change: Tensor, row: Modulation) -> tuple[Tensor, Tensor]:
     """Add the joined change [B, N + F S, D] to text and video through their gates."""
     text, video = change.split((y.shape[1], change.shape[1] - y.shape[1]), dim=1)
-    return torch.addcmul(y, row.token_gate, text), torch.addcmul(x, row.gate, video.unflatten(1, x.shape[1:3]))
+    return torch.addcmul(y, row.token_gate, text), torch.addcmul(
+        x, row.gate, video.unflatten(1, x.shape[1:3])
+    )
 
 
 class ControlBlock(nn.Module):
@@ -280,12 +313,15 @@ class ControlBlock(nn.Module):
         self.attn1 = Attention(config)
 
     def keys(self, control: Tensor, row: Modulation) -> tuple[Tensor, Tensor]:
-        """Embedded control [B, F, D] -> keys [B, F, H, d] and values [B, F, H, D], each head's output projected."""
+        """Embedded control [B, F, D] -> keys [B, F, H, d] and values [B, F, H, D], each head's
+        output projected."""
         k, v = self.attn1.keys(self.norm1.apply_to(control, row.token_scale, row.token_shift))
         weight = self.attn1.last.weight.unflatten(1, v.shape[-2:])  # [D, H, d]
         return k, torch.einsum("bfhd,ohd->bfho", v, weight)
 
-    def forward(self, x: Tensor, keys: tuple[Tensor, Tensor], row: Modulation, bias: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: tuple[Tensor, Tensor], row: Modulation, bias: Tensor
+    ) -> Tensor:
         """Video x [B, F, S, D] -> the same, changed."""
         q = self.attn1.query(self.norm1.apply_to(x, row.scale, row.shift))
         change = control_attention(q, *keys, bias) + self.attn1.last.bias
@@ -302,7 +338,8 @@ class PatchEmbed(nn.Module):
         self.text_proj = nn.Linear(config.text_embed_dim, config.width)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches [B, F, S, C p p] -> tokens [B, F, S, D]; the convolution's stride is its size, so it is a matrix."""
+        """Patches [B, F, S, C p p] -> tokens [B, F, S, D]; the convolution's stride is its size, so
+        it is a matrix."""
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
@@ -324,7 +361,8 @@ class TimeEmbedding(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Predicts the velocity of a window of latents. Build it under ``torch.device("meta")`` to skip initialisation."""
+    """Predicts the velocity of a window of latents. Build it under ``torch.device("meta")`` to skip
+    initialisation."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -342,21 +380,31 @@ class Transformer(nn.Module):
         controlled = range(config.control_start_layer, config.control_end_layer)
         blocks = nn.ModuleList([TransformerBlock(config) for _ in range(config.num_layers)])
         self.transformer_blocks = cast(list[TransformerBlock], blocks)
-        self.control_blocks = cast(list[ControlBlock], nn.ModuleList([ControlBlock(config) for _ in controlled]))
+        self.control_blocks = cast(
+            list[ControlBlock], nn.ModuleList([ControlBlock(config) for _ in controlled])
+        )
         self.norm_final = nn.LayerNorm(width, config.norm_eps, config.norm_elementwise_affine)
         self.norm_out = AdaptiveNorm(config, chunks=2)
         self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
 
     def forward(
-        self, latents: Tensor, timesteps: Tensor, text: Tensor, control: Tensor, group: SequenceGroup = SINGLE
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        control: Tensor,
+        group: SequenceGroup = SINGLE,
     ) -> Tensor:
-        """latents [B, F, C, h, w], timesteps [B, F] (or [B]), text [B, N_t, Dt], control [B, F, Dc] -> velocity.
+        """latents [B, F, C, h, w], timesteps [B, F] (or [B]), text [B, N_t, Dt], control [B, F, Dc]
+        -> velocity.
 
-        The velocity has the latents' shape. Batches of one broadcast. Every rank of the group passes the same
-        arguments and gets the whole result.
+        The velocity has the latents' shape. Batches of one broadcast. Every rank of the group
+        passes the same arguments and gets the whole result.
         """
         rows = self.modulate(timesteps)
-        return self.denoise(latents, self.embed_text(text, group), rows, self.control_keys(control, rows), group)
+        return self.denoise(
+            latents, self.embed_text(text, group), rows, self.control_keys(control, rows), group
+        )
 
     def embed_text(self, text: Tensor, group: SequenceGroup = SINGLE) -> TextTokens:
         """Project text [B, N_t, Dt] and keep this rank's slice."""
@@ -364,25 +412,31 @@ class Transformer(nn.Module):
         return TextTokens(self.patch_embed.text_proj(text[:, start:stop]), text.shape[1])
 
     def modulate(self, timesteps: Tensor) -> Timestep:
-        """Compute every norm's modulation for timesteps [B, F]; [B] stands for the same timestep in all latents."""
+        """Compute every norm's modulation for timesteps [B, F]; [B] stands for the same timestep in
+        all latents."""
         timesteps = timesteps.reshape(timesteps.shape[0], -1)
         activated = F.silu(self.time_embedding(timesteps))
         blocks = [
-            (block.norm1.modulation(activated), block.norm2.modulation(activated)) for block in self.transformer_blocks
+            (block.norm1.modulation(activated), block.norm2.modulation(activated))
+            for block in self.transformer_blocks
         ]
         control = [block.norm1.modulation(activated) for block in self.control_blocks]
         scale, shift = self.norm_out.fold(*self.norm_out.parts(activated))
         return Timestep(blocks, control, (scale.unsqueeze(2), shift.unsqueeze(2)))
 
     def control_keys(self, control: Tensor, rows: Timestep) -> list[tuple[Tensor, Tensor]]:
-        """Keys [B, n, H, d] and values [B, n, H, D] of every control block, for control vectors [B, n, Dc].
+        """Keys [B, n, H, d] and values [B, n, H, D] of every control block, for control vectors [B,
+        n, Dc].
 
-        They depend on the vector alone, not on its place: a stream computes them once for the whole vocabulary.
-        """
+        They depend on the vector alone, not on its place: a stream computes them once for the whole
+        vocabulary."""
         if not self.control_blocks:
             return []
         embedded = self.control_embedding(control)
-        return [block.keys(embedded, row) for block, row in zip(self.control_blocks, rows.control, strict=True)]
+        return [
+            block.keys(embedded, row)
+            for block, row in zip(self.control_blocks, rows.control, strict=True)
+        ]
 
     def denoise(
         self,
@@ -392,7 +446,8 @@ class Transformer(nn.Module):
         control: list[tuple[Tensor, Tensor]],
         group: SequenceGroup = SINGLE,
     ) -> Tensor:
-        """One model call from prepared parts: latents [B, F, C, h, w] -> velocity [B, F, C, h, w]."""
+        """One model call from prepared parts: latents [B, F, C, h, w] -> velocity [B, F, C, h,
+        w]."""
         frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
         tokens = self.grid(height, width)
         check_degree(group.size, self.config.num_attention_heads, tokens)
@@ -412,16 +467,22 @@ class Transformer(nn.Module):
         return self._unpatch(group.all_gather(x, 2, stripes), height, width)
 
     def grid(self, height: int, width: int) -> int:
-        """Return S, the tokens of a latent of height x width. Raises UserError when patches do not cover it."""
+        """Return S, the tokens of a latent of height x width. Raises UserError when patches do not
+        cover it."""
         patch = self.config.patch_size
         if height < patch or width < patch or height % patch or width % patch:
-            raise UserError(f"latents of {height} x {width} cannot be cut into patches of {patch} x {patch}")
+            raise UserError(
+                f"latents of {height} x {width} cannot be cut into patches of {patch} x {patch}"
+            )
         return (height // patch) * (width // patch)
 
     def _patches(self, latents: Tensor) -> Tensor:
-        """[B, F, C, h, w] -> [B, F, S, C p p], raster order, features (channel, patch row, patch column)."""
+        """[B, F, C, h, w] -> [B, F, S, C p p], raster order, features (channel, patch row, patch
+        column)."""
         patch = self.config.patch_size
-        cut = latents.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # [B, F, C, rows, p, columns, p]
+        cut = latents.unflatten(4, (-1, patch)).unflatten(
+            3, (-1, patch)
+        )  # [B, F, C, rows, p, columns, p]
         return cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
 
     def _unpatch(self, x: Tensor, height: int, width: int) -> Tensor:
@@ -443,12 +504,17 @@ class Transformer(nn.Module):
 
 @functools.lru_cache(maxsize=16)
 def position_table(
-    width: int, grid: tuple[int, int, int], scales: tuple[float, float], dtype: torch.dtype, device: torch.device
+    width: int,
+    grid: tuple[int, int, int],
+    scales: tuple[float, float],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Tensor:
-    """Return sin-cos positions [F, S, D] of a (frames, rows, columns) grid (reference section 2, "Positions").
+    """Return sin-cos positions [F, S, D] of a (frames, rows, columns) grid (reference section 2,
+    "Positions").
 
-    A quarter of the channels encodes time, 3/8 the column, 3/8 the row; frames and places are divided by the scales.
-    """
+    A quarter of the channels encodes time, 3/8 the column, 3/8 the row; frames and places are
+    divided by the scales."""
     with torch.inference_mode(False):
         frames, rows, columns = (torch.arange(n, dtype=torch.float64) for n in grid)
         time = _sinusoids(frames / scales[0], width // 4).view(len(frames), 1, 1, -1)

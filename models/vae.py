@@ -1,11 +1,14 @@
-"""The full video autoencoder AutoencoderKLCogVideoX: encode, decode (whole, tiled, streaming, sharded by width).
+"""The full video autoencoder AutoencoderKLCogVideoX: encode, decode (whole, tiled, streaming,
+sharded by width).
 
-Legend: B batch, T frames (or latents) of one call, C latent channels, h x w latent size, H x W = 8h x 8w pixels.
-Inside, tensors are [B, channels, T, height, width]; at the border frame-major: [B, T, channels, height, width].
+Legend: B batch, T frames (or latents) of one call, C latent channels, h x w latent size, H x W = 8h
+x 8w pixels. Inside, tensors are [B, channels, T, height, width]; at the border frame-major: [B, T,
+channels, height, width].
 
-All that a pass carries besides its tensor is in one explicit `Pass`: the cache of the causal convolutions (their last
-two input frames; kernel-1 convolutions need none), the group of workers that share the width, and the rule for single
-frames. Facts: reference sections 1.4 (names and shapes) and 7 (chunks, cache, tiles, slices).
+All that a pass carries besides its tensor is in one explicit `Pass`: the cache of the causal
+convolutions (their last two input frames; kernel-1 convolutions need none), the group of workers
+that share the width, and the rule for single frames. Facts: reference sections 1.4 (names and
+shapes) and 7 (chunks, cache, tiles, slices).
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +48,8 @@ IGNORED = {"force_upcast"}
 
 @dataclass(frozen=True)
 class FullVAEConfig:
-    """The keys of the published `vae/config.json` that matter; defaults are the published values."""
+    """The keys of the published `vae/config.json` that matter; defaults are the published
+    values."""
 
     block_out_channels: tuple[int, ...] = (128, 256, 256, 512)
     layers_per_block: int = 3
@@ -61,25 +65,40 @@ class FullVAEConfig:
     def __post_init__(self) -> None:
         for name in ("layers_per_block", "norm_num_groups"):
             whole_number(f"VAE config: {name}", getattr(self, name), 1, 64)
-        for name in ("latent_channels", "in_channels", "out_channels", "sample_height", "sample_width"):
+        for name in (
+            "latent_channels",
+            "in_channels",
+            "out_channels",
+            "sample_height",
+            "sample_width",
+        ):
             whole_number(f"VAE config: {name}", getattr(self, name), 1, 8192)
         for name in ("norm_eps", "scaling_factor"):
             real_number(f"VAE config: {name}", getattr(self, name), 1e-12, 1e6)
         widths, groups = self.block_out_channels, self.norm_num_groups
-        whole = isinstance(widths, tuple) and all(type(width) is int and 0 < width <= 8192 for width in widths)
+        whole = isinstance(widths, tuple) and all(
+            type(width) is int and 0 < width <= 8192 for width in widths
+        )
         if not whole or len(widths) != 4 or any(width % groups for width in widths):
             shown = list(widths) if isinstance(widths, tuple) else repr(widths)
-            raise UserError(f"VAE config: block_out_channels must be four multiples of {groups}, got {shown}"[:200])
+            raise UserError(
+                f"VAE config: block_out_channels must be four multiples of {groups}, got {shown}"[
+                    :200
+                ]
+            )
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "FullVAEConfig":
-        """From a `config.json`. Raises UserError for unknown keys and for values this decoder does not cover."""
+        """From a `config.json`. Raises UserError for unknown keys and for values this decoder does
+        not cover."""
         known: dict[str, Any] = {}
         for key, value in values.items():
             if key in FullVAEConfig.__dataclass_fields__:
                 known[key] = tuple(value) if isinstance(value, list) else value
             elif key in ASSUMED and value != ASSUMED[key]:
-                raise UserError(f"VAE config: {key} must be {ASSUMED[key]!r}, got {value!r}: not this autoencoder")
+                raise UserError(
+                    f"VAE config: {key} must be {ASSUMED[key]!r}, got {value!r}: not this autoencoder"
+                )
             elif key not in ASSUMED and key not in IGNORED and not key.startswith("_"):
                 allowed = sorted({*FullVAEConfig.__dataclass_fields__, *ASSUMED})
                 raise UserError(f"VAE config: unknown key {key!r}; known are {allowed}")
@@ -90,9 +109,9 @@ class FullVAEConfig:
 class Pass:
     """What goes along with a tensor through the network.
 
-    cache: last two input frames [B, channels, 2, height, own width] of every causal convolution, by module name.
-    group: the workers that share the width. double_single: a single frame becomes two where time doubles
-    (streaming, reference section 7.1); otherwise it stays one.
+    cache: last two input frames [B, channels, 2, height, own width] of every causal convolution, by
+    module name. group: the workers that share the width. double_single: a single frame becomes two
+    where time doubles (streaming, reference section 7.1); otherwise it stays one.
     """
 
     cache: dict[str, Tensor] = field(default_factory=dict)
@@ -113,7 +132,8 @@ class LatentDistribution:
 
 
 class CausalConv3d(nn.Module):
-    """3x3x3 convolution that looks two frames back: into the cache, or at copies of the very first frame."""
+    """3x3x3 convolution that looks two frames back: into the cache, or at copies of the very first
+    frame."""
 
     cache_key = ""  # the module's name, set by FullVAE
 
@@ -155,10 +175,11 @@ class GroupNorm(nn.GroupNorm):
 
 
 def _group_moments(grouped: Tensor, group: SequenceGroup) -> tuple[Tensor, Tensor]:
-    """Mean and variance [B, groups, 1] of values [B, groups, n] that are spread over workers with different n.
+    """Mean and variance [B, groups, 1] of values [B, groups, n] that are spread over workers with
+    different n.
 
-    Each worker sends (count, mean, sum of squares about its own mean): one small exchange, no cancellation.
-    """
+    Each worker sends (count, mean, sum of squares about its own mean): one small exchange, no
+    cancellation."""
     mean = grouped.mean(2, keepdim=True)
     spread = (grouped - mean).square_().sum(2, keepdim=True)
     mine = torch.stack([torch.full_like(mean, grouped.shape[2]), mean, spread])
@@ -169,10 +190,11 @@ def _group_moments(grouped: Tensor, group: SequenceGroup) -> tuple[Tensor, Tenso
 
 
 class SpatialNorm(nn.Module):
-    """GroupNorm, then scale and shift by 1x1x1 convolutions of the latents, spread to the features' size.
+    """GroupNorm, then scale and shift by 1x1x1 convolutions of the latents, spread to the features'
+    size.
 
-    The convolutions act on single values, so they run at the latents' size and only their results are spread.
-    """
+    The convolutions act on single values, so they run at the latents' size and only their results
+    are spread."""
 
     def __init__(self, width: int, config: FullVAEConfig) -> None:
         super().__init__()
@@ -186,12 +208,15 @@ class SpatialNorm(nn.Module):
         times = torch.tensor(_time_map(latents.shape[2], frames), device=x.device)
         scale = self.conv_y(latents)[:, :, times, :, None, :, None]
         shift = self.conv_b(latents)[:, :, times, :, None, :, None]
-        blocks = self.norm_layer(x, run).unflatten(4, (width, -1)).unflatten(3, (height, -1))  # [B, c, T, h, s, w, s]
+        blocks = (
+            self.norm_layer(x, run).unflatten(4, (width, -1)).unflatten(3, (height, -1))
+        )  # [B, c, T, h, s, w, s]
         return torch.addcmul(shift, blocks, scale).flatten(5).flatten(3, 4)
 
 
 def _time_map(latents: int, frames: int) -> list[int]:
-    """The latent that each frame belongs to: an odd number > 1 starts with the single frame of the first latent."""
+    """The latent that each frame belongs to: an odd number > 1 starts with the single frame of the
+    first latent."""
     if frames > 1 and frames % 2:
         return [0] + [1 + k * (latents - 1) // (frames - 1) for k in range(frames - 1)]
     return [k * latents // frames for k in range(frames)]
@@ -216,7 +241,8 @@ class ResnetBlock(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """Average pairs of frames (if `time`), then a 2-D convolution with stride 2. The encoder is never sharded."""
+    """Average pairs of frames (if `time`), then a 2-D convolution with stride 2. The encoder is
+    never sharded."""
 
     def __init__(self, width: int, time: bool) -> None:
         super().__init__()
@@ -242,7 +268,10 @@ class Upsampler(nn.Module):
             single = x.shape[2] % 2 if x.shape[2] > 1 else 0
             times = [0] * single + [k for k in range(single, x.shape[2]) for _ in range(2)]
             x = x[:, :, times]
-        return _per_frame(x, lambda frames: convolve(self.conv, F.interpolate(frames, scale_factor=2.0), run.group))
+        return _per_frame(
+            x,
+            lambda frames: convolve(self.conv, F.interpolate(frames, scale_factor=2.0), run.group),
+        )
 
 
 def _per_frame(x: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
@@ -251,7 +280,8 @@ def _per_frame(x: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def convolve(conv: nn.Conv2d | nn.Conv3d, x: Tensor, group: SequenceGroup) -> Tensor:
-    """A 3-wide convolution; inside a group the neighbours' edge columns take the place of the zero padding."""
+    """A 3-wide convolution; inside a group the neighbours' edge columns take the place of the zero
+    padding."""
     if group.size == 1:
         return conv(x)
     left, right = group.halo(x, dim=x.ndim - 1)
@@ -265,7 +295,9 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, layers: int, norm: Norm) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResnetBlock(outputs if i else inputs, outputs, norm) for i in range(layers))
+        self.resnets = nn.ModuleList(
+            ResnetBlock(outputs if i else inputs, outputs, norm) for i in range(layers)
+        )
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
     def forward(self, x: Tensor, run: Pass, latents: Tensor | None = None) -> Tensor:
@@ -333,7 +365,8 @@ class Decoder(nn.Module):
 
 
 class FullVAE(nn.Module):
-    """Encoder and decoder with the published names and shapes (436 tensors at the published widths)."""
+    """Encoder and decoder with the published names and shapes (436 tensors at the published
+    widths)."""
 
     def __init__(self, config: FullVAEConfig) -> None:
         super().__init__()
@@ -349,10 +382,11 @@ class FullVAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, video: Tensor, *, tiled: bool = False) -> LatentDistribution:
-        """Video [B, n, 3, H, W] in [-1, 1] to a distribution of latents [B, F, C, H / 8, W / 8], unscaled.
+        """Video [B, n, 3, H, W] in [-1, 1] to a distribution of latents [B, F, C, H / 8, W / 8],
+        unscaled.
 
-        n = 1 + 4k frames give 1 + k latents, n = 4k give k. Raises UserError for other n, and for H or W that are no
-        multiples of 8.
+        n = 1 + 4k frames give 1 + k latents, n = 4k give k. Raises UserError for other n, and for H
+        or W that are no multiples of 8.
         """
         batch, frames, _, height, width = video.shape
         if frames % 4 > 1 or not frames or height % 8 or width % 8:
@@ -368,10 +402,11 @@ class FullVAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, tiled: bool = False) -> Tensor:
-        """Latents [B, n, C, h, w], unscaled, to video in about [-1, 1]: 4n frames for even n, 4n - 3 for odd n.
+        """Latents [B, n, C, h, w], unscaled, to video in about [-1, 1]: 4n frames for even n, 4n -
+        3 for odd n.
 
-        tiled: decode overlapping tiles of half the sample size and blend them, as the published offline scripts do; it
-        bounds the memory and gives (slightly) different numbers.
+        tiled: decode overlapping tiles of half the sample size and blend them, as the published
+        offline scripts do; it bounds the memory and gives (slightly) different numbers.
         """
         pixels, size = self._tile_sizes()
         tiles = Tiles(size, pixels) if tiled else None
@@ -382,7 +417,8 @@ class FullVAE(nn.Module):
         return FullStreamDecoder(self, group or SequenceGroup.single())
 
     def _encode_chunks(self, video: Tensor) -> Tensor:
-        """[B, 3, n, H, W] -> [B, 2C, F, h, w], eight frames at a time, the remainder with the first eight."""
+        """[B, 3, n, H, W] -> [B, 2C, F, h, w], eight frames at a time, the remainder with the first
+        eight."""
         run = Pass()
         return torch.cat([self.encoder(chunk, run) for chunk in _chunks(video, ENCODE_CHUNK)], 2)
 
@@ -403,12 +439,15 @@ def _chunks(x: Tensor, size: int) -> list[Tensor]:
 
 
 class FullStreamDecoder:
-    """Two latents first (eight frames), then latent after latent, four frames each (see `frames.StreamDecoder`)."""
+    """Two latents first (eight frames), then latent after latent, four frames each (see
+    `frames.StreamDecoder`)."""
 
     def __init__(self, vae: FullVAE, group: SequenceGroup) -> None:
         self.config, self._decoder = vae.config, vae.decoder
         self._run = Pass(group=group, double_single=True)
-        self._waiting: Tensor | None = None  # the very first latent, until the second comes: [1, C, h, own w]
+        self._waiting: Tensor | None = (
+            None  # the very first latent, until the second comes: [1, C, h, own w]
+        )
 
     def push(self, latents: Tensor) -> np.ndarray:
         """Latents [n, C, h, w], scaled, whole width -> uint8 [m, H, W of this worker, 3].
@@ -425,13 +464,17 @@ class FullStreamDecoder:
             raise UserError(f"VAE: expected latents {expected}, got {list(latents.shape)}")
         weight = self._decoder.conv_in.conv.weight
         start, stop = own_columns(self._run.group, latents.shape[-1])
-        latents = latents[..., start:stop].to(weight.device, weight.dtype).div(self.config.scaling_factor)
+        latents = (
+            latents[..., start:stop].to(weight.device, weight.dtype).div(self.config.scaling_factor)
+        )
         if self._run.cache:
             return torch.cat([self._frames(latent) for latent in latents.split(1)])
         latents = latents if self._waiting is None else torch.cat([self._waiting, latents])
         if len(latents) == 1:
             self._waiting = latents.clone()
-            return latents.new_empty(0, self.config.out_channels, 8 * latents.shape[2], 8 * latents.shape[3])
+            return latents.new_empty(
+                0, self.config.out_channels, 8 * latents.shape[2], 8 * latents.shape[3]
+            )
         self._waiting = None
         first, *others = latents.split([2, *[1] * (len(latents) - 2)])
         return torch.cat([self._frames(chunk) for chunk in (first, *others)])
@@ -448,4 +491,6 @@ class FullStreamDecoder:
         weight = self._decoder.conv_in.conv.weight
         state = {key: value.to(weight.device, weight.dtype) for key, value in state.items()}
         self._waiting = state.get("waiting")
-        self._run.cache = {key.removeprefix("cache."): value for key, value in state.items() if key != "waiting"}
+        self._run.cache = {
+            key.removeprefix("cache."): value for key, value in state.items() if key != "waiting"
+        }

@@ -1,7 +1,8 @@
-"""Strict reading of safetensors weights: headers first, then tensors, memory-mapped, straight to device and dtype.
+"""Strict reading of safetensors weights: headers first, then tensors, memory-mapped, straight to
+device and dtype.
 
-Nothing else is ever opened: no pickled files, no code from a weight folder. Every fault is one UserError that names the
-file, and where it can the tensor, what was expected and what was found.
+Nothing else is ever opened: no pickled files, no code from a weight folder. Every fault is one
+UserError that names the file, and where it can the tensor, what was expected and what was found.
 """
 
 import hashlib
@@ -22,14 +23,33 @@ from configs.errors import UserError
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 5  # tensors named in one message
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes
-WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # others are quantised: useless without what they were divided by
-BATCH = 256 << 20  # bytes mapped at a time, so that loading needs little more memory than the model itself
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}  # bytes
+WEIGHT_DTYPES = (
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+)  # others are quantised: useless without what they were divided by
+BATCH = (
+    256 << 20
+)  # bytes mapped at a time, so that loading needs little more memory than the model itself
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies, how its numbers are stored (safetensors' name for it), and its size in bytes."""
+    """Where one tensor lies, how its numbers are stored (safetensors' name for it), and its size in
+    bytes."""
 
     file: Path
     dtype: str
@@ -48,7 +68,8 @@ class Weights:
 
     @staticmethod
     def open(place: Path) -> "Weights":
-        """Read the headers of a safetensors file, or of the one file or set of shards in a folder."""
+        """Read the headers of a safetensors file, or of the one file or set of shards in a
+        folder."""
         files = _find_files(place)
         entries: dict[str, Entry] = {}
         metadata: dict[str, str] = {}
@@ -57,13 +78,16 @@ class Weights:
             metadata |= header.pop("__metadata__", {})
             for name, value in header.items():
                 if name in entries:
-                    raise UserError(f"{file}: tensor {name} is also in {entries[name].file.name}; names must be unique")
+                    raise UserError(
+                        f"{file}: tensor {name} is also in {entries[name].file.name}; names must be unique"
+                    )
                 begin, end = value["data_offsets"]
                 entries[name] = Entry(file, value["dtype"], tuple(value["shape"]), end - begin)
         return Weights(place, files, entries, metadata)
 
     def check(self, expected: Mapping[str, Iterable[int]], ignored: Iterable[str] = ()) -> None:
-        """Raise UserError unless exactly the expected names with the expected shapes are there, as floating point.
+        """Raise UserError unless exactly the expected names with the expected shapes are there, as
+        floating point.
 
         ignored: names that may be present and are not read (copies of tied weights).
         """
@@ -78,8 +102,13 @@ class Weights:
             raise UserError(f"{self._where(*extra)}: {_some(extra)} not expected: {counts}")
         wrong = [name for name, shape in wanted.items() if self.entries[name].shape != shape]
         if wrong:
-            shapes = [f"{name} (file {list(self.entries[name].shape)}, model {list(wanted[name])})" for name in wrong]
-            raise UserError(f"{self._where(*wrong)}: wrong shape: {_some(shapes)}; weights and config do not fit")
+            shapes = [
+                f"{name} (file {list(self.entries[name].shape)}, model {list(wanted[name])})"
+                for name in wrong
+            ]
+            raise UserError(
+                f"{self._where(*wrong)}: wrong shape: {_some(shapes)}; weights and config do not fit"
+            )
         other = [name for name in wanted if self.entries[name].dtype not in WEIGHT_DTYPES]
         if other:
             found = _some([f"{name} ({self.entries[name].dtype})" for name in other])
@@ -88,25 +117,34 @@ class Weights:
             )
 
     def _where(self, *names: str) -> str:
-        """The file that holds the first of these tensors; the only file, or the folder of several, without names."""
+        """The file that holds the first of these tensors; the only file, or the folder of several,
+        without names."""
         if names:
             return str(self.entries[names[0]].file)
         return str(self.files[0] if len(self.files) == 1 else self.place)
 
-    def read(self, names: Iterable[str], device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
-        """Copy tensors to `device` as `dtype` (None keeps the stored one). NaN or infinite weights are refused."""
+    def read(
+        self, names: Iterable[str], device: torch.device, dtype: torch.dtype | None
+    ) -> dict[str, Tensor]:
+        """Copy tensors to `device` as `dtype` (None keeps the stored one). NaN or infinite weights
+        are refused."""
         tensors: dict[str, Tensor] = {}
         for file, batch in self._batches(names):
             try:
                 with safe_open(str(file), framework="pt") as handle:
                     for name in batch:
-                        tensors[name] = _finite(handle.get_tensor(name), file, name).to(device, dtype, copy=True)
+                        tensors[name] = _finite(handle.get_tensor(name), file, name).to(
+                            device, dtype, copy=True
+                        )
             except (SafetensorError, OSError) as error:
-                raise UserError(f"{file}: cannot be read ({str(error)[:200]}); fetch it again") from error
+                raise UserError(
+                    f"{file}: cannot be read ({str(error)[:200]}); fetch it again"
+                ) from error
         return tensors
 
     def _batches(self, names: Iterable[str]) -> Iterator[tuple[Path, list[str]]]:
-        """Group names by file, BATCH bytes at a time: mapped pages are given back between two batches."""
+        """Group names by file, BATCH bytes at a time: mapped pages are given back between two
+        batches."""
         by_file = sorted(names, key=lambda name: str(self.entries[name].file))
         for file, held in itertools.groupby(by_file, lambda name: self.entries[name].file):
             batch, size = [], 0
@@ -119,7 +157,8 @@ class Weights:
             yield file, batch
 
     def fingerprint(self) -> str:
-        """Return a stable name of the contents from headers, sizes and samples: cheap for files of any size."""
+        """Return a stable name of the contents from headers, sizes and samples: cheap for files of
+        any size."""
         digest = hashlib.blake2b(digest_size=16)
         for file in self.files:
             size = file.stat().st_size
@@ -133,8 +172,11 @@ class Weights:
         return digest.hexdigest()
 
 
-def load_module(module: nn.Module, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
-    """Fill a module built on the meta device with exactly its tensors, and freeze it for inference."""
+def load_module(
+    module: nn.Module, weights: Weights, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Fill a module built on the meta device with exactly its tensors, and freeze it for
+    inference."""
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     weights.check(expected)
     module.load_state_dict(weights.read(expected, device, dtype), strict=True, assign=True)
@@ -150,7 +192,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not valid JSON ({_describe(text[:512]) or str(error)[:120]})") from error
+        raise UserError(
+            f"{file}: not valid JSON ({_describe(text[:512]) or str(error)[:120]})"
+        ) from error
     if not isinstance(value, dict):
         raise UserError(f"{file}: expected a JSON object, found a {type(value).__name__}")
     return value
@@ -159,7 +203,11 @@ def read_json(file: Path) -> dict[str, Any]:
 def listing(folder: Path) -> str:
     """Say what a folder holds, for messages."""
     names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
-    return f"it holds {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else "it is empty"
+    return (
+        f"it holds {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
+        if names
+        else "it is empty"
+    )
 
 
 def _find_files(place: Path) -> tuple[Path, ...]:
@@ -185,23 +233,33 @@ def _find_files(place: Path) -> tuple[Path, ...]:
 
 def _refuse_pickled(file: Path) -> None:
     if file.suffix in PICKLED:
-        raise UserError(f"{file}: pickled weights are never opened (they can run code); convert them to safetensors")
+        raise UserError(
+            f"{file}: pickled weights are never opened (they can run code); convert them to safetensors"
+        )
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
     """Return the shard files an index names; they lie beside it."""
     places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+    if (
+        not isinstance(places, dict)
+        or not places
+        or not all(isinstance(name, str) for name in places.values())
+    ):
         raise UserError(f"{index}: expected an object weight_map from tensor names to files")
     for name in places.values():
         if name != Path(name).name or name in ("", ".", ".."):
-            raise UserError(f"{index}: shard {name[:80]!a} points outside the folder; shards must lie beside the index")
+            raise UserError(
+                f"{index}: shard {name[:80]!a} points outside the folder; shards must lie beside the index"
+            )
     files = tuple(index.parent / name for name in sorted(set(places.values())))
     for file in files:
         if not file.is_file():
             raise UserError(f"{index}: shard {file.name} is missing; {listing(index.parent)}")
         held = _read_header(file).keys()
-        lost = [tensor for tensor, name in places.items() if name == file.name and tensor not in held]
+        lost = [
+            tensor for tensor, name in places.items() if name == file.name and tensor not in held
+        ]
         if lost:
             raise UserError(f"{file}: {_some(lost)} missing, though {index.name} says it is there")
     return files
@@ -214,23 +272,33 @@ def _read_header(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             start = stream.read(8)
             length = int.from_bytes(start, "little")
-            head = stream.read(length) if length <= min(MAX_HEADER, size) else start + stream.read(512)
+            head = (
+                stream.read(length) if length <= min(MAX_HEADER, size) else start + stream.read(512)
+            )
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     if size == 0:
         raise UserError(f"{file}: the file is empty; fetch it again")
     if len(start) < 8 or length > min(MAX_HEADER, size) or len(head) != length:
-        found = _describe(head if len(start) == 8 else start) or f"{size} bytes, header length {length}"
+        found = (
+            _describe(head if len(start) == 8 else start) or f"{size} bytes, header length {length}"
+        )
         raise UserError(f"{file}: not a safetensors file ({found}); fetch it again")
     try:
         header = json.loads(head, object_pairs_hook=_unique)
-        spans = [_checked_span(name, value) for name, value in header.items() if name != "__metadata__"]
+        spans = [
+            _checked_span(name, value) for name, value in header.items() if name != "__metadata__"
+        ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"{file}: broken safetensors header ({str(error)[:120]}); fetch it again") from error
+        raise UserError(
+            f"{file}: broken safetensors header ({str(error)[:120]}); fetch it again"
+        ) from error
     spans.sort()
     for (_, last), (first, _) in itertools.pairwise([(0, 0), *spans]):
         if first != last:
-            raise UserError(f"{file}: broken safetensors header (tensors overlap or leave holes); fetch it again")
+            raise UserError(
+                f"{file}: broken safetensors header (tensors overlap or leave holes); fetch it again"
+            )
     end = 8 + length + (spans[-1][1] if spans else 0)
     if size != end:
         kind = "truncated" if size < end else "too long"
@@ -239,14 +307,21 @@ def _read_header(file: Path) -> dict[str, Any]:
 
 
 def _checked_span(name: str, value: dict[str, Any]) -> tuple[int, int]:
-    """Return where a header entry's data begins and ends, after checking that its shape fills exactly that."""
+    """Return where a header entry's data begins and ends, after checking that its shape fills
+    exactly that."""
     shape, (begin, end), dtype = value["shape"], value["data_offsets"], value["dtype"]
-    if not (isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in [*shape, begin, end])):
+    if not (
+        isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in [*shape, begin, end])
+    ):
         raise ValueError(f"tensor {name[:80]!a} is not described properly")
     if dtype not in SIZES:
-        raise ValueError(f"tensor {name[:80]!a} is stored as {dtype[:20]!a}, expected one of {', '.join(SIZES)}")
+        raise ValueError(
+            f"tensor {name[:80]!a} is stored as {dtype[:20]!a}, expected one of {', '.join(SIZES)}"
+        )
     if end - begin != math.prod(shape) * SIZES[dtype]:
-        raise ValueError(f"tensor {name[:80]!a}: {shape} of {dtype} does not fill bytes {begin} to {end}")
+        raise ValueError(
+            f"tensor {name[:80]!a}: {shape} of {dtype} does not fill bytes {begin} to {end}"
+        )
     return begin, end
 
 
@@ -254,7 +329,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate name {next(name for name in names if names.count(name) > 1)[:80]!a}")
+        raise ValueError(
+            f"duplicate name {next(name for name in names if names.count(name) > 1)[:80]!a}"
+        )
     return values
 
 
@@ -271,10 +348,13 @@ def _describe(start: bytes) -> str:
 
 
 def _finite(tensor: Tensor, file: Path, name: str) -> Tensor:
-    # A finite sum proves all weights finite at the cost of one pass; only a suspicious one is looked at closely.
+    # A finite sum proves all weights finite at the cost of one pass; only a suspicious one is
+    # looked at closely.
     suspicious = tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float32))
     if suspicious and not torch.isfinite(tensor).all():
-        raise UserError(f"{file}: tensor {name} holds NaN or infinite weights; fetch or train it again")
+        raise UserError(
+            f"{file}: tensor {name} holds NaN or infinite weights; fetch or train it again"
+        )
     return tensor
 
 

@@ -1,8 +1,9 @@
-"""The world: a window of latents that dreams on, a group per step, steered by labels (reference section 4).
+"""The world: a window of latents that dreams on, a group per step, steered by labels (reference
+section 4).
 
-Legend: G noise groups of W latents, F = G W + 1 latents in the window (index 0 = conditioning latent, already shown),
-K inner steps, C x h x w one latent. Latents count from 0 at the start state; the first emitted one is number 1 there,
-and `index` 0 in what is emitted.
+Legend: G noise groups of W latents, F = G W + 1 latents in the window (index 0 = conditioning
+latent, already shown), K inner steps, C x h x w one latent. Latents count from 0 at the start
+state; the first emitted one is number 1 there, and `index` 0 in what is emitted.
 """
 
 from collections.abc import Sequence
@@ -60,8 +61,8 @@ class WorldWeights(Protocol):
 class Emission:
     """Latents that left the window: [W, C, h, w], scaled, on the world's device.
 
-    index: number of the first since reset; labels and cursors: one per latent, what it was conditioned on last.
-    """
+    index: number of the first since reset; labels and cursors: one per latent, what it was
+    conditioned on last."""
 
     index: int
     latents: Tensor
@@ -72,7 +73,8 @@ class Emission:
 
 @dataclass(frozen=True)
 class WorldState:
-    """Everything a world is between two steps; small, on the CPU. latents [F, C, h, w], text [1 or 2, N_t, Dt]."""
+    """Everything a world is between two steps; small, on the CPU. latents [F, C, h, w], text [1 or
+    2, N_t, Dt]."""
 
     seed: int
     index: int
@@ -95,9 +97,10 @@ class _Row:
 class World:
     """One stream. Every rank of `group` makes the same calls and gets the same results.
 
-    settings, solver: default to those of the weights. guidance: 1 = none (stage 4); published for stage 3: 6.
-    height, width: pixels; default to those of the weights. noise: stored draws in place of seeded ones.
-    Raises UserError when sizes, settings or the number of ranks do not fit the weights.
+    settings, solver: default to those of the weights. guidance: 1 = none (stage 4); published for
+    stage 3: 6. height, width: pixels; default to those of the weights. noise: stored draws in place
+    of seeded ones. Raises UserError when sizes, settings or the number of ranks do not fit the
+    weights.
     """
 
     def __init__(
@@ -152,9 +155,9 @@ class World:
     ) -> None:
         """Begin a new stream.
 
-        prompt: text, or an embedding as in `set_prompt`; None keeps the one in force. start: clean scaled latents
-        [n, C, h, w]; missing ones are zeros, more than F are cut (published behaviour). labels: the window's first F
-        labels; missing ones are "D".
+        prompt: text, or an embedding as in `set_prompt`; None keeps the one in force. start: clean
+        scaled latents [n, C, h, w]; missing ones are zeros, more than F are cut (published
+        behaviour). labels: the window's first F labels; missing ones are "D".
         """
         frames = self.settings.latents
         noise = self._stored_noise or SeededNoise(seed, self.shape)
@@ -174,8 +177,9 @@ class World:
     def set_prompt(self, prompt: str | Tensor, version: int | None = None) -> None:
         """Swap the text between two steps; window, positions and controls stay.
 
-        prompt: text, or its embedding [1, N_t, Dt]; with guidance [2, N_t, Dt], the empty prompt's second.
-        version: handed back with every emission from now on; one more than the last by default.
+        prompt: text, or its embedding [1, N_t, Dt]; with guidance [2, N_t, Dt], the empty prompt's
+        second. version: handed back with every emission from now on; one more than the last by
+        default.
         """
         version = self._current.prompt_version + 1 if version is None else version
         self._state = replace(self._current, text=self._embedding(prompt), prompt_version=version)
@@ -185,13 +189,15 @@ class World:
     def step(self, labels: Sequence[str], cursor: int = 0) -> Emission:
         """Denoise the window by one group and emit W latents.
 
-        labels: W labels, sampled now, for the newest group. cursor: number of the newest control among them, handed
-        back with the latents it conditions. Raises FloatingPointError when the model gives NaN or infinite latents; the
-        world is then as it was before the step.
+        labels: W labels, sampled now, for the newest group. cursor: number of the newest control
+        among them, handed back with the latents it conditions. Raises FloatingPointError when the
+        model gives NaN or infinite latents; the world is then as it was before the step.
         """
         state, window, groups = self._current, self.settings.window_size, self.settings.noise_groups
         if len(labels) != window:
-            raise UserError(f"a step takes {window} labels, one per latent of a group, got {len(labels)}")
+            raise UserError(
+                f"a step takes {window} labels, one per latent of a group, got {len(labels)}"
+            )
         window_labels, cursors = self._advance(state, labels, cursor)
         latents = self._denoise(state, window_labels)
         emitted = latents[1 : 1 + window]
@@ -216,17 +222,24 @@ class World:
     def state(self) -> WorldState:
         """Return a copy of everything that decides what comes next."""
         state = self._current
-        return replace(state, latents=state.latents.to("cpu", copy=True), text=state.text.to("cpu", copy=True))
+        return replace(
+            state, latents=state.latents.to("cpu", copy=True), text=state.text.to("cpu", copy=True)
+        )
 
     @torch.inference_mode()
     def load_state(self, state: WorldState) -> None:
-        """Go on from a state of a world with the same weights and settings: the same latents follow, bit for bit."""
+        """Go on from a state of a world with the same weights and settings: the same latents
+        follow, bit for bit."""
         expected = (self.settings.latents, *self.shape)
         if tuple(state.latents.shape) != expected:
-            raise UserError(f"world state of shape {tuple(state.latents.shape)} does not fit a window of {expected}")
+            raise UserError(
+                f"world state of shape {tuple(state.latents.shape)} does not fit a window of {expected}"
+            )
         self._noise = self._stored_noise or SeededNoise(state.seed, self.shape)
         latents = state.latents.to(self._device, self._dtype, copy=True)
-        self._state = replace(state, latents=latents, text=state.text.to(self._device, self._dtype, copy=True))
+        self._state = replace(
+            state, latents=latents, text=state.text.to(self._device, self._dtype, copy=True)
+        )
         self._project()
 
     @property
@@ -245,8 +258,9 @@ class World:
     ) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return the window's labels and their cursors for this step.
 
-        Step 0 puts the newest over the last W, later steps shift first. Then the newest label also replaces those of
-        the late_labels newest groups, so that it conditions latents which will be seen sooner.
+        Step 0 puts the newest over the last W, later steps shift first. Then the newest label also
+        replaces those of the late_labels newest groups, so that it conditions latents which will be
+        seen sooner.
         """
         window, frames = self.settings.window_size, self.settings.latents
         kept = slice(0, frames - window) if state.index == 0 else slice(window, frames)
@@ -260,7 +274,8 @@ class World:
         return tuple(names), tuple(cursors)
 
     def _denoise(self, state: WorldState, labels: Sequence[str]) -> Tensor:
-        """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it is."""
+        """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it
+        is."""
         latents, history = state.latents, None
         rows = torch.tensor([label_id(label) for label in labels], device=self._device)
         assert self._text is not None
@@ -277,7 +292,8 @@ class World:
         return latents
 
     def _velocity(self, latents: Tensor, text: TextTokens, row: _Row, labels: Tensor) -> Tensor:
-        """One model call: window [F, C, h, w], texts of B prompts, label ids [F] -> [B, F, C, h, w]."""
+        """One model call: window [F, C, h, w], texts of B prompts, label ids [F] -> [B, F, C, h,
+        w]."""
         keys = [(k.index_select(1, labels), v.index_select(1, labels)) for k, v in row.keys]
         batch = latents.expand(text.tokens.shape[0], *latents.shape)
         return self.transformer.denoise(batch, text, row.modulation, keys, self.group)
@@ -294,12 +310,21 @@ class World:
         """One solver step of the GW moving latents."""
         settings, timesteps = self.settings, row.timesteps[1:]
         groups, window = settings.noise_groups, settings.window_size
-        draws = [1 + (groups - 1 - g) * settings.inner_steps + inner for g in range(groups) for _ in range(window)]
+        draws = [
+            1 + (groups - 1 - g) * settings.inner_steps + inner
+            for g in range(groups)
+            for _ in range(window)
+        ]
         if settings.solver == "dpm":
             second = dpm_is_second_order(inner, timesteps, settings.inference_steps)
             noise = self._draws.step(index + 1, draws, second).to(latents.device)
             stepped, clean = dpm_step(
-                latents, velocity, timesteps, settings.inference_steps, noise, history if second else None
+                latents,
+                velocity,
+                timesteps,
+                settings.inference_steps,
+                noise,
+                history if second else None,
             )
             return stepped, (clean, timesteps)
         drawn = None
@@ -310,7 +335,9 @@ class World:
 
     def _start(self, start: Tensor | None) -> Tensor:
         """Return clean start latents [F, C, h, w], padded with zeros or cut."""
-        clean = torch.zeros(self.settings.latents, *self.shape, device=self._device, dtype=self._dtype)
+        clean = torch.zeros(
+            self.settings.latents, *self.shape, device=self._device, dtype=self._dtype
+        )
         if start is not None and start.numel():
             if start.dim() != 4 or tuple(start.shape[1:]) != self.shape:
                 raise UserError(
@@ -328,7 +355,9 @@ class World:
             prompt = self._encoder.encode([prompt, ""][:rows])
         width = self.transformer.config.text_embed_dim
         if prompt.dim() != 3 or prompt.shape[0] < rows or prompt.shape[2] != width:
-            raise UserError(f"prompt embedding: expected shape [{rows}, tokens, {width}], got {list(prompt.shape)}")
+            raise UserError(
+                f"prompt embedding: expected shape [{rows}, tokens, {width}], got {list(prompt.shape)}"
+            )
         return prompt[:rows].to(self._device, self._dtype)
 
     def _project(self) -> None:
@@ -336,7 +365,8 @@ class World:
 
 
 def guide(velocity: Tensor, scale: float) -> Tensor:
-    """Return v [F, C, h, w] from a batch of one, or classifier-free guidance of (prompt, empty prompt)."""
+    """Return v [F, C, h, w] from a batch of one, or classifier-free guidance of (prompt, empty
+    prompt)."""
     if velocity.shape[0] == 1:
         return velocity[0]
     positive, negative = velocity
@@ -348,12 +378,19 @@ def _latent_shape(
 ) -> tuple[int, int, int]:
     """Return (C, h, w) after checking the size against patches and ranks."""
     config = weights.transformer_config
-    height, width = weights.height if height is None else height, weights.width if width is None else width
+    height, width = (
+        weights.height if height is None else height,
+        weights.width if width is None else width,
+    )
     unit = PIXELS * config.patch_size
     if height < unit or width < unit or height % unit or width % unit:
-        raise UserError(f"size {width}x{height}: width and height must be multiples of {unit} pixels")
+        raise UserError(
+            f"size {width}x{height}: width and height must be multiples of {unit} pixels"
+        )
     h, w = height // PIXELS, width // PIXELS
-    check_degree(group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size))
+    check_degree(
+        group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size)
+    )
     return config.in_channels, h, w
 
 

@@ -1,1 +1,2 @@
-"""Between models and people: command line, stage scripts, supervision, pacing, video files, web gateway."""
+"""Between models and people: command line, stage scripts, supervision, pacing, video files, web
+gateway."""

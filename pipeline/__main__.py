@@ -1,4 +1,5 @@
-"""``python -m pipeline COMMAND``: one parser per command, loaded when asked for; bad input is one line, exit code 2."""
+"""``python -m pipeline COMMAND``: one parser per command, loaded when asked for; bad input is one
+line, exit code 2."""
 
 import argparse
 import importlib
@@ -13,7 +14,8 @@ from configs.load import nearest
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives (``module`` offers ``add_arguments(parser)`` and ``main(args)``) and how to explain it."""
+    """Where a command lives (``module`` offers ``add_arguments(parser)`` and ``main(args)``) and
+    how to explain it."""
 
     module: str
     purpose: str
@@ -90,7 +92,8 @@ class Parser(argparse.ArgumentParser):
         for word in unknown:
             options = [option for option in self._option_string_actions if option.startswith("--")]
             self.error(
-                f"unknown argument {word.split('=')[0]!r}" + (nearest(word, options) if word[:2] == "--" else "")
+                f"unknown argument {word.split('=')[0]!r}"
+                + (nearest(word, options) if word[:2] == "--" else "")
             )
         return parsed
 
@@ -117,18 +120,23 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        raise UserError(f"unknown command {name!r}{nearest(name, COMMANDS)}; see python -m pipeline --help")
+        raise UserError(
+            f"unknown command {name!r}{nearest(name, COMMANDS)}; see python -m pipeline --help"
+        )
     command = COMMANDS[name]
     module = importlib.import_module(command.module)
     parser = Parser(
-        prog=f"python -m pipeline {name}", description=command.purpose, epilog=f"examples\n{command.examples}"
+        prog=f"python -m pipeline {name}",
+        description=command.purpose,
+        epilog=f"examples\n{command.examples}",
     )
     getattr(module, command.add_arguments)(parser)
     return getattr(module, command.main)(parser.parse(arguments[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 well, 2 bad input, 1 a file or disk that failed (one line each on stderr), 130 Ctrl-C."""
+    """The exit code: 0 well, 2 bad input, 1 a file or disk that failed (one line each on stderr),
+    130 Ctrl-C."""
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:

@@ -1,4 +1,5 @@
-"""What viewers get: the newest frame (latest wins) and every event (none lost), each at their own speed."""
+"""What viewers get: the newest frame (latest wins) and every event (none lost), each at their own
+speed."""
 
 import asyncio
 from collections import deque
@@ -15,11 +16,12 @@ EVENT_LIMIT: Final = 4096  # a viewer that reads nothing this long is gone: its 
 class ShownFrame:
     """One frame at the moment it is shown.
 
-    ``image`` is uint8 [H, W, 3] RGB, read-only. ``index`` counts frames of the world since its reset, ``latent`` is the
-    latent it came from; ``cursor``, ``label``, ``prompt`` and ``prompt_version`` are those **conditioned into it**.
-    ``stamps`` maps stage -> monotonic seconds: received (of the control; only on its first frame), sampled, step_start,
-    step_end, decode_start, decode_end, arrived (in the gateway's process), shown. A missing stage was not measured.
-    """
+    ``image`` is uint8 [H, W, 3] RGB, read-only. ``index`` counts frames of the world since its
+    reset, ``latent`` is the latent it came from; ``cursor``, ``label``, ``prompt`` and
+    ``prompt_version`` are those **conditioned into it**. ``stamps`` maps stage -> monotonic
+    seconds: received (of the control; only on its first frame), sampled, step_start, step_end,
+    decode_start, decode_end, arrived (in the gateway's process), shown. A missing stage was not
+    measured."""
 
     epoch: int
     index: int
@@ -57,11 +59,13 @@ class Event:
 class Subscription:
     """One viewer's view of the show. Use from the show's event loop only.
 
-    A typical writer: ``while await sub.wait(): send(sub.events()); frame = sub.frame(); if frame: send(frame)``.
-    """
+    A typical writer: ``while await sub.wait(): send(sub.events()); frame = sub.frame(); if frame:
+    send(frame)``."""
 
     def __init__(self, viewer: bool = True) -> None:
-        self.viewer = viewer  # False: somebody who is not counted among those that watch, like the terminal
+        self.viewer = (
+            viewer  # False: somebody who is not counted among those that watch, like the terminal
+        )
         self.dropped = 0  # frames replaced by a newer one before this viewer took them
         self._ready = asyncio.Event()
         self._events: deque[Event] = deque()
@@ -69,7 +73,8 @@ class Subscription:
         self._closed = False
 
     async def wait(self) -> bool:
-        """Return True once an event or a new frame waits, False once the subscription is closed and emptied."""
+        """Return True once an event or a new frame waits, False once the subscription is closed and
+        emptied."""
         await self._ready.wait()
         return not self._closed or bool(self._events)
 
@@ -97,7 +102,8 @@ class Subscription:
         self._ready.set()
 
     def offer(self, frame: ShownFrame) -> bool:
-        """Called by the show: replace the frame that waits; True if that one is lost to this viewer."""
+        """Called by the show: replace the frame that waits; True if that one is lost to this
+        viewer."""
         if self._closed:
             return False
         lost = self._frame is not None

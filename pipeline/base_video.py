@@ -1,4 +1,5 @@
-"""Stage 2 as a script: a base video of up to 4 s from a prompt and a control signal, with every setting at hand."""
+"""Stage 2 as a script: a base video of up to 4 s from a prompt and a control signal, with every
+setting at hand."""
 
 import argparse
 import json
@@ -17,40 +18,82 @@ if TYPE_CHECKING:  # torch takes a second to import; bad input is answered befor
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``base``."""
     add_common_arguments(parser)
-    parser.add_argument("--frames", metavar="N", help="video frames, 4 n + 1 (default 65: 4 s at 16 FPS)")
+    parser.add_argument(
+        "--frames", metavar="N", help="video frames, 4 n + 1 (default 65: 4 s at 16 FPS)"
+    )
     parser.add_argument("--steps", metavar="N", help="DDIM steps (default 50)")
     parser.add_argument(
-        "--start-clip", metavar="FILE", help="also write the latents, as start_clips.safetensors of a weight folder"
+        "--start-clip",
+        metavar="FILE",
+        help="also write the latents, as start_clips.safetensors of a weight folder",
     )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that both stage scripts know; everything is None unless given."""
     parser.add_argument("--prompt", help="description of the world (required)")
-    parser.add_argument("--output", metavar="FILE", help="the mp4 to write; an existing file is refused")
-    parser.add_argument("--overwrite", action="store_true", default=None, help="replace an existing output file")
+    parser.add_argument(
+        "--output", metavar="FILE", help="the mp4 to write; an existing file is refused"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", default=None, help="replace an existing output file"
+    )
     models = parser.add_argument_group("weights")
     models.add_argument(
-        "--model-path", metavar="DIR", help="weight folder (default: models/stageN, else the embedded one)"
+        "--model-path",
+        metavar="DIR",
+        help="weight folder (default: models/stageN, else the embedded one)",
     )
-    models.add_argument("--base-model-path", metavar="DIR", help="where a transformer-only folder takes the rest from")
+    models.add_argument(
+        "--base-model-path",
+        metavar="DIR",
+        help="where a transformer-only folder takes the rest from",
+    )
     models.add_argument("--lora", metavar="FILE", help="LoRA (safetensors), fused while loading")
     models.add_argument(
-        "--vae", nargs=2, metavar=("tiny", "FILE"), help="a TAECVX file in place of the folder's decoder"
+        "--vae",
+        nargs=2,
+        metavar=("tiny", "FILE"),
+        help="a TAECVX file in place of the folder's decoder",
     )
-    models.add_argument("--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings")
+    models.add_argument(
+        "--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings"
+    )
     drive = parser.add_argument_group("controls")
-    drive.add_argument("--controls", metavar="LABELS", help='one label per latent (4 frames): "D,DL" or "D*16,DL*8"')
-    drive.add_argument("--raw-controls", action="store_true", default=None, help="--controls has one label per frame")
-    drive.add_argument("--control-seed", metavar="N", help="seed of random labels where --controls is short or missing")
+    drive.add_argument(
+        "--controls",
+        metavar="LABELS",
+        help='one label per latent (4 frames): "D,DL" or "D*16,DL*8"',
+    )
+    drive.add_argument(
+        "--raw-controls",
+        action="store_true",
+        default=None,
+        help="--controls has one label per frame",
+    )
+    drive.add_argument(
+        "--control-seed",
+        metavar="N",
+        help="seed of random labels where --controls is short or missing",
+    )
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--seed", metavar="N", help="seed of the noise (default 42)")
-    sampling.add_argument("--guidance-scale", metavar="X", help="classifier-free guidance (default: the weights' own)")
-    sampling.add_argument("--width", metavar="PIXELS", help="multiple of 16 (default: the weights' own)")
-    sampling.add_argument("--height", metavar="PIXELS", help="multiple of 16 (default: the weights' own)")
+    sampling.add_argument(
+        "--guidance-scale", metavar="X", help="classifier-free guidance (default: the weights' own)"
+    )
+    sampling.add_argument(
+        "--width", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
+    )
+    sampling.add_argument(
+        "--height", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
+    )
     sampling.add_argument("--fps", metavar="N", help="frames per second of the file (default 16)")
-    sampling.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default auto)")
-    sampling.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
+    sampling.add_argument(
+        "--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default auto)"
+    )
+    sampling.add_argument(
+        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -64,7 +107,11 @@ def main(args: argparse.Namespace) -> int:
     from pipeline.video import VideoWriter
 
     parts = load_parts(config, checkpoint)
-    guidance = checkpoint.streaming.guidance_scale if config.guidance_scale is None else config.guidance_scale
+    guidance = (
+        checkpoint.streaming.guidance_scale
+        if config.guidance_scale is None
+        else config.guidance_scale
+    )
     count = (config.frames - 1) // 4 + 1
     say_length(labels, count)
     with tqdm(desc="base video", total=config.steps, disable=None) as bar:
@@ -85,10 +132,14 @@ def main(args: argparse.Namespace) -> int:
             progress=report,
         )
     frames = clip_frames(parts, latents)
-    with VideoWriter(config.output, frames.shape[2], frames.shape[1], config.fps, overwrite=config.overwrite) as writer:
+    with VideoWriter(
+        config.output, frames.shape[2], frames.shape[1], config.fps, overwrite=config.overwrite
+    ) as writer:
         writer.write(frames)
     if config.start_clip is not None:
-        save_tensors(config.start_clip, {"clip.0": latents.float()}, {"prompts": json.dumps([config.prompt])})
+        save_tensors(
+            config.start_clip, {"clip.0": latents.float()}, {"prompts": json.dumps([config.prompt])}
+        )
         print(config.start_clip)
     print(f"{config.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}")
     return 0
@@ -110,7 +161,11 @@ def open_checkpoint(config: OfflineConfig, stage: str) -> "Checkpoint":
     from models.checkpoint import Checkpoint
 
     return Checkpoint.open(
-        folder, base_model_path=config.base_model_path, vae=config.vae, lora=config.lora, clip=config.clip
+        folder,
+        base_model_path=config.base_model_path,
+        vae=config.vae,
+        lora=config.lora,
+        clip=config.clip,
     )
 
 

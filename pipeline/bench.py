@@ -1,4 +1,5 @@
-"""Measure this machine (``python -m pipeline bench``): every figure comes with its baseline, both from the same run."""
+"""Measure this machine (``python -m pipeline bench``): every figure comes with its baseline, both
+from the same run."""
 
 import argparse
 import functools
@@ -31,14 +32,25 @@ PLAIN_ROOM = 15.0 * GIGABYTE  # memory for a float32 copy beside the file's
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``bench``."""
-    parser.add_argument("part", nargs="?", default="all", metavar="PART", help=f"all (default), {', '.join(PARTS)}")
-    parser.add_argument("--model-path", metavar="DIR", help="weights of model and live (default: as for run)")
-    parser.add_argument("--threads", metavar="N,N", default="1,2", help="thread counts of part model (default 1,2)")
     parser.add_argument(
-        "--seconds", metavar="N", default="60", help="seconds of shown stream of part live (default 60)"
+        "part", nargs="?", default="all", metavar="PART", help=f"all (default), {', '.join(PARTS)}"
     )
     parser.add_argument(
-        "--folder", metavar="DIR", help="where part load writes its 4 GB (default: the temporary folder)"
+        "--model-path", metavar="DIR", help="weights of model and live (default: as for run)"
+    )
+    parser.add_argument(
+        "--threads", metavar="N,N", default="1,2", help="thread counts of part model (default 1,2)"
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        default="60",
+        help="seconds of shown stream of part live (default 60)",
+    )
+    parser.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="where part load writes its 4 GB (default: the temporary folder)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there as well")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the split of the live delay")
@@ -78,20 +90,29 @@ def machine() -> dict[str, Any]:
 
     processor = platform.processor() or platform.machine()
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
+        processor = next(
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+            processor,
+        )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     load_average = os.getloadavg()[0]
     summary = f"{cores} cores of {processor}, {memory:.0f} GiB, torch {torch.__version__}, load {load_average:.1f}"
-    return {"summary": summary, "cores": cores, "processor": processor, "memory_gib": round(memory, 1)}
+    return {
+        "summary": summary,
+        "cores": cores,
+        "processor": processor,
+        "memory_gib": round(memory, 1),
+    }
 
 
 def attention(tokens: int = 1350, heads: int = 30) -> dict[str, Any]:
-    """Control attention of one block: F keys in closed form against the published F S x F S causal form.
+    """Control attention of one block: F keys in closed form against the published F S x F S causal
+    form.
 
-    Full size is F = 5 latents of S = 1350 tokens, 30 heads of 64 (reference section 2). Both with the output
-    projection, which the closed form applies to the F values. The second row includes the projections of keys and
-    values, which the published form computes on repeated tokens.
+    Full size is F = 5 latents of S = 1350 tokens, 30 heads of 64 (reference section 2). Both with
+    the output projection, which the closed form applies to the F values. The second row includes
+    the projections of keys and values, which the published form computes on repeated tokens.
     """
     import torch
     import torch.nn.functional as functional
@@ -104,7 +125,9 @@ def attention(tokens: int = 1350, heads: int = 30) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, frames, tokens, heads, width, generator=generator)
     control = torch.randn(1, frames, heads * width, generator=generator)
-    *weights, last = torch.randn(3, heads * width, heads * width, generator=generator) * (heads * width) ** -0.5
+    *weights, last = (
+        torch.randn(3, heads * width, heads * width, generator=generator) * (heads * width) ** -0.5
+    )
     bias = control_bias(frames, tokens, 0, tokens, q.device)
 
     def keys(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,9 +153,22 @@ def attention(tokens: int = 1350, heads: int = 30) -> dict[str, Any]:
         error = (closed_form(*few) - quadratic(*many)).abs().max().item()
     rows = [
         ("attention and output projection", closed, published, published / closed),
-        ("with key and value projections", closed_block, published_block, published_block / closed_block),
+        (
+            "with key and value projections",
+            closed_block,
+            published_block,
+            published_block / closed_block,
+        ),
     ]
-    table((f"one block, {frames} x {tokens} tokens", "closed form ms", "quadratic ms", "times faster"), rows)
+    table(
+        (
+            f"one block, {frames} x {tokens} tokens",
+            "closed form ms",
+            "quadratic ms",
+            "times faster",
+        ),
+        rows,
+    )
     print(f"largest difference {error:.1e}; {cores} threads, float32")
     return {
         "closed_ms": closed,
@@ -145,10 +181,11 @@ def attention(tokens: int = 1350, heads: int = 30) -> dict[str, Any]:
 
 
 def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
-    """Outer step and decode of one latent, per thread count. Baseline of the step: everything recomputed in each step.
+    """Outer step and decode of one latent, per thread count. Baseline of the step: everything
+    recomputed in each step.
 
-    The step projects text, computes modulations and control keys once per prompt; a plain forward does so every time.
-    """
+    The step projects text, computes modulations and control keys once per prompt; a plain forward
+    does so every time."""
     import torch
 
     from models.checkpoint import Checkpoint
@@ -194,7 +231,9 @@ def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
             "decode_ms": percentiles(decodes),
         }
         figures.append(row)
-        rows.append((f"{count} threads", *(row[key][p] for key in list(row)[1:] for p in ("p50", "p95"))))  # type: ignore[index]
+        rows.append(
+            (f"{count} threads", *(row[key][p] for key in list(row)[1:] for p in ("p50", "p95")))
+        )  # type: ignore[index]
     titles = ("ms per latent", "step p50", "p95", "recomputed p50", "p95", "decode p50", "p95")
     table(titles, rows)
     size = f"{parts.width}x{parts.height}, F = {parts.streaming.latents}, {device.type}"
@@ -203,7 +242,8 @@ def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
 
 
 def live_speed(model: Path, seconds: float, plot: str | None) -> dict[str, Any]:
-    """Headless live runs with random keys: steps started just in time against steps started as early as they can."""
+    """Headless live runs with random keys: steps started just in time against steps started as
+    early as they can."""
     from pipeline.bench_live import PARTS, columns, draw, run_live
     from pipeline.figures import OVERHEAD
 
@@ -212,48 +252,80 @@ def live_speed(model: Path, seconds: float, plot: str | None) -> dict[str, Any]:
         print(f"{name}: {seconds:g} s of stream ...", flush=True)
         runs[name] = in_a_process(run_live, model, seconds, just_in_time)
     ours, free = runs["just in time"], runs["free running"]
-    rows = [(title, p50, p95, *other[1:]) for (title, p50, p95), other in zip(columns(ours), columns(free))]
+    rows = [
+        (title, p50, p95, *other[1:])
+        for (title, p50, p95), other in zip(columns(ours), columns(free))
+    ]
     table(("ms", "just in time p50", "p95", "free running p50", "p95"), rows)
-    print(f"system overhead ({' + '.join(OVERHEAD)}), ms: {ours['overhead_ms']} (free running {free['overhead_ms']})")
-    for key in ("fps_shown", "frames", "stalls", "late_slots", "longest_gap_ms", "first_frame_seconds"):
+    print(
+        f"system overhead ({' + '.join(OVERHEAD)}), ms: {ours['overhead_ms']} (free running {free['overhead_ms']})"
+    )
+    for key in (
+        "fps_shown",
+        "frames",
+        "stalls",
+        "late_slots",
+        "longest_gap_ms",
+        "first_frame_seconds",
+    ):
         print(f"{key}: {ours[key]} (free running {free[key]})")
-    print(f"reset to first frame, ms: {ours['reset_to_frame_ms']} (free running {free['reset_to_frame_ms']})")
-    print("CPU % of one core: " + ", ".join(f"{name} {used}" for name, used in ours["cpu_percent"].items()))
-    print("peak memory MB: " + ", ".join(f"{name} {used:.0f}" for name, used in ours["peak_rss_mb"].items()))
+    print(
+        f"reset to first frame, ms: {ours['reset_to_frame_ms']} (free running {free['reset_to_frame_ms']})"
+    )
+    print(
+        "CPU % of one core: "
+        + ", ".join(f"{name} {used}" for name, used in ours["cpu_percent"].items())
+    )
+    print(
+        "peak memory MB: "
+        + ", ".join(f"{name} {used:.0f}" for name, used in ours["peak_rss_mb"].items())
+    )
     if plot:
         draw(runs, Path(plot))
     return {"model": str(model), "parts": PARTS, **runs}
 
 
 def load_speed(folder: Path) -> dict[str, Any]:
-    """Time and peak memory of loading a full-shape transformer in two-byte storage (random weights, page cache warm).
+    """Time and peak memory of loading a full-shape transformer in two-byte storage (random weights,
+    page cache warm).
 
-    Baseline: the plain way, a float32 module filled from a state dict. Both in processes of their own.
-    """
+    Baseline: the plain way, a float32 module filled from a state dict. Both in processes of their
+    own."""
     if not folder.is_dir():
         raise UserError(f"--folder {folder}: expected an existing folder")
     free, memory = shutil.disk_usage(folder).free, available_memory()
     for what, has, needs in (("disk", free, LOAD_ROOM), ("memory", memory, LOAD_ROOM)):
         if has < needs:
-            reason = f"{what} has {has / GIGABYTE:.1f} GB free, {needs / GIGABYTE:.1f} GB are needed"
+            reason = (
+                f"{what} has {has / GIGABYTE:.1f} GB free, {needs / GIGABYTE:.1f} GB are needed"
+            )
             print(f"skipped: {reason}")
             return {"skipped": reason}
     with tempfile.TemporaryDirectory(dir=folder) as place:
         size = in_a_process(write_full_shape, place)
-        figures: dict[str, Any] = {"gigabytes": size / GIGABYTE, "ours": in_a_process(load_ours, place)}
+        figures: dict[str, Any] = {
+            "gigabytes": size / GIGABYTE,
+            "ours": in_a_process(load_ours, place),
+        }
         if available_memory() > PLAIN_ROOM:
             figures["plain"] = in_a_process(load_plain, place)
         else:
             left = available_memory() / GIGABYTE
-            print(f"baseline skipped: memory has {left:.1f} GB free, {PLAIN_ROOM / GIGABYTE:.0f} GB are needed")
-    names = {"ours": "memory-mapped, straight to bfloat16", "plain": "float32 module, state dict, then bfloat16"}
+            print(
+                f"baseline skipped: memory has {left:.1f} GB free, {PLAIN_ROOM / GIGABYTE:.0f} GB are needed"
+            )
+    names = {
+        "ours": "memory-mapped, straight to bfloat16",
+        "plain": "float32 module, state dict, then bfloat16",
+    }
     rows = [(names[key], *figures[key].values()) for key in names if key in figures]
     table((f"{figures['gigabytes']:.2f} GB on disk", "seconds", "peak GB", "of it loaded GB"), rows)
     return figures
 
 
 def write_full_shape(place: str) -> int:
-    """Write the published transformer's shapes with random two-byte weights; returns the file's bytes."""
+    """Write the published transformer's shapes with random two-byte weights; returns the file's
+    bytes."""
     import torch
 
     from models.checkpoint import empty_transformer, save_tensors
@@ -323,7 +395,14 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [list(titles)] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
     for row in cells:
-        print("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]))
+        print(
+            "  ".join(
+                [
+                    row[0].ljust(widths[0]),
+                    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:])),
+                ]
+            )
+        )
 
 
 def samples(work: Callable[[], object], times: int, warm: int = 2) -> list[float]:

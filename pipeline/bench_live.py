@@ -1,4 +1,5 @@
-"""The live part of the benchmark: headless runs with keys pressed at random, just in time against free running."""
+"""The live part of the benchmark: headless runs with keys pressed at random, just in time against
+free running."""
 
 import asyncio
 import itertools
@@ -15,7 +16,10 @@ from pipeline.live import Plan, summary
 from pipeline.show import Show
 
 KEYS: Final = ("D", "DL", "DR")
-HELD_SECONDS: Final = (0.4, 1.6)  # how long a key is held; not a multiple of a latent, so every phase is met
+HELD_SECONDS: Final = (
+    0.4,
+    1.6,
+)  # how long a key is held; not a multiple of a latent, so every phase is met
 PRESSES_PER_RESET: Final = 16
 PARTS: Final = {
     "wait": "key to the start of the next step's sampling",
@@ -51,12 +55,16 @@ class Usage:
     def percent_since(self, before: "Usage") -> dict[str, float]:
         """Percent of one core, per kind of process."""
         span = self.when - before.when
-        shares = {name: 100 * (used - before.seconds.get(name, 0.0)) / span for name, used in self.seconds.items()}
+        shares = {
+            name: 100 * (used - before.seconds.get(name, 0.0)) / span
+            for name, used in self.seconds.items()
+        }
         return {name: round(share, 1) for name, share in shares.items() if share >= 0.05}
 
 
 def run_live(model: Path, seconds: float, just_in_time: bool) -> dict[str, Any]:
-    """One headless run of ``seconds``; the summary with the split of the delay and CPU use added."""
+    """One headless run of ``seconds``; the summary with the split of the delay and CPU use
+    added."""
     begun = time.monotonic()
     plan = Plan.make(RunConfig(model_path=model, headless=True, duration=seconds))
     return asyncio.run(_run(plan, just_in_time, begun))
@@ -71,7 +79,10 @@ async def _run(plan: Plan, just_in_time: bool, begun: float) -> dict[str, Any]:
         used = await driving
         return {
             **summary(show, session, begun),
-            "split_ms": {name: times.percentiles(50, 95, whole=True) for name, times in show.figures.parts.items()},
+            "split_ms": {
+                name: times.percentiles(50, 95, whole=True)
+                for name, times in show.figures.parts.items()
+            },
             "overhead_ms": show.figures.overhead.percentiles(50, 95, whole=True),
             "longest_gap_ms": round(1000 * show.figures.longest_gap, 1),
             "reset_to_frame_ms": show.figures.reset.percentiles(50, 95, whole=True),
@@ -82,12 +93,15 @@ async def _run(plan: Plan, just_in_time: bool, begun: float) -> dict[str, Any]:
 
 
 async def _drive(show: Show) -> dict[str, float]:
-    """Press keys, and reset now and then, until the show ends; returns CPU use since the first frame."""
+    """Press keys, and reset now and then, until the show ends; returns CPU use since the first
+    frame."""
     subscription = show.subscribe()
     while not show.ready:
         await subscription.wait()
         subscription.events(), subscription.frame()
-    before = after = await asyncio.to_thread(Usage.now)  # it reads all of /proc: not on the loop that shows frames
+    before = after = await asyncio.to_thread(
+        Usage.now
+    )  # it reads all of /proc: not on the loop that shows frames
     choice = random.Random(0)
     label = KEYS[0]
     for press in itertools.count(1):
@@ -106,13 +120,20 @@ async def _drive(show: Show) -> dict[str, float]:
 def _role(process: psutil.Process) -> str:
     """What a child is: an actor's class from Ray's process title, else its program."""
     title = (process.cmdline() or [process.name()])[0]
-    return title.removeprefix("ray::").split(".")[0] if title.startswith("ray::") else Path(title.split()[0]).name
+    return (
+        title.removeprefix("ray::").split(".")[0]
+        if title.startswith("ray::")
+        else Path(title.split()[0]).name
+    )
 
 
 def columns(figures: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
     """Rows (part, p50, p95) in the order a key passes them, with totals."""
     split, control = figures["split_ms"], figures["control_to_frame_ms"]
-    rows = [(f"{name}: {meaning}", split[name]["p50"], split[name]["p95"]) for name, meaning in PARTS.items()]
+    rows = [
+        (f"{name}: {meaning}", split[name]["p50"], split[name]["p95"])
+        for name, meaning in PARTS.items()
+    ]
     return [*rows, ("key to frame shown", control["p50"], control["p95"])]
 
 
@@ -131,7 +152,9 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
             axes.barh(place, width, left=left, color=color, label=part if not place else None)
             left += width
         p95 = figures["control_to_frame_ms"]["p95"]
-        axes.plot([p95], [place], "k|", markersize=14, label="p95 of the whole" if not place else None)
+        axes.plot(
+            [p95], [place], "k|", markersize=14, label="p95 of the whole" if not place else None
+        )
         axes.text(left + 4, place, f"{left:.0f} ms", va="center")
     axes.set_yticks(range(len(runs)), list(runs))
     axes.invert_yaxis()

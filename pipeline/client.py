@@ -1,4 +1,5 @@
-"""A Python client of the live page's socket: iterate frames as arrays, steer with labels, change the prompt.
+"""A Python client of the live page's socket: iterate frames as arrays, steer with labels, change
+the prompt.
 
     async with await connect("http://127.0.0.1:8000/?token=...") as world:
         world.hold("DL")
@@ -35,7 +36,8 @@ LATEST_MESSAGES: Final = 1024
 
 @dataclass(frozen=True)
 class Frame:
-    """One received frame: ``image`` is uint8 [H, W, 3] RGB, ``received`` monotonic seconds of this process."""
+    """One received frame: ``image`` is uint8 [H, W, 3] RGB, ``received`` monotonic seconds of this
+    process."""
 
     header: FrameHeader
     image: np.ndarray
@@ -43,10 +45,13 @@ class Frame:
 
 
 class Client:
-    """One connection. Iterating yields frames, newest wins; messages of the server are kept for ``message``."""
+    """One connection. Iterating yields frames, newest wins; messages of the server are kept for
+    ``message``."""
 
     def __init__(self, socket: ClientConnection) -> None:
-        self.world: dict[str, Any] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
+        self.world: dict[
+            str, Any
+        ] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
         self.role = ""  # "driver" or "viewer"
         self._socket = socket
         self._held: str | None = None
@@ -56,7 +61,9 @@ class Client:
         self._news = asyncio.Event()
         self._ended = False
         self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._tasks = [asyncio.create_task(work()) for work in (self._receive, self._send, self._repeat)]
+        self._tasks = [
+            asyncio.create_task(work()) for work in (self._receive, self._send, self._repeat)
+        ]
 
     async def __aenter__(self) -> "Client":
         return self
@@ -69,7 +76,8 @@ class Client:
             yield frame
 
     async def frame(self) -> Frame | None:
-        """The next frame, or None once the connection has ended. Taking one tells the server to send on."""
+        """The next frame, or None once the connection has ended. Taking one tells the server to
+        send on."""
         while self._frame is None:
             if self._ended:
                 return None
@@ -80,7 +88,8 @@ class Client:
         return frame
 
     async def message(self, kind: str) -> dict[str, Any]:
-        """Wait for and take the oldest message of a kind ("applied", "stats", "record", ...; docs/protocol.md).
+        """Wait for and take the oldest message of a kind ("applied", "stats", "record", ...;
+        docs/protocol.md).
 
         Raises ConnectionError when the connection ends first.
         """
@@ -90,13 +99,15 @@ class Client:
                     self._messages.remove(message)
                     return message
             if self._ended:
-                raise ConnectionError(f"the connection ended before a message of type {kind!r} came")
+                raise ConnectionError(
+                    f"the connection ended before a message of type {kind!r} came"
+                )
             self._news.clear()
             await self._news.wait()
 
     def hold(self, label: str) -> int:
-        """Hold a control label ("D", "DL", ...) until the next call; returns its sequence number, which the messages
-        "received" and "applied" name. Raises UserError for an unknown label."""
+        """Hold a control label ("D", "DL", ...) until the next call; returns its sequence number,
+        which the messages "received" and "applied" name. Raises UserError for an unknown label."""
         label_id(label)
         self._held = label
         return self._input()
@@ -193,14 +204,16 @@ class Client:
 async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -> Client:
     """Connect to a running world and wait for its welcome.
 
-    ``url`` is the printed one, token included; ``name`` makes the wheel come back after a reconnect; ``tls`` is needed
-    for certificates that this machine does not trust. Raises UserError when the door stays shut, OSError when nobody is
-    there.
+    ``url`` is the printed one, token included; ``name`` makes the wheel come back after a
+    reconnect; ``tls`` is needed for certificates that this machine does not trust. Raises UserError
+    when the door stays shut, OSError when nobody is there.
     """
     address = urlsplit(url)
     tokens = parse_qs(address.query).get("token", [])
     if address.scheme not in ("http", "https") or not address.netloc or not tokens:
-        raise UserError("url: expected the printed address, such as http://127.0.0.1:8000/?token=...")
+        raise UserError(
+            "url: expected the printed address, such as http://127.0.0.1:8000/?token=..."
+        )
     secure = address.scheme == "https"
     try:
         socket = await connect_socket(
@@ -212,7 +225,9 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
             proxy=None,
         )
     except InvalidHandshake as error:
-        raise UserError(f"the world at {address.netloc} did not let us in ({error}); is the token current?") from None
+        raise UserError(
+            f"the world at {address.netloc} did not let us in ({error}); is the token current?"
+        ) from None
     await socket.send(json.dumps({"type": "hello", "client": name}))
     client = Client(socket)
     try:

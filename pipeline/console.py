@@ -1,4 +1,5 @@
-"""What a run says in the terminal: stages, figures and notices on stderr, one line each, or one JSON object each."""
+"""What a run says in the terminal: stages, figures and notices on stderr, one line each, or one
+JSON object each."""
 
 import json
 import sys
@@ -10,7 +11,8 @@ from pipeline.audience import Event
 
 
 class Console:
-    """``as_json`` is for machines that read logs. Result paths go to stdout, everything else to stderr."""
+    """``as_json`` is for machines that read logs. Result paths go to stdout, everything else to
+    stderr."""
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
@@ -19,7 +21,9 @@ class Console:
     def say(self, kind: str, text: str, **data: Any) -> None:
         """One line now."""
         if self._as_json:
-            line = json.dumps({"time": round(time.time(), 3), "event": kind, "message": text, **data})
+            line = json.dumps(
+                {"time": round(time.time(), 3), "event": kind, "message": text, **data}
+            )
         else:
             line = f"[{time.monotonic() - self._begun:6.1f} s] {one_line(text)}"
         print(line, file=sys.stderr, flush=True)
@@ -37,15 +41,21 @@ class Console:
         elif event.kind == "notice":
             self.say("notice", data["message"], level=data["level"])
         elif event.kind == "record":
-            self.say("record", f"recording {data['name']} {data['state']} {data['message']}".rstrip())
+            self.say(
+                "record", f"recording {data['name']} {data['state']} {data['message']}".rstrip()
+            )
         elif event.kind == "reset" and data["epoch"]:
-            self.say("reset", f"world of seed {data['seed']}", seed=data["seed"], epoch=data["epoch"])
+            self.say(
+                "reset", f"world of seed {data['seed']}", seed=data["seed"], epoch=data["epoch"]
+            )
         elif event.kind == "prompt" and data["state"] == "failed":
             self.say("prompt", f"prompt refused: {data['message']}")
 
     def stats(self, stats: Mapping[str, Any]) -> None:
         """The line of figures."""
-        control, step, decode = (stats[name] for name in ("control_to_frame_ms", "step_ms", "decode_ms"))
+        control, step, decode = (
+            stats[name] for name in ("control_to_frame_ms", "step_ms", "decode_ms")
+        )
         text = (
             f"{stats['state']}: {stats['fps_shown']:.1f} FPS shown, {stats['fps_generated']:.1f} generated, "
             f"control to frame {_pair(control)} ms, step {_pair(step)}, decode {_pair(decode)}, "

@@ -1,4 +1,5 @@
-"""Counting a show: totals for the summary, recent samples for the page, histograms for Prometheus."""
+"""Counting a show: totals for the summary, recent samples for the page, histograms for
+Prometheus."""
 
 import bisect
 import math
@@ -12,7 +13,25 @@ from pipeline.pacing import Showing, percentile
 
 RECENT_SECONDS: Final = 10.0  # what "frames per second now" looks back on
 RECENT_LATENTS: Final = 240  # one minute of latents for the split by stage
-BOUNDS: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0)
+BOUNDS: Final = (
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.12,
+    0.16,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.5,
+    0.75,
+    1.0,
+    2.0,
+    5.0,
+)
 
 # part of the delay -> the two stamps it lies between, in the order a control passes them
 PARTS: Final = {
@@ -32,7 +51,9 @@ class Times:
     """Durations of one kind in seconds: newest samples, and a histogram of all."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_LATENTS))
-    everything: "array[float]" = field(default_factory=lambda: array("d"))  # 8 bytes a latent: 115 kB an hour
+    everything: "array[float]" = field(
+        default_factory=lambda: array("d")
+    )  # 8 bytes a latent: 115 kB an hour
     total: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
@@ -43,7 +64,8 @@ class Times:
         self.buckets[bisect.bisect_left(BOUNDS, seconds)] += 1
 
     def percentiles(self, *percents: int, whole: bool = False) -> dict[str, float | None]:
-        """{"p50": milliseconds, ...} of the newest samples or of the whole run; None without samples."""
+        """{"p50": milliseconds, ...} of the newest samples or of the whole run; None without
+        samples."""
         samples = list(self.everything if whole else self.recent)
         return {f"p{percent}": _milliseconds(percentile(samples, percent)) for percent in percents}
 
@@ -55,10 +77,13 @@ class Rate:
         self.seconds = 0.0
         self._counted = 0
         self._last: float | None = None
-        self._recent: deque[tuple[float, float, int]] = deque()  # (when, since the one before, frames)
+        self._recent: deque[tuple[float, float, int]] = (
+            deque()
+        )  # (when, since the one before, frames)
 
     def add(self, now: float, frames: int) -> float:
-        """``frames`` came at ``now``; returns the seconds since the ones before (0 after a rest)."""
+        """``frames`` came at ``now``; returns the seconds since the ones before (0 after a
+        rest)."""
         gap = 0.0
         if self._last is not None:
             gap = now - self._last
@@ -97,7 +122,9 @@ class Figures:
         self.restarts = 0
         self.longest_gap = 0.0
         self.parts = {name: Times() for name in PARTS}
-        self.overhead = Times()  # a latent's queue, hop and back together: neither the models' compute nor a wait
+        self.overhead = (
+            Times()
+        )  # a latent's queue, hop and back together: neither the models' compute nor a wait
         self.control = Times()
         self.photon = Times()  # key press to paint, as viewers report it
         self.reset = Times()  # from a reset to the first frame of the new world
@@ -113,7 +140,11 @@ class Figures:
         for name in ("queue", "dit", "hop", "decode", "back"):
             self._part(name, stamps)
         if all(stamp in stamps for name in OVERHEAD for stamp in PARTS[name]):
-            self.overhead.add(sum(stamps[end] - stamps[start] for start, end in (PARTS[name] for name in OVERHEAD)))
+            self.overhead.add(
+                sum(
+                    stamps[end] - stamps[start] for start, end in (PARTS[name] for name in OVERHEAD)
+                )
+            )
 
     def frame(self, now: float, showing: Showing) -> None:
         """A frame is shown."""
@@ -143,7 +174,8 @@ class Figures:
         self.rest()
 
     def rest(self) -> None:
-        """The clock of the world stands (pause, reset): the time until the next frame does not count."""
+        """The clock of the world stands (pause, reset): the time until the next frame does not
+        count."""
         self.shown.rest()
         self.made.rest()
 
@@ -173,7 +205,9 @@ class Figures:
             "control_to_frame_ms": self.control.percentiles(50, 95, 99, whole=True),
             "step_ms": self.parts["dit"].percentiles(50, 95, whole=True),
             "decode_ms": self.parts["decode"].percentiles(50, 95, whole=True),
-            "first_frame_seconds": None if self.first_shown is None else round(self.first_shown - begun, 3),
+            "first_frame_seconds": None
+            if self.first_shown is None
+            else round(self.first_shown - begun, 3),
             "stalls": self.stalls,
             "late_slots": self.late_slots,
             "restarts": self.restarts,

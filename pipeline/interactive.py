@@ -24,64 +24,110 @@ LEAST_STEPS: Final = 3  # before the DiT group's first line of figures
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``run``. Environment: NUM_GPUS_DIT, NUM_GPUS_VAE, MODEL_PATH, CUDA_VISIBLE_DEVICES."""
+    """Options of ``run``. Environment: NUM_GPUS_DIT, NUM_GPUS_VAE, MODEL_PATH,
+    CUDA_VISIBLE_DEVICES."""
     world = parser.add_argument_group("the world")
-    world.add_argument("--prompt", metavar="TEXT", help="what it looks like (default: the first preset of the weights)")
     world.add_argument(
-        "--seed", metavar="N", help="0 to 2^53 - 1; the same seed and controls make the same frames (42)"
+        "--prompt",
+        metavar="TEXT",
+        help="what it looks like (default: the first preset of the weights)",
+    )
+    world.add_argument(
+        "--seed",
+        metavar="N",
+        help="0 to 2^53 - 1; the same seed and controls make the same frames (42)",
     )
     _add_weights(world)
     drive = parser.add_argument_group("the drive")
     drive.add_argument(
-        "--controls", metavar="SIGNAL", help='labels to follow, one per latent (250 ms): "D*16,DL*8,DR*8"'
+        "--controls",
+        metavar="SIGNAL",
+        help='labels to follow, one per latent (250 ms): "D*16,DL*8,DR*8"',
     )
-    drive.add_argument("--replay", metavar="FILE.jsonl", help="follow a control log again, frame for frame")
-    drive.add_argument("--duration", metavar="SECONDS", help="end after so many seconds of shown stream")
     drive.add_argument(
-        "--headless", action="store_true", default=None, help="no page; ends with the controls or duration"
+        "--replay", metavar="FILE.jsonl", help="follow a control log again, frame for frame"
+    )
+    drive.add_argument(
+        "--duration", metavar="SECONDS", help="end after so many seconds of shown stream"
+    )
+    drive.add_argument(
+        "--headless",
+        action="store_true",
+        default=None,
+        help="no page; ends with the controls or duration",
     )
     page = parser.add_argument_group("the page")
     page.add_argument("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
     page.add_argument("--port", metavar="N", help="port to listen on (8000; 0 = any free one)")
     page.add_argument(
-        "--allow-host", metavar="NAME", help="further names of this machine, as a reverse proxy may have; with commas"
+        "--allow-host",
+        metavar="NAME",
+        help="further names of this machine, as a reverse proxy may have; with commas",
     )
     page.add_argument("--tls-cert", metavar="FILE.pem", help="certificate chain, for https")
     page.add_argument("--tls-key", metavar="FILE.pem", help="its private key")
     files = parser.add_argument_group("files")
-    files.add_argument("--record", metavar="FILE.mp4", help="record all frames, and their control log beside it")
+    files.add_argument(
+        "--record", metavar="FILE.mp4", help="record all frames, and their control log beside it"
+    )
     files.add_argument("--control-log", metavar="FILE.jsonl", help="write the control log there")
     files.add_argument("--summary", metavar="FILE.json", help="write the figures of the run there")
-    files.add_argument("--config", metavar="FILE.yaml", help="settings by name; flags and environment win over it")
-    files.add_argument("--json-logs", action="store_true", default=None, help="log lines as JSON objects")
+    files.add_argument(
+        "--config", metavar="FILE.yaml", help="settings by name; flags and environment win over it"
+    )
+    files.add_argument(
+        "--json-logs", action="store_true", default=None, help="log lines as JSON objects"
+    )
 
 
 def add_dit_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dit``."""
     parser.add_argument(
-        "--ranks", metavar="N", help="transformer ranks: GPUs, or CPU processes without any (NUM_GPUS_DIT)"
+        "--ranks",
+        metavar="N",
+        help="transformer ranks: GPUs, or CPU processes without any (NUM_GPUS_DIT)",
     )
-    parser.add_argument("--prompt", metavar="TEXT", help="text of the world (default: the first preset of the weights)")
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="text of the world (default: the first preset of the weights)",
+    )
     parser.add_argument("--seed", metavar="N", help="0 to 2^53 - 1 (42)")
-    parser.add_argument("--duration", metavar="SECONDS", help="end after so many seconds of running (default: Ctrl-C)")
+    parser.add_argument(
+        "--duration",
+        metavar="SECONDS",
+        help="end after so many seconds of running (default: Ctrl-C)",
+    )
     _add_weights(parser)
 
 
 def _add_weights(group: "argparse._ActionsContainer") -> None:
     group.add_argument(
-        "--model-path", metavar="DIR", help="weight folder (MODEL_PATH; default models/stage4, else embedded)"
+        "--model-path",
+        metavar="DIR",
+        help="weight folder (MODEL_PATH; default models/stage4, else embedded)",
     )
-    group.add_argument("--base-model-path", metavar="DIR", help="folder of what a transformer-only folder lacks")
+    group.add_argument(
+        "--base-model-path", metavar="DIR", help="folder of what a transformer-only folder lacks"
+    )
     group.add_argument("--lora", metavar="FILE", help="safetensors file fused into the transformer")
     group.add_argument(
-        "--vae", nargs=2, metavar=("tiny", "FILE"), help="a TAECVX file in place of the folder's decoder"
+        "--vae",
+        nargs=2,
+        metavar=("tiny", "FILE"),
+        help="a TAECVX file in place of the folder's decoder",
     )
-    group.add_argument("--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings")
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="use this Ray cluster and leave it running")
+    group.add_argument(
+        "--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings"
+    )
+    group.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="use this Ray cluster and leave it running"
+    )
 
 
 def run_main(args: argparse.Namespace) -> int:
-    """Drive a live world; the exit code: 0, 128 + signal, or 1 after a fault that could not be mended."""
+    """Drive a live world; the exit code: 0, 128 + signal, or 1 after a fault that could not be
+    mended."""
     begun = time.monotonic()
     flags = {name: value for name, value in vars(args).items() if name != "config"}
     config = load(RunConfig, flags, None if args.config is None else Path(args.config))
@@ -140,7 +186,8 @@ def open_gateway(show: "Show", config: RunConfig) -> "Gateway | None":
 
 
 async def perform(show: "Show", gateway: "Gateway | None", console: Console) -> int:
-    """Play a show with its page until it ends or a signal comes; the exit code, 1 after a fault beyond repair."""
+    """Play a show with its page until it ends or a signal comes; the exit code, 1 after a fault
+    beyond repair."""
 
     async def work() -> None:
         telling = asyncio.create_task(_tell(show, console))
@@ -170,7 +217,10 @@ def _banner(plan: "Plan", console: Console) -> None:
     if plan.note:
         console.say("model", plan.note)
     info = plan.info
-    console.say("model", f"model {info.name} ({info.model_hash[:12]}), {info.width}x{info.height}, seed {plan.seed}")
+    console.say(
+        "model",
+        f"model {info.name} ({info.model_hash[:12]}), {info.width}x{info.height}, seed {plan.seed}",
+    )
     console.say("devices", f"devices: {plan.layout}")
 
 
@@ -231,7 +281,12 @@ async def _dit(config: RunConfig, console: Console) -> int:
                     speed = (len(steps) - 1) * window / (now - begun)
                     middle, high = (1000 * percentile(steps, percent) for percent in (50, 95))
                     text = f"{speed:.2f} latents/s, step p50 {middle:.1f} ms, p95 {high:.1f} ms"
-                    console.say("speed", text, latents_per_second=speed, step_ms={"p50": middle, "p95": high})
+                    console.say(
+                        "speed",
+                        text,
+                        latents_per_second=speed,
+                        step_ms={"p50": middle, "p95": high},
+                    )
                     begun, told, steps = now, now, steps[-1:]
                 if over:
                     return

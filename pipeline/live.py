@@ -49,7 +49,9 @@ class Plan:
         folder, note = model_folder(config.model_path)
         weights = Weights(folder, config.base_model_path, config.vae, config.lora)
         checkpoint = open_checkpoint(config, folder)
-        layout = Layout.plan(config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices))
+        layout = Layout.plan(
+            config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices)
+        )
         check_layout(checkpoint, layout)
         info = WorldInfo(
             name=checkpoint.name,
@@ -76,7 +78,8 @@ class Plan:
         return Session(self.info, self.weights, self.layout, self.config.ray_address)
 
     def show(self, session: Session, **settings: Any) -> Show:
-        """The show of a session. Without a viewer and a duration, a script's end is the show's end."""
+        """The show of a session. Without a viewer and a duration, a script's end is the show's
+        end."""
         alone = self.config.headless and self.config.duration is None
         return Show(
             session,
@@ -98,9 +101,14 @@ class Plan:
 
 
 def open_checkpoint(config: RunConfig, folder: Path) -> Checkpoint:
-    """Check the weights; control embeddings that are missing are computed here once, for all workers."""
+    """Check the weights; control embeddings that are missing are computed here once, for all
+    workers."""
     checkpoint = Checkpoint.open(
-        folder, base_model_path=config.base_model_path, vae=config.vae, lora=config.lora, clip=config.clip
+        folder,
+        base_model_path=config.base_model_path,
+        vae=config.vae,
+        lora=config.lora,
+        clip=config.clip,
     )
     if config.clip is not None:
         checkpoint.control_embeddings()
@@ -110,7 +118,9 @@ def open_checkpoint(config: RunConfig, folder: Path) -> Checkpoint:
 def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
     """Raise UserError when these weights cannot be shared by that many workers."""
     config = checkpoint.transformer_config
-    tokens = (config.sample_height // config.patch_size) * (config.sample_width // config.patch_size)
+    tokens = (config.sample_height // config.patch_size) * (
+        config.sample_width // config.patch_size
+    )
     check_degree(layout.dit, config.num_attention_heads, tokens)
     columns = checkpoint.width // PIXELS
     if layout.vae > columns:

@@ -1,10 +1,16 @@
-"""Prometheus figures of a show; the gateway serves them at /metrics beside its own about clients."""
+"""Prometheus figures of a show; the gateway serves them at /metrics beside its own about
+clients."""
 
 from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from pipeline.figures import BOUNDS, Times
@@ -27,38 +33,66 @@ class ShowCollector(Collector):
         self._show = show
 
     def describe(self) -> Iterable[Metric]:
-        """No names are promised before the show is read; without this, registering would read it."""
+        """No names are promised before the show is read; without this, registering would read
+        it."""
         return []
 
     def collect(self) -> Iterable[Metric]:
         show, figures = self._show, self._show.figures
         stats = show.stats()
         yield _counter("matrix_frames_shown", "Frames shown", figures.frames)
-        yield _counter("matrix_frames_generated", "Frames that arrived from the workers", figures.generated)
-        yield _counter("matrix_late_slots", "Frame slots that passed without their frame", figures.late_slots)
+        yield _counter(
+            "matrix_frames_generated", "Frames that arrived from the workers", figures.generated
+        )
+        yield _counter(
+            "matrix_late_slots", "Frame slots that passed without their frame", figures.late_slots
+        )
         yield _counter("matrix_stalls", "Gaps of more than two frame slots", figures.stalls)
         yield _counter("matrix_restarts", "Worker groups replaced after a fault", figures.restarts)
-        drops = CounterMetricFamily("matrix_dropped_frames", "Frames not delivered, by reason", labels=["reason"])
+        drops = CounterMetricFamily(
+            "matrix_dropped_frames", "Frames not delivered, by reason", labels=["reason"]
+        )
         drops.add_metric(["slow_viewer"], show.drops)
         drops.add_metric(["overtaken_by_reset"], show.overtaken)
         yield drops
-        yield _gauge("matrix_queue_depth", "Frames that lie ready and are not yet shown", stats["queue_depth"])
-        yield _gauge("matrix_fps_shown", "Frames shown per second, last ten seconds", stats["fps_shown"])
-        yield _gauge("matrix_fps_generated", "Frames generated per second, last ten seconds", stats["fps_generated"])
-        yield _gauge("matrix_lead_seconds", "How long before its slot a step starts", (stats["lead_ms"] or 0) / 1000)
-        yield _gauge("matrix_margin_seconds", "Safety margin within the lead", stats["margin_ms"] / 1000)
-        state = GaugeMetricFamily("matrix_state", "1 for the state the show is in", labels=["state"])
+        yield _gauge(
+            "matrix_queue_depth",
+            "Frames that lie ready and are not yet shown",
+            stats["queue_depth"],
+        )
+        yield _gauge(
+            "matrix_fps_shown", "Frames shown per second, last ten seconds", stats["fps_shown"]
+        )
+        yield _gauge(
+            "matrix_fps_generated",
+            "Frames generated per second, last ten seconds",
+            stats["fps_generated"],
+        )
+        yield _gauge(
+            "matrix_lead_seconds",
+            "How long before its slot a step starts",
+            (stats["lead_ms"] or 0) / 1000,
+        )
+        yield _gauge(
+            "matrix_margin_seconds", "Safety margin within the lead", stats["margin_ms"] / 1000
+        )
+        state = GaugeMetricFamily(
+            "matrix_state", "1 for the state the show is in", labels=["state"]
+        )
         for name in STATES:
             state.add_metric([name], float(show.state == name))
         yield state
         stages = HistogramMetricFamily(
-            "matrix_stage_seconds", "Where a latent and its control spend their time, by stage", labels=["stage"]
+            "matrix_stage_seconds",
+            "Where a latent and its control spend their time, by stage",
+            labels=["stage"],
         )
         for name, times in figures.parts.items():
             stages.add_metric([name], *_histogram(times))
         yield stages
         control = HistogramMetricFamily(
-            "matrix_control_to_frame_seconds", "From a control's arrival to the first frame that it conditioned"
+            "matrix_control_to_frame_seconds",
+            "From a control's arrival to the first frame that it conditioned",
         )
         control.add_metric([], *_histogram(figures.control))
         yield control

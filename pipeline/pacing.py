@@ -1,22 +1,30 @@
 """Decisions about time, as pure functions over small frozen records: no clock, no sleeping, no I/O.
 
-Two questions: when is the next frame due (``Slots``), and how early must a step start so that its first frame is
-finished right when it is due (``Lead``). Times are seconds on one monotonic clock.
+Two questions: when is the next frame due (``Slots``), and how early must a step start so that its
+first frame is finished right when it is due (``Lead``). Times are seconds on one monotonic clock.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-SLOT_TOLERANCE: Final = 0.25  # of a slot: a frame this late still counts as on time and keeps the grid
-STALL_SLOTS: Final = 2.0  # a gap above this many slots (125 ms at 16 FPS) is a stall that eyes notice
+SLOT_TOLERANCE: Final = (
+    0.25  # of a slot: a frame this late still counts as on time and keeps the grid
+)
+STALL_SLOTS: Final = (
+    2.0  # a gap above this many slots (125 ms at 16 FPS) is a stall that eyes notice
+)
 
 MARGIN_START: Final = 0.060  # generous: nothing is known yet about how slow a slow step is
 MARGIN_FLOOR: Final = 0.012
 MARGIN_CEILING: Final = 0.120
-MEMORY_START: Final = 48.0  # latents on time (12 s) that halve the margin, until slowness comes back
+MEMORY_START: Final = (
+    48.0  # latents on time (12 s) that halve the margin, until slowness comes back
+)
 MEMORY_CEILING: Final = 384.0
-MEMORY_FADE: Final = 0.9995  # per latent on time: a machine that has become quiet is believed after minutes
+MEMORY_FADE: Final = (
+    0.9995  # per latent on time: a machine that has become quiet is believed after minutes
+)
 SPELL: Final = 16  # latents on time that part two slow spells from one
 LEAST_SAMPLES: Final = 4  # measurements before steps start just in time
 LEAD_SAMPLES: Final = 64  # latents (16 s) that the 95th percentile looks back on
@@ -24,7 +32,8 @@ LEAD_SAMPLES: Final = 64  # latents (16 s) that the 95th percentile looks back o
 
 @dataclass(frozen=True)
 class Slots:
-    """The grid of frame slots. ``due`` is the next frame's time; None = show the next frame the moment it is there."""
+    """The grid of frame slots. ``due`` is the next frame's time; None = show the next frame the
+    moment it is there."""
 
     period: float
     due: float | None = None
@@ -32,7 +41,8 @@ class Slots:
 
 @dataclass(frozen=True)
 class Showing:
-    """What showing one frame means: the new grid, slots that passed empty before it, and whether eyes saw a stall."""
+    """What showing one frame means: the new grid, slots that passed empty before it, and whether
+    eyes saw a stall."""
 
     slots: Slots
     late: int = 0
@@ -42,8 +52,8 @@ class Showing:
 def show(slots: Slots, now: float) -> Showing:
     """Show a frame at ``now``.
 
-    A frame within the tolerance keeps the grid, so small jitter never adds up; a later one is shown at once and starts
-    a new grid, because waiting for the old grid would only add delay.
+    A frame within the tolerance keeps the grid, so small jitter never adds up; a later one is shown
+    at once and starts a new grid, because waiting for the old grid would only add delay.
     """
     if slots.due is None:
         return Showing(replace(slots, due=now + slots.period))
@@ -56,7 +66,8 @@ def show(slots: Slots, now: float) -> Showing:
 
 
 def restart(slots: Slots) -> Slots:
-    """After a pause or a reset: the next frame is due as soon as it exists; the wait is neither late nor a stall."""
+    """After a pause or a reset: the next frame is due as soon as it exists; the wait is neither
+    late nor a stall."""
     return replace(slots, due=None)
 
 
@@ -64,9 +75,9 @@ def restart(slots: Slots) -> Slots:
 class Lead:
     """How long before its due time a step starts.
 
-    ``samples`` are the newest times from the start of a step to its frames lying ready (step + decode + hops);
-    ``margin`` is what is added to their 95th percentile. ``memory`` is the number of latents on time that halve it, and
-    ``calm`` counts those since the last late one.
+    ``samples`` are the newest times from the start of a step to its frames lying ready (step +
+    decode + hops); ``margin`` is what is added to their 95th percentile. ``memory`` is the number
+    of latents on time that halve it, and ``calm`` counts those since the last late one.
     """
 
     samples: tuple[float, ...] = ()
@@ -90,20 +101,24 @@ def observe(lead: Lead, seconds: float) -> Lead:
 def adapt(lead: Lead, lateness: float) -> Lead:
     """After a latent's first frame, which was finished ``lateness`` after its slot (0 = in time).
 
-    A late one would have needed that much more margin. It need not have been visible: the tolerance of a slot hides
-    small lateness, and a margin that learns from it makes the visible kind rare. One slow spell is soon forgotten; on a
-    machine where they come back, each one doubles the time that the next is expected for.
+    A late one would have needed that much more margin. It need not have been visible: the tolerance
+    of a slot hides small lateness, and a margin that learns from it makes the visible kind rare.
+    One slow spell is soon forgotten; on a machine where they come back, each one doubles the time
+    that the next is expected for.
     """
     if lateness:
         memory = min(MEMORY_CEILING, 2 * lead.memory) if lead.calm >= SPELL else lead.memory
-        return replace(lead, margin=min(MARGIN_CEILING, lead.margin + lateness), memory=memory, calm=0)
+        return replace(
+            lead, margin=min(MARGIN_CEILING, lead.margin + lateness), memory=memory, calm=0
+        )
     margin = max(MARGIN_FLOOR, lead.margin * 0.5 ** (1 / lead.memory))
     memory = max(MEMORY_START, lead.memory * MEMORY_FADE)
     return replace(lead, margin=margin, memory=memory, calm=lead.calm + 1)
 
 
 def start_time(lead: Lead, due: float | None, buffered: int, period: float) -> float:
-    """When the step of the next latent should start: its first frame follows ``buffered`` finished ones.
+    """When the step of the next latent should start: its first frame follows ``buffered`` finished
+    ones.
 
     Returns 0 (at once) while there is no grid yet or too little was measured.
     """

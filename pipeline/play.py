@@ -1,4 +1,5 @@
-"""``python -m pipeline play -- COMMAND``: drive any program that speaks the frame protocol, with the same page."""
+"""``python -m pipeline play -- COMMAND``: drive any program that speaks the frame protocol, with
+the same page."""
 
 import argparse
 import asyncio
@@ -15,11 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", help="seed of the program's world (default 42)")
     parser.add_argument("--prompt", metavar="TEXT", help="default: the program's first preset")
     parser.add_argument("--host", metavar="NAME", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", metavar="N", help="port of the page (default 8000; 0 = any free one)")
+    parser.add_argument(
+        "--port", metavar="N", help="port of the page (default 8000; 0 = any free one)"
+    )
     parser.add_argument("--duration", metavar="S", help="end after so many seconds of shown stream")
-    parser.add_argument("--headless", action="store_true", default=None, help="no page: frames are consumed at 16 FPS")
+    parser.add_argument(
+        "--headless",
+        action="store_true",
+        default=None,
+        help="no page: frames are consumed at 16 FPS",
+    )
     parser.add_argument("--record", metavar="FILE", help="mp4 of every shown frame")
-    parser.add_argument("command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --")
+    parser.add_argument(
+        "command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
-"""The player: frames that lie ready, the grid they are shown on, and when the next step should start.
+"""The player: frames that lie ready, the grid they are shown on, and when the next step should
+start.
 
 No clock, no loop: the show asks and tells the time.
 """
@@ -11,11 +12,14 @@ from actors.records import FrameChunk, Pace
 from pipeline import pacing
 from pipeline.audience import ShownFrame
 
-WARM_UP: Final = 4  # latents after a reset that pay for more than themselves and say nothing about the next ones
+WARM_UP: Final = (
+    4  # latents after a reset that pay for more than themselves and say nothing about the next ones
+)
 
 
 class Player:
-    """Chunks in, one frame per slot out. Refuses chunks of overtaken epochs; a gap within an epoch is an error."""
+    """Chunks in, one frame per slot out. Refuses chunks of overtaken epochs; a gap within an epoch
+    is an error."""
 
     def __init__(self, period: float, frames_per_latent: int, just_in_time: bool = True) -> None:
         self.epoch = 0
@@ -46,7 +50,9 @@ class Player:
         if chunk.epoch < self.epoch:
             return False
         if chunk.index != self._next_latent:
-            raise RuntimeError(f"the source sent latent {chunk.index} where {self._next_latent} was expected")
+            raise RuntimeError(
+                f"the source sent latent {chunk.index} where {self._next_latent} was expected"
+            )
         self.epoch = chunk.epoch
         stamps = chunk.stamps
         if chunk.index >= WARM_UP and "sampled" in stamps:
@@ -80,8 +86,8 @@ class Player:
         return self._slots.due
 
     def show(self, now: float) -> tuple[ShownFrame, pacing.Showing, str | None]:
-        """Take the next frame at ``now``: the frame, what showing it means, and the label its latent's step was given
-        if it is the first of its latent."""
+        """Take the next frame at ``now``: the frame, what showing it means, and the label its
+        latent's step was given if it is the first of its latent."""
         frame, due = self._ready.popleft(), self._slots.due
         showing = pacing.show(self._slots, now)
         self._slots = showing.slots

@@ -1,8 +1,8 @@
 """Any program as a source of chunks: it reads label lines on stdin and writes raw frames on stdout.
 
-The protocol (docs/protocol.md): the child writes one JSON header line; every label line is answered with the four RGB
-frames of one latent; ``reset SEED`` and ``prompt TEXT`` lines are not answered; at the end of file it leaves.
-"""
+The protocol (docs/protocol.md): the child writes one JSON header line; every label line is answered
+with the four RGB frames of one latent; ``reset SEED`` and ``prompt TEXT`` lines are not answered;
+at the end of file it leaves."""
 
 import asyncio
 import contextlib
@@ -39,25 +39,34 @@ class Program:
         self._index = 0
         self._held, self._cursor = "D", 0
         self._conditioned = 0  # the newest cursor that steered; labels of a take have none
-        self._take: deque[tuple[str, str]] = deque()  # label and prompt of latents still to be followed
+        self._take: deque[tuple[str, str]] = (
+            deque()
+        )  # label and prompt of latents still to be followed
         self._prompt, self._prompt_version = "", 0
         self._pace = Pace(0, 0.0, -1)
         self._paced = asyncio.Event()
 
     @classmethod
     async def launch(cls, command: Sequence[str]) -> "Program":
-        """Start ``command`` and read its header. Raises UserError when it cannot run or speaks something else."""
+        """Start ``command`` and read its header. Raises UserError when it cannot run or speaks
+        something else."""
         try:
-            child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=BUFFER)
+            child = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, limit=BUFFER
+            )
         except OSError as error:
-            raise UserError(f"program {command[0]!r}: cannot be started ({error.strerror})") from None
+            raise UserError(
+                f"program {command[0]!r}: cannot be started ({error.strerror})"
+            ) from None
         assert child.stdout is not None
         try:
             line = await asyncio.wait_for(_header(child.stdout), HEADER_SECONDS)
             return cls(child, _info(Path(command[0]).name, line))
         except TimeoutError:
             await _end(child)
-            raise UserError(f"program {command[0]!r}: expected a header line within {HEADER_SECONDS:.0f} s") from None
+            raise UserError(
+                f"program {command[0]!r}: expected a header line within {HEADER_SECONDS:.0f} s"
+            ) from None
         except BaseException:
             await _end(child)
             raise
@@ -84,7 +93,13 @@ class Program:
         began = time.monotonic()
         frames = await self._ask(lines)
         done = time.monotonic()
-        stamps = {"sampled": began, "step_start": began, "step_end": done, "decode_start": done, "decode_end": done}
+        stamps = {
+            "sampled": began,
+            "step_start": began,
+            "step_end": done,
+            "decode_start": done,
+            "decode_end": done,
+        }
         return FrameChunk(
             session="program",
             epoch=epoch,
@@ -133,7 +148,11 @@ class Program:
         while True:
             self._paced.clear()
             pace, ahead = self._pace, self._index - self._pace.index
-            delay = inf if self._index > pace.shown + AHEAD else pace.start + ahead * self.info.latent_seconds
+            delay = (
+                inf
+                if self._index > pace.shown + AHEAD
+                else pace.start + ahead * self.info.latent_seconds
+            )
             delay -= time.monotonic()
             if delay <= 0:
                 return
@@ -151,7 +170,9 @@ class Program:
             data = await stdout.readexactly(int(np.prod(shape)))
         except (OSError, asyncio.IncompleteReadError):
             code = await self._child.wait()
-            raise RuntimeError(f"program {self.info.name} ended in the middle of a drive, exit code {code}") from None
+            raise RuntimeError(
+                f"program {self.info.name} ended in the middle of a drive, exit code {code}"
+            ) from None
         return np.frombuffer(data, np.uint8).reshape(shape)
 
     def _say_prompt(self, text: str) -> None:
@@ -171,17 +192,38 @@ def _info(command: str, line: bytes) -> WorldInfo:
     """The header line as facts about the world. Raises UserError."""
     try:
         header: Any = json.loads(line)
-        name, labels, presets = str(header["name"]), tuple(header["labels"]), tuple(map(str, header["presets"]))
+        name, labels, presets = (
+            str(header["name"]),
+            tuple(header["labels"]),
+            tuple(map(str, header["presets"])),
+        )
         width, height, fps = (int(header[key]) for key in ("width", "height", "fps"))
         protocol = header["protocol"]
     except (ValueError, KeyError, TypeError, RecursionError):
         got = ascii(line[:80].decode("utf-8", "replace"))
-        raise UserError(f"program {command}: expected a JSON header line (docs/protocol.md), got {got}") from None
+        raise UserError(
+            f"program {command}: expected a JSON header line (docs/protocol.md), got {got}"
+        ) from None
     if protocol != PROTOCOL or labels != LABELS:
-        raise UserError(f"program {command}: expected protocol {PROTOCOL} with labels {', '.join(LABELS)}, got others")
-    if width % 2 or height % 2 or not (2 <= width <= 4096 and 2 <= height <= 4096 and 1 <= fps <= 60):
-        raise UserError(f"program {command}: expected even sizes to 4096 and 1 to 60 FPS, got {width}x{height}, {fps}")
-    return WorldInfo(name=name, model_hash=f"program-{command}", height=height, width=width, presets=presets, fps=fps)
+        raise UserError(
+            f"program {command}: expected protocol {PROTOCOL} with labels {', '.join(LABELS)}, got others"
+        )
+    if (
+        width % 2
+        or height % 2
+        or not (2 <= width <= 4096 and 2 <= height <= 4096 and 1 <= fps <= 60)
+    ):
+        raise UserError(
+            f"program {command}: expected even sizes to 4096 and 1 to 60 FPS, got {width}x{height}, {fps}"
+        )
+    return WorldInfo(
+        name=name,
+        model_hash=f"program-{command}",
+        height=height,
+        width=width,
+        presets=presets,
+        fps=fps,
+    )
 
 
 async def _end(child: Process) -> None:

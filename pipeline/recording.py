@@ -17,11 +17,14 @@ from configs.limits import check_output_file, check_prompt, check_seed
 from models.controls import label_id
 from pipeline.video import VideoWriter
 
-WAITING_FRAMES: Final = 160  # ten seconds: an encoder that falls further behind ends the recording, not the stream
+WAITING_FRAMES: Final = (
+    160  # ten seconds: an encoder that falls further behind ends the recording, not the stream
+)
 
 
 class Recorder:
-    """Writes frames to a fragmented mp4 in a thread of its own, so that a slow disk never delays the show."""
+    """Writes frames to a fragmented mp4 in a thread of its own, so that a slow disk never delays
+    the show."""
 
     def __init__(self, path: Path, info: WorldInfo) -> None:
         """Raises UserError if the file exists or its folder does not."""
@@ -75,10 +78,18 @@ class ControlLog:
         self._file: IO[str] | None = path.open("x", encoding="utf-8")
 
     def add(self, index: int, epoch: int, label: str, prompt: str, seed: int) -> None:
-        """Latent ``index`` of ``epoch`` was shown: its step was given ``label`` while ``prompt`` was in force."""
+        """Latent ``index`` of ``epoch`` was shown: its step was given ``label`` while ``prompt``
+        was in force."""
         if self._file is None:
             return
-        line = {"index": index, "epoch": epoch, "label": label, "prompt": prompt, "seed": seed, "model": self._model}
+        line = {
+            "index": index,
+            "epoch": epoch,
+            "label": label,
+            "prompt": prompt,
+            "seed": seed,
+            "model": self._model,
+        }
         clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
         self._file.write(json.dumps(line | clocks) + "\n")
         self._file.flush()
@@ -91,7 +102,8 @@ class ControlLog:
 
 
 class Tape:
-    """The drive since the last reset, and everything that is being written of it: videos and control logs."""
+    """The drive since the last reset, and everything that is being written of it: videos and
+    control logs."""
 
     def __init__(self, info: WorldInfo, folder: Path) -> None:
         self.files: dict[str, Path] = {}  # of this run, for download
@@ -112,8 +124,8 @@ class Tape:
         self._labels, self._prompts = [], []
 
     def latent(self, epoch: int, label: str, prompt: str, seed: int) -> list[str]:
-        """The next latent is shown; its step was given ``label`` while ``prompt`` was in force. Returns one line for
-        every log that could not be written and is given up."""
+        """The next latent is shown; its step was given ``label`` while ``prompt`` was in force.
+        Returns one line for every log that could not be written and is given up."""
         failures = []
         for log in tuple(self._logs):
             try:
@@ -126,7 +138,8 @@ class Tape:
         return failures
 
     def log(self, path: Path, epoch: int, seed: int) -> ControlLog:
-        """Write the drive so far, and from now on, to ``path``. Raises UserError if the file exists."""
+        """Write the drive so far, and from now on, to ``path``. Raises UserError if the file
+        exists."""
         log = ControlLog(path, self._info)
         for index, (label, prompt) in enumerate(zip(self._labels, self._prompts, strict=True)):
             log.add(index, epoch, label, prompt, seed)
@@ -136,7 +149,9 @@ class Tape:
     def record(self, path: Path | None, epoch: int, seed: int) -> Recorder:
         """Start a recording and its control log (same name, ``.jsonl``). Raises UserError."""
         if self.recorder is not None:
-            raise UserError(f"recording: {self.recorder.path.name} is being recorded; stop it first")
+            raise UserError(
+                f"recording: {self.recorder.path.name} is being recorded; stop it first"
+            )
         path = path or self._free_name()
         log = self.log(path.with_suffix(".jsonl"), epoch, seed)
         try:
@@ -171,8 +186,13 @@ class Tape:
     def _free_name(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         stem = time.strftime("drive-%Y%m%d-%H%M%S")
-        names = (self._folder / f"{stem}{suffix}.mp4" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-        return next(path for path in names if not path.exists() and not path.with_suffix(".jsonl").exists())
+        names = (
+            self._folder / f"{stem}{suffix}.mp4"
+            for suffix in ("", *(f"-{n}" for n in range(2, 1000)))
+        )
+        return next(
+            path for path in names if not path.exists() and not path.with_suffix(".jsonl").exists()
+        )
 
 
 def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
@@ -183,12 +203,16 @@ def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"replay {path}: cannot be read as a control log ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"replay {path}: cannot be read as a control log ({type(error).__name__}: {error})"
+        ) from None
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     entries = [_entry(path, number, line) for number, line in enumerate(lines, 1)]
     if not entries:
-        raise UserError(f"replay {path}: expected a control log with at least one full line, got none")
+        raise UserError(
+            f"replay {path}: expected a control log with at least one full line, got none"
+        )
     for number, entry in enumerate(entries, 1):
         if entry["model"] != info.model_hash:
             raise UserError(
@@ -207,7 +231,9 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     kinds = {"index": int, "label": str, "prompt": str, "seed": int, "model": str}
     for key, kind in kinds.items():
         if not isinstance(entry, dict) or type(entry.get(key)) is not kind:
-            raise UserError(f"{where}: expected {key!r} ({kind.__name__}), got {line.strip()[:60]!a}")
+            raise UserError(
+                f"{where}: expected {key!r} ({kind.__name__}), got {line.strip()[:60]!a}"
+            )
     try:
         label_id(entry["label"])
         check_seed(entry["seed"])
@@ -225,8 +251,15 @@ def _takes(path: Path, entries: Sequence[dict[str, Any]]) -> list[Take]:
         if entry["index"] == 0:
             takes.append([])
         elif entry["index"] != expected or not takes:
-            raise UserError(f"replay {path}, line {number}: expected index {expected} or 0, got {entry['index']}")
+            raise UserError(
+                f"replay {path}, line {number}: expected index {expected} or 0, got {entry['index']}"
+            )
         elif entry["seed"] != takes[-1][0]["seed"]:
-            raise UserError(f"replay {path}, line {number}: the seed changes without a reset (index 0)")
+            raise UserError(
+                f"replay {path}, line {number}: the seed changes without a reset (index 0)"
+            )
         takes[-1].append(entry)
-    return [Take(take[0]["seed"], tuple(e["label"] for e in take), tuple(e["prompt"] for e in take)) for take in takes]
+    return [
+        Take(take[0]["seed"], tuple(e["label"] for e in take), tuple(e["prompt"] for e in take))
+        for take in takes
+    ]

@@ -1,7 +1,8 @@
 """The show: one world, one 16 FPS pacer, any number of viewers.
 
-ChunkSource (actors over Ray, or a program in a child process) -> Show -> web gateway, or nobody at all (headless).
-Everything runs on one event loop; nothing here blocks or imports Ray, torch or HTTP.
+ChunkSource (actors over Ray, or a program in a child process) -> Show -> web gateway, or nobody at
+all (headless). Everything runs on one event loop; nothing here blocks or imports Ray, torch or
+HTTP.
 """
 
 import asyncio
@@ -25,15 +26,17 @@ from pipeline.recording import Recorder, Tape
 from pipeline.source import ChunkSource
 
 STRAIGHT_ON: Final = "D"  # no key held
-PENDING_CONTROLS: Final = 256  # controls that wait for their first frame; older ones are superseded anyway
+PENDING_CONTROLS: Final = (
+    256  # controls that wait for their first frame; older ones are superseded anyway
+)
 STATS_SECONDS: Final = 1.0
 
 
 class Show:
     """Plays a source at its frame rate to any number of viewers, records it, and counts.
 
-    ``run()`` is the whole life: start the source, play until ``stop()``, the duration or an unmendable fault. Viewers
-    may subscribe before it: they see the source load.
+    ``run()`` is the whole life: start the source, play until ``stop()``, the duration or an
+    unmendable fault. Viewers may subscribe before it: they see the source load.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class Show:
     ) -> None:
         """takes: drives to follow first. duration: seconds of shown stream from the first frame.
 
-        just_in_time=False lets steps start as early as they can (to measure what the difference is).
-        recordings: folder for recordings that name no path; made when the first one starts.
+        just_in_time=False lets steps start as early as they can (to measure what the difference
+        is). recordings: folder for recordings that name no path; made when the first one starts.
         """
         self.source = source
         self.info: WorldInfo = source.info
@@ -65,7 +68,9 @@ class Show:
         self._duration = duration
         self._takes = deque(takes)
         self._stop_after_takes = stop_after_takes
-        self._take: Take | None = None  # in charge of labels and prompts, until its last frame is shown
+        self._take: Take | None = (
+            None  # in charge of labels and prompts, until its last frame is shown
+        )
         self._audience = Audience()
         self._player = Player(1 / self.info.fps, self.info.frames_per_latent, just_in_time)
         self._state = "starting"
@@ -82,10 +87,11 @@ class Show:
         self._reason = ""
         self._chores: set[asyncio.Task[None]] = set()
 
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Start the source and play. Returns when stopped or ``duration`` is over; raises RuntimeError or UserError."""
+        """Start the source and play. Returns when stopped or ``duration`` is over; raises
+        RuntimeError or UserError."""
         self.begun = time.monotonic()
         work = asyncio.create_task(self._play())
         ended = asyncio.create_task(self._ended.wait())
@@ -125,13 +131,14 @@ class Show:
         """Frames flow (or would, were it not paused): what /readyz says."""
         return self._state == "playing" and self._newest is not None
 
-    # -- viewers ------------------------------------------------------------------------------------------------------
+    # -- viewers -----------------------------------------------------------------------------------
 
     def subscribe(self, *, viewer: bool = True) -> Subscription:
-        """Join the viewers, or (``viewer=False``, as the terminal does) follow the show without being counted as one.
+        """Join the viewers, or (``viewer=False``, as the terminal does) follow the show without
+        being counted as one.
 
-        It first receives the state of things: last status, reset, paused, prompt, record and the newest frame. Leave
-        with ``Subscription.close()``.
+        It first receives the state of things: last status, reset, paused, prompt, record and the
+        newest frame. Leave with ``Subscription.close()``.
         """
         past = [
             Event("status", asdict(self._status)),
@@ -155,12 +162,12 @@ class Show:
         """The newest stage report."""
         return self._status
 
-    # -- what a driver may do -----------------------------------------------------------------------------------------
+    # -- what a driver may do ----------------------------------------------------------------------
 
     def hold(self, label: str) -> int:
-        """Hold ``label`` from now on and return its cursor; the latest call wins. Holding the label that is held
-        already changes nothing and returns its cursor. Raises UserError for an unknown label. A ``receipt`` event
-        follows with the first frame it conditioned."""
+        """Hold ``label`` from now on and return its cursor; the latest call wins. Holding the label
+        that is held already changes nothing and returns its cursor. Raises UserError for an unknown
+        label. A ``receipt`` event follows with the first frame it conditioned."""
         label_id(label)
         if label != self._held or not self._cursor:
             self._held = label
@@ -170,8 +177,8 @@ class Show:
         return self._cursor
 
     def set_prompt(self, text: str) -> int:
-        """Change the prompt and return its version; ``prompt`` events say pending, then shown or failed. Raises
-        UserError for an empty, over-long or unprintable text."""
+        """Change the prompt and return its version; ``prompt`` events say pending, then shown or
+        failed. Raises UserError for an empty, over-long or unprintable text."""
         text = check_prompt(text)
         version = len(self._prompts)
         self._prompts[version] = text
@@ -188,15 +195,16 @@ class Show:
         self._set_paused(False)
 
     def reset(self, seed: int | None = None) -> int:
-        """Begin again with ``seed`` (None = the same), same prompt, and return the seed. A ``reset`` event follows.
-        Raises UserError for an impossible seed. Ends a replay."""
+        """Begin again with ``seed`` (None = the same), same prompt, and return the seed. A
+        ``reset`` event follows. Raises UserError for an impossible seed. Ends a replay."""
         seed = self.seed if seed is None else check_seed(seed)
         self._takes.clear()
         self._begin(seed, None)
         return seed
 
     def replay(self, takes: Sequence[Take]) -> None:
-        """Begin again and follow ``takes`` (see ``recording.read_control_log``), then go on by hand. UserError."""
+        """Begin again and follow ``takes`` (see ``recording.read_control_log``), then go on by
+        hand. UserError."""
         for take in takes:
             check_seed(take.seed)
             for label in set(take.labels):
@@ -212,7 +220,7 @@ class Show:
         """The drive since the last reset, as far as it was shown: what a replay link needs."""
         return self.tape.take(self.seed)
 
-    # -- recording ----------------------------------------------------------------------------------------------------
+    # -- recording ---------------------------------------------------------------------------------
 
     @property
     def recordings(self) -> dict[str, Path]:
@@ -220,8 +228,9 @@ class Show:
         return self.tape.files
 
     def start_recording(self, path: Path | None = None) -> Path:
-        """Write every frame shown from now on to ``path`` (fragmented mp4, playable at any moment), and the whole drive
-        since the last reset to a control log beside it (``.jsonl``). Returns the path; None picks a name.
+        """Write every frame shown from now on to ``path`` (fragmented mp4, playable at any moment),
+        and the whole drive since the last reset to a control log beside it (``.jsonl``). Returns
+        the path; None picks a name.
 
         Raises UserError if a recording runs already or a file exists.
         """
@@ -235,14 +244,17 @@ class Show:
         if recorder is None:
             return None
         await asyncio.to_thread(recorder.close)
-        self._audience.tell("record", **self._record_event("failed" if recorder.error else "stopped", recorder))
+        self._audience.tell(
+            "record", **self._record_event("failed" if recorder.error else "stopped", recorder)
+        )
         return recorder.path
 
     def log_controls(self, path: Path) -> None:
-        """Write the drive since the last reset, and from now on, to ``path``. Raises UserError if the file exists."""
+        """Write the drive since the last reset, and from now on, to ``path``. Raises UserError if
+        the file exists."""
         self.tape.log(path, self.epoch, self.seed)
 
-    # -- figures ------------------------------------------------------------------------------------------------------
+    # -- figures -----------------------------------------------------------------------------------
 
     @property
     def drops(self) -> int:
@@ -252,10 +264,10 @@ class Show:
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
-        ``state, epoch, frame, seed, viewers, fps_generated, fps_shown, queue_depth`` (frames ready, not yet shown),
-        ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms, margin_ms``; ``control_to_frame_ms``,
-        ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue, dit, hop, decode, back, pacing}, each
-        {p50, p95}.
+        ``state, epoch, frame, seed, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
+        not yet shown), ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms,
+        margin_ms``; ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms``
+        {wait, queue, dit, hop, decode, back, pacing}, each {p50, p95}.
         """
         lead = self._player.lead
         return {
@@ -271,16 +283,21 @@ class Show:
             **self.figures.stats(time.monotonic()),
         }
 
-    # -- the loops ----------------------------------------------------------------------------------------------------
+    # -- the loops ---------------------------------------------------------------------------------
 
     async def _play(self) -> None:
         await self.source.start(self.seed, self.prompt, self._report)
-        gc.freeze()  # a full round of the collector over all that is loaded by now takes longer than a frame's slot
+        # a full round of the collector over all that is loaded by now takes longer than a frame's
+        # slot
+        gc.freeze()
         self._state = "playing"
         if self._takes:
             self._next_take()
         self._pace()
-        loops = [asyncio.create_task(loop) for loop in (self._receive(), self._pacer(), self._publish_stats())]
+        loops = [
+            asyncio.create_task(loop)
+            for loop in (self._receive(), self._pacer(), self._publish_stats())
+        ]
         try:
             await asyncio.gather(*loops)
         finally:
@@ -307,7 +324,11 @@ class Show:
                 self._show(now)
                 continue
             self._changed.clear()
-            alarm = loop.call_later(due - now, self._changed.set) if waiting and due is not None else None
+            alarm = (
+                loop.call_later(due - now, self._changed.set)
+                if waiting and due is not None
+                else None
+            )
             await self._changed.wait()
             if alarm is not None:
                 alarm.cancel()
@@ -317,10 +338,13 @@ class Show:
             await asyncio.sleep(STATS_SECONDS)
             self._audience.tell("stats", **self.stats())
 
-    # -- one frame ----------------------------------------------------------------------------------------------------
+    # -- one frame ---------------------------------------------------------------------------------
 
     def _show(self, now: float) -> None:
-        if self._duration is not None and self.figures.shown.until(now) >= self._duration - 0.5 / self.info.fps:
+        if (
+            self._duration is not None
+            and self.figures.shown.until(now) >= self._duration - 0.5 / self.info.fps
+        ):
             self._player.begin(self.epoch)
             return self.stop("the duration is over")
         frame, showing, steered = self._player.show(now)
@@ -331,7 +355,10 @@ class Show:
         self._newest = frame
         self._audience.show(frame)
         self._record(frame)
-        if self._take is not None and frame.index + 1 == len(self._take.labels) * self.info.frames_per_latent:
+        if (
+            self._take is not None
+            and frame.index + 1 == len(self._take.labels) * self.info.frames_per_latent
+        ):
             self._end_take()
         self._pace()
 
@@ -346,16 +373,21 @@ class Show:
             self._audience.tell("prompt", version=frame.prompt_version, **text)
         received = self._receipt(frame)
         if received is None and self._take is not None and frame.label != self._label:
-            received = frame.stamps.get("sampled")  # a script's key press: it is never early or late
+            received = frame.stamps.get(
+                "sampled"
+            )  # a script's key press: it is never early or late
         self._label = frame.label
-        if received is None or self._newest is None:  # what was held while everything loaded tells no delay
+        if (
+            received is None or self._newest is None
+        ):  # what was held while everything loaded tells no delay
             return frame
         frame = replace(frame, stamps={"received": received, **frame.stamps})
         self.figures.controlled(frame.stamps)
         return frame
 
     def _receipt(self, frame: ShownFrame) -> float | None:
-        """When the control that this frame is the first to show was received; None if it shows no new one."""
+        """When the control that this frame is the first to show was received; None if it shows no
+        new one."""
         received = None
         while self._pending and self._pending[0][0] <= frame.cursor:
             cursor, label, when = self._pending.popleft()
@@ -368,13 +400,15 @@ class Show:
     def _record(self, frame: ShownFrame) -> None:
         recorder = self.tape.recorder
         if recorder is not None and not recorder.add(frame.image):
-            self._audience.tell("notice", level="warning", message=f"recording ended: {recorder.error}")
+            self._audience.tell(
+                "notice", level="warning", message=f"recording ended: {recorder.error}"
+            )
             self._chore(self._stop_failed())
 
     async def _stop_failed(self) -> None:
         await self.stop_recording()
 
-    # -- steering the source ------------------------------------------------------------------------------------------
+    # -- steering the source -----------------------------------------------------------------------
 
     def _pace(self) -> None:
         self.source.pace(self._player.pace(self.paused))
@@ -417,7 +451,9 @@ class Show:
             try:
                 await self.source.set_prompt(text, version)
             except (UserError, RuntimeError) as error:
-                self._audience.tell("prompt", version=version, text=text, state="failed", message=str(error))
+                self._audience.tell(
+                    "prompt", version=version, text=text, state="failed", message=str(error)
+                )
 
     def _report(self, report: StageReport) -> None:
         self._status = report
@@ -433,7 +469,12 @@ class Show:
 
     def _record_event(self, state: str, recorder: Recorder) -> dict[str, Any]:
         seconds = round(recorder.frames / self.info.fps, 1)
-        return {"state": state, "name": recorder.path.name, "seconds": seconds, "message": recorder.error}
+        return {
+            "state": state,
+            "name": recorder.path.name,
+            "seconds": seconds,
+            "message": recorder.error,
+        }
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` beside everything else; the set keeps it alive until it is done."""

@@ -8,7 +8,13 @@ from tqdm import tqdm
 from configs.errors import UserError
 from configs.load import load
 from configs.schema import StreamConfig, StreamSettings
-from pipeline.base_video import add_common_arguments, given_labels, load_parts, open_checkpoint, say_length
+from pipeline.base_video import (
+    add_common_arguments,
+    given_labels,
+    load_parts,
+    open_checkpoint,
+    say_length,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,18 +28,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     stream = parser.add_argument_group("streaming")
     stream.add_argument(
-        "--stage", metavar="3|4", help="default weights: stage 3 (DPM++) or 4 (one call a latent; default)"
+        "--stage",
+        metavar="3|4",
+        help="default weights: stage 3 (DPM++) or 4 (one call a latent; default)",
     )
-    stream.add_argument("--init-video", metavar="FILE", help="clip to continue (default: a start clip of the weights)")
     stream.add_argument(
-        "--clip-frames", metavar="N", help="frames of the window, 4 G W + 1 (default: the weights' own)"
+        "--init-video",
+        metavar="FILE",
+        help="clip to continue (default: a start clip of the weights)",
     )
-    stream.add_argument("--noise-groups", metavar="G", help="noise groups in the window (default: the weights' own)")
-    stream.add_argument("--sample-groups", metavar="S", help="outer steps; the video has 4 S W frames (default 8)")
-    stream.add_argument("--steps", metavar="T", help="inference steps, a multiple of G (default: the weights' own)")
-    stream.add_argument("--late-labels", metavar="B", help="newest groups that follow the newest label (weights' own)")
     stream.add_argument(
-        "--control-guidance", metavar="X", help="guidance towards the labels; 1 = none (default: the weights' own)"
+        "--clip-frames",
+        metavar="N",
+        help="frames of the window, 4 G W + 1 (default: the weights' own)",
+    )
+    stream.add_argument(
+        "--noise-groups", metavar="G", help="noise groups in the window (default: the weights' own)"
+    )
+    stream.add_argument(
+        "--sample-groups", metavar="S", help="outer steps; the video has 4 S W frames (default 8)"
+    )
+    stream.add_argument(
+        "--steps", metavar="T", help="inference steps, a multiple of G (default: the weights' own)"
+    )
+    stream.add_argument(
+        "--late-labels",
+        metavar="B",
+        help="newest groups that follow the newest label (weights' own)",
+    )
+    stream.add_argument(
+        "--control-guidance",
+        metavar="X",
+        help="guidance towards the labels; 1 = none (default: the weights' own)",
     )
 
 
@@ -44,7 +70,9 @@ def main(args: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(config, f"stage{config.stage}")
     settings = config.streaming(checkpoint.streaming)
     if config.init_video is not None and not config.init_video.is_file():
-        raise UserError(f"init_video {config.init_video}: expected a video file, found nothing there")
+        raise UserError(
+            f"init_video {config.init_video}: expected a video file, found nothing there"
+        )
 
     from models.offline import fill_signal, signal_length, step_labels, stream_frames
     from models.world import PIXELS, World
@@ -65,21 +93,31 @@ def main(args: argparse.Namespace) -> int:
         width=config.width,
     )
     height, width = (PIXELS * side for side in world.shape[1:])
-    world.reset(config.seed, config.prompt, _start(config, parts, settings, height, width), labels[: settings.latents])
+    world.reset(
+        config.seed,
+        config.prompt,
+        _start(config, parts, settings, height, width),
+        labels[: settings.latents],
+    )
     frames = 4 * settings.window_size * config.sample_groups
     with (
         VideoWriter(config.output, width, height, config.fps, overwrite=config.overwrite) as writer,
         tqdm(desc="video", total=frames, unit="frame", disable=None) as bar,
     ):
-        for _, pictures in stream_frames(parts, world, step_labels(settings, labels, config.sample_groups)):
+        for _, pictures in stream_frames(
+            parts, world, step_labels(settings, labels, config.sample_groups)
+        ):
             writer.write(pictures)
             bar.update(len(pictures))
     print(f"{config.output}: {writer.frames} frames of {width}x{height}")
     return 0
 
 
-def _start(config: StreamConfig, parts: "Parts", settings: StreamSettings, height: int, width: int) -> "Tensor":
-    """The clean start of the stream: the init video's first frames, encoded, or a start clip of the weights."""
+def _start(
+    config: StreamConfig, parts: "Parts", settings: StreamSettings, height: int, width: int
+) -> "Tensor":
+    """The clean start of the stream: the init video's first frames, encoded, or a start clip of the
+    weights."""
     if config.init_video is None:
         return parts.checkpoint.start_latents(config.prompt)
 
@@ -91,7 +129,9 @@ def _start(config: StreamConfig, parts: "Parts", settings: StreamSettings, heigh
     frames = resample(frames, fps, config.fps)[:wanted]
     if frames.shape[1:3] != (height, width):
         got = f"{frames.shape[2]}x{frames.shape[1]}"
-        raise UserError(f"init_video {config.init_video}: expected {width}x{height} pixels, got {got}; scale it first")
+        raise UserError(
+            f"init_video {config.init_video}: expected {width}x{height} pixels, got {got}; scale it first"
+        )
     if len(frames) < wanted:
         raise UserError(
             f"init_video {config.init_video}: expected at least {wanted} frames at {config.fps} FPS, got {len(frames)}"
@@ -100,7 +140,10 @@ def _start(config: StreamConfig, parts: "Parts", settings: StreamSettings, heigh
 
 
 def resample(frames: "np.ndarray", fps: float, target: float) -> "np.ndarray":
-    """Frames of a faster video at the target rate: frame round(k fps / target) (reference section 5)."""
+    """Frames of a faster video at the target rate: frame round(k fps / target) (reference section
+    5)."""
     if fps <= target:
         return frames
-    return frames[[index for k in range(len(frames)) if (index := round(k * fps / target)) < len(frames)]]
+    return frames[
+        [index for k in range(len(frames)) if (index := round(k * fps / target)) < len(frames)]
+    ]

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-GRACE_SECONDS: Final = 8.0  # from the first signal until the run is left as it is: the guardian ends the rest
+GRACE_SECONDS: Final = (
+    8.0  # from the first signal until the run is left as it is: the guardian ends the rest
+)
 
 
 class Supervisor:
     """Runs one coroutine under signals.
 
-    The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT, or GRACE_SECONDS,
-    ends it now. What the process owned then dies with it: workers hang on a guardian that sees the launcher go, and
-    ffmpeg ends a recording when its input ends.
+    The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT,
+    or GRACE_SECONDS, ends it now. What the process owned then dies with it: workers hang on a
+    guardian that sees the launcher go, and ffmpeg ends a recording when its input ends.
     """
 
     def __init__(self, stop: Callable[[str], None]) -> None:
@@ -25,7 +27,8 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, work: Awaitable[None]) -> int:
-        """Await ``work``; returns 0, or 128 + the number of the signal that ended it. Raises what ``work`` raises."""
+        """Await ``work``; returns 0, or 128 + the number of the signal that ended it. Raises what
+        ``work`` raises."""
         loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(work)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -38,7 +41,9 @@ class Supervisor:
         except Exception as error:
             if self._signal is None:
                 raise
-            print(f"while stopping: {error}", file=sys.stderr)  # the signal decides the exit code; nothing is hidden
+            print(
+                f"while stopping: {error}", file=sys.stderr
+            )  # the signal decides the exit code; nothing is hidden
         return 0 if self._signal is None else 128 + self._signal
 
     def _on_signal(self, number: signal.Signals) -> None:

@@ -1,4 +1,5 @@
-"""The one door to codecs: mp4 files through an ffmpeg binary (arguments as lists), JPEG pictures for the page."""
+"""The one door to codecs: mp4 files through an ffmpeg binary (arguments as lists), JPEG pictures
+for the page."""
 
 import contextlib
 import os
@@ -14,24 +15,46 @@ import simplejpeg
 from configs.errors import UserError
 from configs.limits import check_output_file, whole_number
 
-# One encoder thread and no dates or versions in the file: the same frames give the same bytes on every machine.
+# One encoder thread and no dates or versions in the file: the same frames give the same bytes on
+# every machine.
 ENCODING = (
-    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "17", "-pix_fmt", "yuv420p", "-threads", "1"),
-    *("-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-x264-params", "threads=1"),
+    *(
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-crf",
+        "17",
+        "-pix_fmt",
+        "yuv420p",
+        "-threads",
+        "1",
+    ),
+    *(
+        "-map_metadata",
+        "-1",
+        "-fflags",
+        "+bitexact",
+        "-flags:v",
+        "+bitexact",
+        "-x264-params",
+        "threads=1",
+    ),
 )
 CLOSE_SECONDS = 60.0  # ffmpeg finishes a file within a second; longer means that it hangs
 
 
 class VideoError(OSError):
-    """ffmpeg ended before its work was done (killed, disk full, no such encoder); the message says what it said."""
+    """ffmpeg ended before its work was done (killed, disk full, no such encoder); the message says
+    what it said."""
 
 
 class VideoWriter:
     """Frames to an H.264 mp4 file.
 
-    fragmented=False: frames go to ``NAME.part``, which gets its name when ``close`` has finished it.
-    fragmented=True: the file bears its name from the start and plays at any moment, up to the last whole second,
-    also when this process or ffmpeg is killed.
+    fragmented=False: frames go to ``NAME.part``, which gets its name when ``close`` has finished
+    it. fragmented=True: the file bears its name from the start and plays at any moment, up to the
+    last whole second, also when this process or ffmpeg is killed.
     """
 
     def __init__(
@@ -43,18 +66,32 @@ class VideoWriter:
         fragmented: bool = False,
         overwrite: bool = False,
     ) -> None:
-        """Raises UserError for a path that may not be written, odd sizes or an impossible rate; starts ffmpeg."""
+        """Raises UserError for a path that may not be written, odd sizes or an impossible rate;
+        starts ffmpeg."""
         self.path = check_output_file(Path(path), "video", overwrite).absolute()
         for name, size in (("width", width), ("height", height)):
             if whole_number(f"video {name}", size, 2, 8192) % 2:
-                raise UserError(f"video {name}: expected an even number of pixels (4:2:0 colour), got {size}")
+                raise UserError(
+                    f"video {name}: expected an even number of pixels (4:2:0 colour), got {size}"
+                )
         whole_number("video fps", fps, 1, 240)
         self.width, self.height, self.fragmented, self.frames = width, height, fragmented, 0
         self._target = self.path if fragmented else self.path.with_name(self.path.name + ".part")
         self._open(fps)
 
     def _open(self, fps: int) -> None:
-        source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{self.width}x{self.height}", "-r", str(fps), "-i", "-")
+        source = (
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-s",
+            f"{self.width}x{self.height}",
+            "-r",
+            str(fps),
+            "-i",
+            "-",
+        )
         container: tuple[str, ...] = ("-movflags", "+faststart")
         if self.fragmented:
             container = (
@@ -70,19 +107,35 @@ class VideoWriter:
         self._process = subprocess.Popen(
             [
                 *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
-                *(*source, *ENCODING, *container, "-flush_packets", "1", "-f", "mp4", f"file:{self._target}"),
+                *(
+                    *source,
+                    *ENCODING,
+                    *container,
+                    "-flush_packets",
+                    "1",
+                    "-f",
+                    "mp4",
+                    f"file:{self._target}",
+                ),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            start_new_session=True,  # Ctrl-C in a terminal is for us; ffmpeg ends when its input ends
+            # Ctrl-C in a terminal is for us; ffmpeg ends when its input ends
+            start_new_session=True,
         )
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames uint8 [n, H, W, 3] (RGB). Raises VideoError when ffmpeg has died."""
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (self.height, self.width, 3):
+        if (
+            frames.dtype != np.uint8
+            or frames.ndim != 4
+            or frames.shape[1:] != (self.height, self.width, 3)
+        ):
             expected = f"uint8 [n, {self.height}, {self.width}, 3]"
-            raise ValueError(f"video frames: expected {expected}, got {frames.dtype} {list(frames.shape)}")
+            raise ValueError(
+                f"video frames: expected {expected}, got {frames.dtype} {list(frames.shape)}"
+            )
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -93,7 +146,8 @@ class VideoWriter:
         self.frames += len(frames)
 
     def close(self) -> Path | None:
-        """Finish the file and return its path; None and no file when no frame was ever written. Twice is fine."""
+        """Finish the file and return its path; None and no file when no frame was ever written.
+        Twice is fine."""
         if self._errors.closed:
             return self.path if self.frames else None
         stdin = self._process.stdin
@@ -136,8 +190,12 @@ class VideoWriter:
         self._errors.seek(0)
         said = " ".join(self._errors.read().decode(errors="replace").split())[-300:]
         self._discard()
-        kept = f"; the first {self.frames} frames are kept" if self.fragmented and self.frames else ""
-        return VideoError(f"video {self.path}: ffmpeg ended with code {code} ({said or 'it said nothing'}){kept}")
+        kept = (
+            f"; the first {self.frames} frames are kept" if self.fragmented and self.frames else ""
+        )
+        return VideoError(
+            f"video {self.path}: ffmpeg ended with code {code} ({said or 'it said nothing'}){kept}"
+        )
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -150,7 +208,8 @@ class VideoWriter:
 
 
 def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, float]:
-    """All frames (or the first ``limit``) uint8 [n, H, W, 3] of a video file, and its frames per second.
+    """All frames (or the first ``limit``) uint8 [n, H, W, 3] of a video file, and its frames per
+    second.
 
     Raises UserError when there is no such file or ffmpeg finds no video in it.
     """
@@ -168,7 +227,9 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
             if limit is not None and len(frames) >= limit:
                 break
     except (OSError, RuntimeError, KeyError, ValueError):
-        raise UserError(f"video {path}: not a video that ffmpeg can read; give an mp4 file") from None
+        raise UserError(
+            f"video {path}: not a video that ffmpeg can read; give an mp4 file"
+        ) from None
     finally:
         reader.close()  # type: ignore[attr-defined]
     if not frames:
@@ -179,8 +240,8 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
     """A picture uint8 [H, W, 3] RGB as JPEG; quality 1 to 100.
 
-    4:2:0 colour, but 4:4:4 for small pictures: they are shown enlarged, where smeared colours are seen and cost 1 kB.
-    """
+    4:2:0 colour, but 4:4:4 for small pictures: they are shown enlarged, where smeared colours are
+    seen and cost 1 kB."""
     subsampling = "444" if image.shape[1] < 320 else "420"
     return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", subsampling)
 

@@ -33,13 +33,18 @@ async def chromium(*flags: str) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def page(browser: Any, url: str, width: int = 1280, height: int = 800, **context: Any) -> AsyncIterator[Page]:
-    """A page of its own context. A script error or a breach of the content policy fails the test."""
+async def page(
+    browser: Any, url: str, width: int = 1280, height: int = 800, **context: Any
+) -> AsyncIterator[Page]:
+    """A page of its own context. A script error or a breach of the content policy fails the
+    test."""
     session = await browser.new_context(viewport={"width": width, "height": height}, **context)
     tab = await session.new_page()
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.on("console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None)
+    tab.on(
+        "console", lambda m: errors.append(m.text) if "Content Security Policy" in m.text else None
+    )
     try:
         await tab.goto(url)
         yield tab
@@ -71,5 +76,6 @@ async def box_of(tab, selector):
 
 
 async def so(tab, expression, seconds=20.0):
-    """Wait until an expression holds in the page (asked from outside: its content policy forbids eval)."""
+    """Wait until an expression holds in the page (asked from outside: its content policy forbids
+    eval)."""
     await eventually(lambda: tab.evaluate(expression), seconds)

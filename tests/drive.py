@@ -1,10 +1,11 @@
-"""A headless live run in a process of its own, for tests: ``python -m tests.drive SPEC.json OUT.npz``.
+"""A headless live run in a process of its own, for tests: ``python -m tests.drive SPEC.json
+OUT.npz``.
 
-SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...", "takes": [[labels,
-prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset",
-SEED] | ["prompt", TEXT] | ["pause", SECONDS]}, "frames": N, "until": TEXT}. It ends after N frames, or with the first
-of the prompt TEXT. OUT holds the frames in order (``frames``), and everything else as JSON (``story``).
-"""
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...",
+"takes": [[labels, prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds":
+{"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS]},
+"frames": N, "until": TEXT}. It ends after N frames, or with the first of the prompt TEXT. OUT holds
+the frames in order (``frames``), and everything else as JSON (``story``)."""
 
 import asyncio
 import json
@@ -57,7 +58,10 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     plan = Plan.make(config)
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
     session = plan.session()
-    takes = [Take(config.seed, tuple(labels), tuple(prompts)) for labels, prompts in spec.get("takes", [])]
+    takes = [
+        Take(config.seed, tuple(labels), tuple(prompts))
+        for labels, prompts in spec.get("takes", [])
+    ]
     show = Watched(session, seed=config.seed, prompt=plan.prompt, takes=takes)
     faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
     holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
@@ -68,7 +72,11 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         show.pause()
         asyncio.get_running_loop().call_later(seconds, show.resume)
 
-    doing: dict[str, Callable[..., object]] = {"reset": show.reset, "prompt": show.set_prompt, "pause": pause}
+    doing: dict[str, Callable[..., object]] = {
+        "reset": show.reset,
+        "prompt": show.set_prompt,
+        "pause": pause,
+    }
 
     def shown(frame: ShownFrame) -> None:
         count = len(show.seen)

@@ -1,6 +1,6 @@
-"""A Ray cluster for tests, in a process of its own: ``python -m tests.head NODES`` prints one JSON line and ends with
-its input. Ray fixes how to authenticate when it is imported, so a process can never use two clusters.
-"""
+"""A Ray cluster for tests, in a process of its own: ``python -m tests.head NODES`` prints one JSON
+line and ends with its input. Ray fixes how to authenticate when it is imported, so a process can
+never use two clusters."""
 
 import asyncio
 import json
@@ -21,7 +21,8 @@ from actors.cluster import Cluster, Layout, run_folder, secrets_of, worker_envir
 
 @dataclass(frozen=True)
 class Head:
-    """Where it listens, its folder, the variables that let a process in, and the process that keeps it."""
+    """Where it listens, its folder, the variables that let a process in, and the process that keeps
+    it."""
 
     address: str
     folder: Path
@@ -31,17 +32,22 @@ class Head:
 
 @contextmanager
 def running_head(nodes: int = 1) -> Iterator[Head]:
-    """A cluster with room for six workers on one node, or one and five on two. Afterwards nothing of it is left."""
+    """A cluster with room for six workers on one node, or one and five on two. Afterwards nothing
+    of it is left."""
     command = [sys.executable, "-m", "tests.head", str(nodes)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     said = json.loads(process.stdout.readline())
-    head = Head(said["address"], Path(said["folder"]), said["environment"], psutil.Process(said["keeper"]))
+    head = Head(
+        said["address"], Path(said["folder"]), said["environment"], psutil.Process(said["keeper"])
+    )
     family = head.keeper.children(recursive=True)
     daemons = [member for member in family if member.name() in ("gcs_server", "raylet")]
     try:
         yield head
-        assert head.keeper.is_running() and daemons and all(member.is_running() for member in daemons)
+        assert (
+            head.keeper.is_running() and daemons and all(member.is_running() for member in daemons)
+        )
     finally:
         process.stdin.close()
         process.wait(60)
@@ -50,7 +56,12 @@ def running_head(nodes: int = 1) -> Iterator[Head]:
 
 
 def say(address: str, folder: Path, keeper: int) -> None:
-    said = {"address": address, "folder": str(folder), "environment": secrets_of(folder), "keeper": keeper}
+    said = {
+        "address": address,
+        "folder": str(folder),
+        "environment": secrets_of(folder),
+        "keeper": keeper,
+    }
     print(json.dumps(said), flush=True)
 
 
@@ -67,10 +78,14 @@ def two_nodes() -> None:
     (folder / "token").touch(0o600)
     (folder / "token").write_text(secrets.token_hex(32))
     os.environ |= secrets_of(folder) | worker_environment(Layout())
-    os.environ["RAY_TMPDIR"] = str(folder)  # it notes the cluster's address there, not where other clusters look
+    os.environ["RAY_TMPDIR"] = str(
+        folder
+    )  # it notes the cluster's address there, not where other clusters look
     from ray.cluster_utils import Cluster as Nodes
 
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(folder / "ray")})
+    nodes = Nodes(
+        initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(folder / "ray")}
+    )
     nodes.add_node(num_cpus=5)
     say(nodes.address, folder, os.getpid())
     sys.stdin.read()

@@ -1,4 +1,5 @@
-"""A real show on a real port: the program of tests/road.py, the pacer and the gateway in one event loop."""
+"""A real show on a real port: the program of tests/road.py, the pacer and the gateway in one event
+loop."""
 
 import asyncio
 import contextlib
@@ -64,7 +65,11 @@ class Live:
 
 @contextlib.asynccontextmanager
 async def live(
-    *road: str, port: int = 0, recordings: Path = Path("/nonexistent"), wait: bool = True, **settings: Any
+    *road: str,
+    port: int = 0,
+    recordings: Path = Path("/nonexistent"),
+    wait: bool = True,
+    **settings: Any,
 ) -> AsyncIterator[Live]:
     """A playing show. ``road`` are options of tests/road.py; ``settings`` go to the gateway."""
     source = await Program.launch([*ROAD, *road])
@@ -109,11 +114,19 @@ class Socket:
 
 
 @contextlib.asynccontextmanager
-async def socket(port: int, name: str = "", hello: bool = True, **settings: Any) -> AsyncIterator[Socket]:
+async def socket(
+    port: int, name: str = "", hello: bool = True, **settings: Any
+) -> AsyncIterator[Socket]:
     """An admitted connection of a program."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
     address = f"ws://127.0.0.1:{port}/live"
-    options = {"additional_headers": headers, "compression": None, "proxy": None, "max_size": None, **settings}
+    options = {
+        "additional_headers": headers,
+        "compression": None,
+        "proxy": None,
+        "max_size": None,
+        **settings,
+    }
     async with connect(address, **options) as connection:
         link = Socket(connection)
         if hello:

@@ -1,8 +1,9 @@
-"""A small deterministic world for tests: ``python -m tests.road`` speaks the program protocol of docs/protocol.md.
+"""A small deterministic world for tests: ``python -m tests.road`` speaks the program protocol of
+docs/protocol.md.
 
-A road seen from behind a car. Labels turn the heading and move the ground; prompts colour the sky; the seed places the
-hills. Options: --size 144x96, --delay SECONDS per latent (a slow model), --startup SECONDS, --die-after LATENTS.
-"""
+A road seen from behind a car. Labels turn the heading and move the ground; prompts colour the sky;
+the seed places the hills. Options: --size 144x96, --delay SECONDS per latent (a slow model),
+--startup SECONDS, --die-after LATENTS."""
 
 import argparse
 import json
@@ -14,7 +15,11 @@ import numpy as np
 
 from models.controls import LABELS
 
-PRESETS = ("a red car on a road at noon", "a red car on a road at sunset", "a red car on a road at night")
+PRESETS = (
+    "a red car on a road at noon",
+    "a red car on a road at sunset",
+    "a red car on a road at night",
+)
 SKIES = {"sunset": (238, 150, 90), "night": (22, 26, 58), "snow": (214, 222, 230)}
 SPEED = {"D": 1.0, "B": -0.5, "N": 0.5}
 
@@ -24,11 +29,15 @@ class Road:
 
     def __init__(self, width: int, height: int) -> None:
         self.prompt = ""
-        self._scale = max(1, width // 144)  # large pictures are enlarged small ones with a grain, to cost little time
+        self._scale = max(
+            1, width // 144
+        )  # large pictures are enlarged small ones with a grain, to cost little time
         width, height = width // self._scale, height // self._scale
         self._columns = np.arange(width) / width - 0.5
         self._rows = np.arange(height) / height
-        grain = np.random.default_rng(0).integers(0, 24, (height * self._scale, width * self._scale, 1))
+        grain = np.random.default_rng(0).integers(
+            0, 24, (height * self._scale, width * self._scale, 1)
+        )
         self._grain = grain.astype(np.uint8)
         self.begin(0)
 
@@ -50,12 +59,16 @@ class Road:
 
     def _picture(self, turn: int) -> np.ndarray:
         x, y = self._columns[None, :], self._rows[:, None]
-        sky = np.array(next((c for word, c in SKIES.items() if word in self.prompt), (126, 178, 226)))
+        sky = np.array(
+            next((c for word, c in SKIES.items() if word in self.prompt), (126, 178, 226))
+        )
         light = sky.mean() / 255 + 0.15
         image = np.empty((len(self._rows), len(self._columns), 3))
         image[:] = sky * (0.65 + 0.5 * y[..., None])
         around = x + self.heading
-        hills = sum(a * np.sin(around * f + p) for a, p, f in zip(*self._waves, (5, 9, 17, 31))) * 0.7
+        hills = (
+            sum(a * np.sin(around * f + p) for a, p, f in zip(*self._waves, (5, 9, 17, 31))) * 0.7
+        )
         image[np.broadcast_to(y > 0.42 - hills, image.shape[:2])] = np.array((88, 112, 134)) * light
         depth = np.maximum(y - 0.5, 1e-3)
         ground = np.broadcast_to(y > 0.5, image.shape[:2])
@@ -63,7 +76,11 @@ class Road:
         middle = x + 0.25 * turn * (1 - y) ** 2
         road = ground & (abs(middle) < 0.42 * depth + 0.008)
         image[road] = np.array((92, 90, 96)) * light
-        dashes = ground & (abs(middle) < 0.012 * depth * 2) & (np.mod(0.22 / depth + 3 * self.way, 1) < 0.5)
+        dashes = (
+            ground
+            & (abs(middle) < 0.012 * depth * 2)
+            & (np.mod(0.22 / depth + 3 * self.way, 1) < 0.5)
+        )
         image[dashes] = np.array((236, 230, 210)) * max(light, 0.6)
         car = (abs(x - 0.01 * turn) < 0.055) & (abs(y - 0.86) < 0.055)
         image[car] = (196, 48, 40)

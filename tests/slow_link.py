@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 
 class Link:
-    """Both directions carry ``rate`` bytes a second and arrive ``delay`` seconds late. ``frozen`` carries nothing."""
+    """Both directions carry ``rate`` bytes a second and arrive ``delay`` seconds late. ``frozen``
+    carries nothing."""
 
     def __init__(self, rate: float, delay: float) -> None:
         self.rate, self.delay = rate, delay
@@ -16,7 +17,8 @@ class Link:
         self.port = 0
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction: pieces leave at the link's rate, each arrives after the delay, in order."""
+        """One direction: pieces leave at the link's rate, each arrives after the delay, in
+        order."""
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
 
         async def arrive() -> None:
@@ -44,13 +46,17 @@ class Link:
 
 
 @contextlib.asynccontextmanager
-async def slow_link(target: int, bits: float = 5e6, round_trip: float = 0.05) -> AsyncIterator[Link]:
+async def slow_link(
+    target: int, bits: float = 5e6, round_trip: float = 0.05
+) -> AsyncIterator[Link]:
     """A proxy on a port of its own in front of ``target``."""
     link = Link(bits / 8, round_trip / 2)
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(link.pump(reader, far_writer), link.pump(far_reader, writer), return_exceptions=True)
+        await asyncio.gather(
+            link.pump(reader, far_writer), link.pump(far_reader, writer), return_exceptions=True
+        )
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0)
     link.port = server.sockets[0].getsockname()[1]

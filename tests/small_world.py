@@ -1,4 +1,5 @@
-"""A random transformer in memory, as a world wants its weights: sizes that no small number of ranks divides evenly."""
+"""A random transformer in memory, as a world wants its weights: sizes that no small number of ranks
+divides evenly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,9 @@ class LetterEncoder:
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         generator = torch.Generator()
-        return torch.stack([torch.randn(7, 12, generator=generator.manual_seed(len(prompt))) for prompt in prompts])
+        return torch.stack(
+            [torch.randn(7, 12, generator=generator.manual_seed(len(prompt))) for prompt in prompts]
+        )
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,16 @@ class SmallWeights:
         torch.manual_seed(self.seed)
         model = Transformer(self.transformer_config).requires_grad_(False)
         for parameter in model.parameters():
-            if parameter.dim() > 1:  # larger than the default, so that text, time and controls matter
+            if (
+                parameter.dim() > 1
+            ):  # larger than the default, so that text, time and controls matter
                 parameter.normal_(std=1.5 / parameter[0].numel() ** 0.5)
         return model.to(device, dtype).eval()
 
     def control_embeddings(self) -> Tensor:
-        return torch.randn(10, self.transformer_config.control_dim, generator=torch.Generator().manual_seed(5))
+        return torch.randn(
+            10, self.transformer_config.control_dim, generator=torch.Generator().manual_seed(5)
+        )
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> LetterEncoder:
         return LetterEncoder()

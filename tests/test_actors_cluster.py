@@ -14,7 +14,8 @@ from actors.cluster import PORT_OPTIONS, Cluster, Layout, free_ports, head_comma
 
 @pytest.fixture
 def open_head():
-    """The address of a head that asks for no token. Our guardian keeps it, and takes it away with its input's end."""
+    """The address of a head that asks for no token. Our guardian keeps it, and takes it away with
+    its input's end."""
     folder, ports = run_folder(), free_ports(len(PORT_OPTIONS))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     guardian = subprocess.Popen(

@@ -52,13 +52,17 @@ def test_a_state_goes_on_elsewhere_bit_for_bit(weights, begun, embeddings):
     other = DitWorker(weights, 0, 1)
     other.join("file:///unused")
     other.restore(state)
-    assert all((step(other, index, "B")[0].latents == expected[index - 2]).all() for index in (2, 3, 4))
+    assert all(
+        (step(other, index, "B")[0].latents == expected[index - 2]).all() for index in (2, 3, 4)
+    )
 
 
 def test_a_step_out_of_turn_is_refused(begun):
     step(begun, 0)
     for wrong in (0, 2):
-        with pytest.raises(RuntimeError, match=f"step {wrong} was asked of a world that stands at 1"):
+        with pytest.raises(
+            RuntimeError, match=f"step {wrong} was asked of a world that stands at 1"
+        ):
             step(begun, wrong)
 
 

@@ -1,7 +1,8 @@
-"""The session over real Ray: live equals offline, many workers equal one, and faults cost a pause but never the world.
+"""The session over real Ray: live equals offline, many workers equal one, and faults cost a pause
+but never the world.
 
-One cluster serves the module; every drive is a launcher of its own that joins it and leaves it running.
-"""
+One cluster serves the module; every drive is a launcher of its own that joins it and leaves it
+running."""
 
 import json
 import os
@@ -48,7 +49,13 @@ def drive(head, tmp_path_factory):
         text = json.dumps({**SPEC, "model": str(model), "address": head.address, **spec})
         (folder / "spec.json").write_text(text)
         command = [sys.executable, "-m", "tests.drive", folder / "spec.json", folder / "out.npz"]
-        done = subprocess.run(command, env=os.environ | head.environment, timeout=HANGS, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            env=os.environ | head.environment,
+            timeout=HANGS,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         out = np.load(folder / "out.npz")
         return out["frames"], json.loads(str(out["story"]))
@@ -111,7 +118,9 @@ def test_the_full_decoder_waits_for_its_second_latent_and_survives_too(drive, tm
     labels = LABELS[:12]
     spec = {"takes": [[labels, [PROMPTS[0]] * 12]], "prompt": PROMPTS[0], "frames": 48}
     frames, story = drive(model, faults={"24": ["kill", "vae 0"]}, **spec)
-    assert [label[1] for label in story["labels"]] == list(range(48)) and story["summary"]["restarts"] == 1
+    assert [label[1] for label in story["labels"]] == list(range(48)) and story["summary"][
+        "restarts"
+    ] == 1
     api = the_matrix(generation_model_path=model, streaming_model_path=model)
     streamed = np.concatenate([latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)])
     assert (frames == streamed).all()
@@ -136,7 +145,9 @@ def test_killed_workers_are_replaced_and_not_a_byte_differs(drive, model, undist
     assert len(notices) == 2 and "vae" in notices[0] and "dit" in notices[1]
 
 
-def test_one_killed_rank_of_two_takes_its_gang_with_it_and_the_world_goes_on(drive, model, two_and_two):
+def test_one_killed_rank_of_two_takes_its_gang_with_it_and_the_world_goes_on(
+    drive, model, two_and_two
+):
     frames, story = drive(model, dit=2, vae=2, frames=40, faults={"16": ["kill", "dit 1"]})
     assert (frames == two_and_two[0][:40]).all() and story["summary"]["restarts"] == 1
 
@@ -158,28 +169,48 @@ def test_a_held_label_reaches_the_screen_within_two_latents(drive, model):
     _, story = drive(model, takes=[], holds={"18": "DL", "38": "DR"}, frames=60)
     receipts = [event for event in story["events"] if event["kind"] == "receipt"]
     assert [event["label"] for event in receipts] == ["DL", "DR"]
-    assert all(0 < event["frame"] - pressed <= 12 for event, pressed in zip(receipts, (18, 38), strict=True))
+    assert all(
+        0 < event["frame"] - pressed <= 12
+        for event, pressed in zip(receipts, (18, 38), strict=True)
+    )
     shown = [label[2] for label in story["labels"]]
     assert shown[receipts[0]["frame"]] == "DL" and shown[receipts[0]["frame"] - 1] == "D"
     assert story["summary"]["control_to_frame_ms"]["p50"] > 0
 
 
-def test_keys_prompt_pause_and_reset_by_hand_are_on_the_tape_that_makes_the_same_frames(drive, model):
+def test_keys_prompt_pause_and_reset_by_hand_are_on_the_tape_that_makes_the_same_frames(
+    drive, model
+):
     acts = {"10": ["reset", 9], "22": ["prompt", PROMPTS[1]], "40": ["pause", 0.5]}
     frames, story = drive(model, takes=[], holds={"14": "DL", "28": "DR"}, acts=acts, frames=70)
-    assert [label[:2] for label in story["labels"]] == [*([0, n] for n in range(10)), *([1, n] for n in range(60))]
+    assert [label[:2] for label in story["labels"]] == [
+        *([0, n] for n in range(10)),
+        *([1, n] for n in range(60)),
+    ]
     take = story["take"]
     assert take["seed"] == 9 and {"D", "DL", "DR"} == set(take["labels"])
     assert list(dict.fromkeys(take["prompts"])) == [PROMPTS[2], PROMPTS[1]]
     assert (frames[10:] == directly(model, 9, take["labels"], take["prompts"])[:60]).all()
-    told = [(event["text"], event["state"]) for event in story["events"] if event["kind"] == "prompt"]
+    told = [
+        (event["text"], event["state"]) for event in story["events"] if event["kind"] == "prompt"
+    ]
     assert told[-2:] == [(PROMPTS[1], "pending"), (PROMPTS[1], "shown")]
-    assert [event["paused"] for event in story["events"] if event["kind"] == "paused"] == [False, True, False]
+    assert [event["paused"] for event in story["events"] if event["kind"] == "paused"] == [
+        False,
+        True,
+        False,
+    ]
     assert story["summary"]["restarts"] == 0
 
 
-def test_a_killed_text_worker_is_replaced_when_it_is_needed_and_the_world_does_not_stop(drive, model):
-    spec = {"faults": {"12": ["kill", "text 0"]}, "acts": {"20": ["prompt", PROMPTS[1]]}, "until": PROMPTS[1]}
+def test_a_killed_text_worker_is_replaced_when_it_is_needed_and_the_world_does_not_stop(
+    drive, model
+):
+    spec = {
+        "faults": {"12": ["kill", "text 0"]},
+        "acts": {"20": ["prompt", PROMPTS[1]]},
+        "until": PROMPTS[1],
+    }
     frames, story = drive(model, takes=[], frames=4000, **spec)
     prompts = [label[3] for label in story["labels"]]
     assert prompts[-1] == PROMPTS[1] and set(prompts[:-1]) == {PROMPTS[2]} and len(frames) > 20

@@ -15,7 +15,9 @@ LATENTS = 14
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny", "full"])
 def weights(request, tmp_path_factory):
-    return Weights(write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4", full_vae=request.param))
+    return Weights(
+        write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4", full_vae=request.param)
+    )
 
 
 @pytest.fixture
@@ -33,7 +35,9 @@ def new_worker(weights):
 
 def chunk(index, dtype=torch.float32):
     generator = torch.Generator().manual_seed(index)
-    latents, bfloat16 = pack(torch.randn(1, CHANNELS, HEIGHT // 8, WIDTH // 8, generator=generator).to(dtype))
+    latents, bfloat16 = pack(
+        torch.randn(1, CHANNELS, HEIGHT // 8, WIDTH // 8, generator=generator).to(dtype)
+    )
     return LatentChunk("s", 0, index, latents, bfloat16, ("D",), 0, 0, ("D",))
 
 
@@ -49,7 +53,9 @@ def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker, replay):
 
 
 def test_a_reset_forgets_everything_but_the_weights(worker, monkeypatch):
-    monkeypatch.setattr(Checkpoint, "autoencoder", None)  # loaded once: it takes seconds at full size
+    monkeypatch.setattr(
+        Checkpoint, "autoencoder", None
+    )  # loaded once: it takes seconds at full size
     first = [worker.decode(chunk(index))[0].frames for index in range(3)]
     worker.reset()
     again = [worker.decode(chunk(index))[0].frames for index in range(3)]

@@ -28,7 +28,12 @@ def test_precedence(tmp_path: Path) -> None:
     config = write(tmp_path, "num_gpus_dit: 1\nnum_gpus_vae: 1\nseed: 1\nport: 1001\n")
     environment = {"NUM_GPUS_DIT": "2", "NUM_GPUS_VAE": "2", "HOME": "/x"}
     settings = load(RunConfig, {"num_gpus_dit": "3", "seed": None}, config, environment)
-    assert (settings.num_gpus_dit, settings.num_gpus_vae, settings.seed, settings.port) == (3, 2, 1, 1001)
+    assert (settings.num_gpus_dit, settings.num_gpus_vae, settings.seed, settings.port) == (
+        3,
+        2,
+        1,
+        1001,
+    )
     assert settings.host == "127.0.0.1" and settings.duration is None
 
 
@@ -40,7 +45,9 @@ def test_the_shipped_files_load() -> None:
     assert str(published.model_path) == "../models/stage4"
 
 
-@pytest.mark.parametrize("names", ["", "a.lan,", "a b", "drive.example.org:8443", "http://a.lan", "['a.lan']"])
+@pytest.mark.parametrize(
+    "names", ["", "a.lan,", "a b", "drive.example.org:8443", "http://a.lan", "['a.lan']"]
+)
 def test_further_host_names_are_names(names: str) -> None:
     with pytest.raises(UserError, match="allow_host: expected host names") as error:
         load(RunConfig, flags={"allow_host": names}, environment={})
@@ -50,15 +57,34 @@ def test_further_host_names_are_names(names: str) -> None:
 def test_every_kind_of_flag() -> None:
     settings = load(
         RunConfig,
-        {"vae": ["tiny", "a b.safetensors"], "headless": True, "duration": "1.5", "record": "x.mp4", "prompt": "a\n b"},
+        {
+            "vae": ["tiny", "a b.safetensors"],
+            "headless": True,
+            "duration": "1.5",
+            "record": "x.mp4",
+            "prompt": "a\n b",
+        },
         environment={"CUDA_VISIBLE_DEVICES": "2,0"},
     )
-    assert settings.vae == ("tiny", Path("a b.safetensors")) and settings.headless and settings.duration == 1.5
-    assert load(RunConfig, flags={"allow_host": "a.lan, b.lan"}, environment={}).allow_host == ("a.lan", "b.lan")
-    assert settings.record == Path("x.mp4") and settings.visible_devices == ("2", "0") and settings.prompt == "a b"
+    assert (
+        settings.vae == ("tiny", Path("a b.safetensors"))
+        and settings.headless
+        and settings.duration == 1.5
+    )
+    assert load(RunConfig, flags={"allow_host": "a.lan, b.lan"}, environment={}).allow_host == (
+        "a.lan",
+        "b.lan",
+    )
+    assert (
+        settings.record == Path("x.mp4")
+        and settings.visible_devices == ("2", "0")
+        and settings.prompt == "a b"
+    )
 
 
-@pytest.mark.parametrize("count", ["abc", "0", "-2", "1.5", "08", "a[$(touch hacked)]", "", "1e3", "٣", "9999", " 2"])
+@pytest.mark.parametrize(
+    "count", ["abc", "0", "-2", "1.5", "08", "a[$(touch hacked)]", "", "1e3", "٣", "9999", " 2"]
+)
 def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("NUM_GPUS_DIT", "NUM_GPUS_VAE"):
@@ -135,7 +161,8 @@ def test_yaml_that_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "devices"), [("0", ("0",)), ("3, 1", ("3", "1")), ("", ()), ("-1", ()), ("GPU-ab12,1", ("GPU-ab12", "1"))]
+    ("text", "devices"),
+    [("0", ("0",)), ("3, 1", ("3", "1")), ("", ()), ("-1", ()), ("GPU-ab12,1", ("GPU-ab12", "1"))],
 )
 def test_visible_devices(text: str, devices: tuple) -> None:
     assert visible_devices(text) == devices
@@ -153,7 +180,10 @@ def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         folder, line = model_folder(None)
         assert folder == ROOT / "models/tiny/stage4" and "embedded" in line and "\n" not in line
     (tmp_path / "models/stage4").mkdir(parents=True)
-    assert model_folder(None) == (tmp_path / "models/stage4", f"model: {tmp_path / 'models/stage4'}")
+    assert model_folder(None) == (
+        tmp_path / "models/stage4",
+        f"model: {tmp_path / 'models/stage4'}",
+    )
     assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
     assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
     (tmp_path / "file").touch()
@@ -174,7 +204,12 @@ def test_prompts_and_seeds() -> None:
 def test_stream_settings_say_what_fits() -> None:
     assert StreamSettings().latents == 5 and StreamSettings().inner_steps == 1
     assert StreamSettings(window_size=4, inference_steps=20).latents == 17
-    for bad in ({"inference_steps": 50}, {"late_labels": 5}, {"window_size": 0}, {"noise_groups": True}):
+    for bad in (
+        {"inference_steps": 50},
+        {"late_labels": 5},
+        {"window_size": 0},
+        {"noise_groups": True},
+    ):
         with pytest.raises(UserError):
             StreamSettings(**bad)
     for value in (-1, float("nan"), "2"):
@@ -185,5 +220,11 @@ def test_stream_settings_say_what_fits() -> None:
 def test_a_stream_is_guided_as_the_weights_say_unless_told_otherwise() -> None:
     weights = StreamSettings(control_guidance=2.0, guidance_scale=1.5, solver="dpm")
     assert StreamConfig(prompt="a car").streaming(weights).control_guidance == 2.0
-    assert StreamConfig(prompt="a car", control_guidance=1.0).streaming(weights).control_guidance == 1.0
-    assert weights.served_guidance == 1.5 and replace(weights, solver="consistency").served_guidance == 1.0
+    assert (
+        StreamConfig(prompt="a car", control_guidance=1.0).streaming(weights).control_guidance
+        == 1.0
+    )
+    assert (
+        weights.served_guidance == 1.5
+        and replace(weights, solver="consistency").served_guidance == 1.0
+    )

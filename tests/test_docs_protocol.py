@@ -1,4 +1,5 @@
-"""docs/protocol.md says what the code does: the header's bytes, every message of both directions, the limits."""
+"""docs/protocol.md says what the code does: the header's bytes, every message of both directions,
+the limits."""
 
 import asyncio
 import re
@@ -45,7 +46,9 @@ def test_the_header_has_the_documented_bytes():
     values = dict(zip((field[2] for field in fields), struct.unpack(layout, header.pack())))
     assert values["magic"] == b"MX" and values["version"] == values["codec"] == values["flags"] == 1
     assert LABELS[values["control"]] == "BL" and (values["width"], values["height"]) == (144, 96)
-    named = [values[name] for name in ("quality", "epoch", "frame", "cursor", "prompt version", "clock")]
+    named = [
+        values[name] for name in ("quality", "epoch", "frame", "cursor", "prompt version", "clock")
+    ]
     assert named == [60, 3, 0, 17, 2, 1.5]
     assert ", ".join(LABELS) in TEXT and all(str(rung) in TEXT for rung in ladder.RUNGS)
 
@@ -56,7 +59,9 @@ def test_every_message_of_a_client_is_documented():
     async def whole():
         async with live() as theatre, socket(theatre.port), socket(theatre.port) as watcher:
             await watcher.say("fly")
-            known = re.findall(r"\w+", (await watcher.hear("error"))["message"].split("expected one of")[1])
+            known = re.findall(
+                r"\w+", (await watcher.hear("error"))["message"].split("expected one of")[1]
+            )
             assert set(known) | {"hello"} == anyone | driver
             for kind in sorted(driver):
                 await watcher.say(kind)
@@ -70,7 +75,9 @@ def test_every_message_of_a_client_is_documented():
 def test_every_message_of_the_server_is_documented_and_understood_by_the_page():
     script = (PAGE / "app.js").read_text()
     table = script[script.index("const hear = {") : script.index('link.addEventListener("message"')]
-    understood = set(re.findall(r"^  (\w+)\(", table, re.M)) | {"pong"}  # the link keeps that one to itself
+    understood = set(re.findall(r"^  (\w+)\(", table, re.M)) | {
+        "pong"
+    }  # the link keeps that one to itself
     assert kinds("Server to client:") == understood
     assert (
         set(re.findall(r"`(\w+)`", TEXT[TEXT.index("`received`, `applied`") :].split(" tell ")[0]))

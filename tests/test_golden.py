@@ -40,7 +40,11 @@ def test_absent_cases_are_said_and_a_failure_is_exit_code_one(tmp_path: Path) ->
     (tmp_path / "cases/control_signals.json").write_text("{")
     (tmp_path / "cases/lcm_swin_step.json").write_text("[]")
     run = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert run.returncode == 1 and "FAIL (JSONDecodeError" in run.stdout and "FAIL (FileNotFoundError" in run.stdout
+    assert (
+        run.returncode == 1
+        and "FAIL (JSONDecodeError" in run.stdout
+        and "FAIL (FileNotFoundError" in run.stdout
+    )
     for file in (tmp_path / "cases").iterdir():
         file.unlink()
     run = subprocess.run(command, capture_output=True, text=True, timeout=100)

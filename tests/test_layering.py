@@ -27,7 +27,9 @@ DOORS = {
     "imageio_ffmpeg": ("pipeline/video.py",),
     "pickle": (),
 }
-SOURCES = sorted(p for package in LAYERS for p in (ROOT / package).rglob("*.py")) + [ROOT / "the_matrix.py"]
+SOURCES = sorted(p for package in LAYERS for p in (ROOT / package).rglob("*.py")) + [
+    ROOT / "the_matrix.py"
+]
 SOURCES = [path for path in SOURCES if path.exists()]
 
 
@@ -79,7 +81,9 @@ def test_one_door_to_each_outside_thing(path: Path) -> None:
     for module in [*imports(path), *dotted_names(path)]:
         for outside, doors in DOORS.items():
             if module == outside or module.startswith(outside + "."):
-                assert name_of(path).startswith(doors) if doors else False, f"{name_of(path)} uses {module}"
+                assert name_of(path).startswith(doors) if doors else False, (
+                    f"{name_of(path)} uses {module}"
+                )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -87,10 +91,19 @@ def test_environment_device_and_weights_have_one_door(path: Path) -> None:
     here = name_of(path)
     names = [*dotted_names(path), *imports(path)]
     if here not in ("configs/load.py", "actors/cluster.py"):  # cluster.py sets Ray's own variables
-        assert not [n for n in names if n.startswith(("os.environ", "os.getenv", "os.putenv"))], here
-    if here not in ("models/device.py", "models/attention.py", "models/parallel.py", "actors/cluster.py"):
+        assert not [n for n in names if n.startswith(("os.environ", "os.getenv", "os.putenv"))], (
+            here
+        )
+    if here not in (
+        "models/device.py",
+        "models/attention.py",
+        "models/parallel.py",
+        "actors/cluster.py",
+    ):
         assert not [n for n in names if n.startswith("torch.cuda")], here
-    assert not [n for n in names if n in ("torch.load", "torch.save", "sys.path", "os.system")], here
+    assert not [n for n in names if n in ("torch.load", "torch.save", "sys.path", "os.system")], (
+        here
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -98,16 +111,21 @@ def test_no_shell_and_no_eval(path: Path) -> None:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call):
             assert not any(
-                word.arg == "shell" and not (isinstance(word.value, ast.Constant) and word.value.value is False)
+                word.arg == "shell"
+                and not (isinstance(word.value, ast.Constant) and word.value.value is False)
                 for word in node.keywords
             ), name_of(path)
-            assert not (isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")), name_of(path)
+            assert not (isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")), (
+                name_of(path)
+            )
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*/**/__init__.py")), ids=name_of)
 def test_every_init_is_a_docstring(path: Path) -> None:
     body = tree_of(path).body
-    assert len(body) == 1 and isinstance(body[0], ast.Expr) and ast.get_docstring(tree_of(path)), name_of(path)
+    assert len(body) == 1 and isinstance(body[0], ast.Expr) and ast.get_docstring(tree_of(path)), (
+        name_of(path)
+    )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -1,4 +1,5 @@
-"""The control attention's closed form against the quadratic one, and which degrees can share a sequence."""
+"""The control attention's closed form against the quadratic one, and which degrees can share a
+sequence."""
 
 import pytest
 import torch
@@ -6,13 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import UserError
-from models.attention import check_degree, control_attention, control_bias, joint_attention, possible_degrees
+from models.attention import (
+    check_degree,
+    control_attention,
+    control_bias,
+    joint_attention,
+    possible_degrees,
+)
 from models.parallel import SequenceGroup
 from tests.ranks import run_ranks
 
 
 def quadratic(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The published way: every control token repeated once per video token, causal over all of them."""
+    """The published way: every control token repeated once per video token, causal over all of
+    them."""
     frames, tokens = q.shape[1:3]
     flat = q.flatten(1, 2).transpose(1, 2)
     keys, values = (x.repeat_interleave(tokens, dim=1).transpose(1, 2) for x in (k, v))
@@ -21,17 +29,22 @@ def quadratic(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def side_by_side(v: Tensor) -> Tensor:
-    """Values [B, F, H, d] as an output projection of ones leaves them: [B, F, H, H d], each head in its own place."""
+    """Values [B, F, H, d] as an output projection of ones leaves them: [B, F, H, H d], each head in
+    its own place."""
     return torch.diag_embed(v.transpose(2, 3)).permute(0, 1, 3, 4, 2).flatten(3)
 
 
 @pytest.mark.parametrize(("frames", "tokens"), [(1, 1), (1, 6), (3, 54), (5, 24), (17, 7)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 2e-5)])
-def test_closed_form_equals_quadratic(frames: int, tokens: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_closed_form_equals_quadratic(
+    frames: int, tokens: int, dtype: torch.dtype, tolerance: float
+) -> None:
     torch.manual_seed(frames * tokens)
     q = 3 * torch.randn(2, frames, tokens, 4, 16, dtype=dtype)
     k, v = (3 * torch.randn(2, frames, 4, 16, dtype=dtype) for _ in range(2))
-    ours = control_attention(q, k, side_by_side(v), control_bias(frames, tokens, 0, tokens, q.device))
+    ours = control_attention(
+        q, k, side_by_side(v), control_bias(frames, tokens, 0, tokens, q.device)
+    )
     torch.testing.assert_close(ours, quadratic(q, k, v).flatten(3), atol=tolerance, rtol=tolerance)
 
 
@@ -60,7 +73,9 @@ def _shared(group: SequenceGroup) -> float:
     q, k, v = torch.randn(3, 2, 17, 6, 8)
     whole = joint_attention(q, k, v, SequenceGroup.single(), [17])
     start, stop = group.slice_bounds(17)
-    mine = joint_attention(q[:, start:stop], k[:, start:stop], v[:, start:stop], group, group.share_sizes(17))
+    mine = joint_attention(
+        q[:, start:stop], k[:, start:stop], v[:, start:stop], group, group.share_sizes(17)
+    )
     return float((mine - whole[:, start:stop]).abs().max())
 
 
@@ -73,5 +88,7 @@ def test_impossible_degrees_are_refused_with_the_possible_ones() -> None:
     assert possible_degrees(30, 1350) == [1, 2, 3, 5, 6, 10, 15, 30]
     assert possible_degrees(4, 3) == [1, 2]
     check_degree(5, 30, 1350)
-    with pytest.raises(UserError, match="4 DiT ranks .* possible numbers are 1, 2, 3, 5, 6, 10, 15, 30"):
+    with pytest.raises(
+        UserError, match="4 DiT ranks .* possible numbers are 1, 2, 3, 5, 6, 10, 15, 30"
+    ):
         check_degree(4, 30, 1350)

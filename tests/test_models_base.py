@@ -13,7 +13,12 @@ def sample(**changes: object) -> Tensor:
     weights = SmallWeights()
     options: dict[str, object] = {"frames": 9, "steps": 4, "height": 48, "width": 80, "seed": 1}
     text = weights.text_encoder(CPU, torch.float32).encode(["a prompt", ""])
-    arguments = [weights.transformer(CPU, torch.float32), weights.control_embeddings(), text, ["D", "DL", "DR"]]
+    arguments = [
+        weights.transformer(CPU, torch.float32),
+        weights.control_embeddings(),
+        text,
+        ["D", "DL", "DR"],
+    ]
     return base_latents(*arguments, **{**options, **changes})  # type: ignore[arg-type]
 
 

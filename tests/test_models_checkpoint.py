@@ -15,7 +15,15 @@ from models.checkpoint import Checkpoint, choose_clip, save_tensors
 from models.tae import TinyVAE
 from models.world import World
 from tests.test_models_text import clip  # noqa: F401
-from tests.tiny_checkpoint import CHANNELS, CONTROL_DIM, HEIGHT, PROMPTS, TEXT_WIDTH, WIDTH, write_checkpoint
+from tests.tiny_checkpoint import (
+    CHANNELS,
+    CONTROL_DIM,
+    HEIGHT,
+    PROMPTS,
+    TEXT_WIDTH,
+    WIDTH,
+    write_checkpoint,
+)
 
 CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,14 +43,26 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 def test_a_complete_folder(whole: Path) -> None:
     checkpoint = Checkpoint.open(whole)
     assert checkpoint.name.endswith("/stage4") and checkpoint.presets == list(PROMPTS)
-    assert (checkpoint.height, checkpoint.width, checkpoint.latent_channels) == (HEIGHT, WIDTH, CHANNELS)
+    assert (checkpoint.height, checkpoint.width, checkpoint.latent_channels) == (
+        HEIGHT,
+        WIDTH,
+        CHANNELS,
+    )
     assert checkpoint.streaming.noise_groups == 2 and checkpoint.streaming.late_labels == 2
     assert checkpoint.scaling_factor == 1.0
     assert checkpoint.control_embeddings().shape == (10, CONTROL_DIM)
-    assert checkpoint.text_encoder(CPU, torch.float32).encode([PROMPTS[0], ""]).shape == (2, 16, TEXT_WIDTH)
+    assert checkpoint.text_encoder(CPU, torch.float32).encode([PROMPTS[0], ""]).shape == (
+        2,
+        16,
+        TEXT_WIDTH,
+    )
     assert isinstance(checkpoint.autoencoder(CPU, torch.float32), TinyVAE)
     assert checkpoint.transformer(CPU, torch.bfloat16).proj_out.weight.dtype is torch.bfloat16
-    frames = checkpoint.autoencoder(CPU, torch.float32).stream().push(torch.zeros(1, CHANNELS, HEIGHT // 8, WIDTH // 8))
+    frames = (
+        checkpoint.autoencoder(CPU, torch.float32)
+        .stream()
+        .push(torch.zeros(1, CHANNELS, HEIGHT // 8, WIDTH // 8))
+    )
     assert frames.shape == (4, HEIGHT, WIDTH, 3)
 
 
@@ -64,7 +84,12 @@ def test_start_clips_suit_the_prompt(whole: Path) -> None:
 def test_without_clips_a_world_starts_from_nothing(folder: Path) -> None:
     (folder / "start_clips.safetensors").unlink()
     checkpoint = Checkpoint.open(folder)
-    assert checkpoint.presets == [] and checkpoint.start_latents("x").shape == (0, CHANNELS, HEIGHT // 8, WIDTH // 8)
+    assert checkpoint.presets == [] and checkpoint.start_latents("x").shape == (
+        0,
+        CHANNELS,
+        HEIGHT // 8,
+        WIDTH // 8,
+    )
     (folder / "presets.json").write_text('["one", "two"]')
     assert Checkpoint.open(folder).presets == ["one", "two"]
 
@@ -81,7 +106,9 @@ def test_transformer_only_folders_use_their_sibling_or_the_given_folder(folder: 
     alone, shared = split(folder)
     checkpoint = Checkpoint.open(alone)
     assert checkpoint.shared == shared.resolve() and checkpoint.presets == list(PROMPTS)
-    assert checkpoint.streaming == StreamSettings()  # published stage 4: the shared folder's settings are not its own
+    assert (
+        checkpoint.streaming == StreamSettings()
+    )  # published stage 4: the shared folder's settings are not its own
     elsewhere = shared.rename(shared.parent / "base")
     assert Checkpoint.open(alone, base_model_path=elsewhere).scaling_factor == 1.0
     with pytest.raises(UserError, match="vae, text_encoder, tokenizer missing .*--base-model-path"):
@@ -102,7 +129,10 @@ def test_older_folders_hold_the_transformer_directly_and_sharded(folder: Path) -
         places |= dict.fromkeys(part, f"model-{i}.safetensors")
     (old / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     shutil.copy(alone / "transformer/config.json", old)
-    ours, expected = (Checkpoint.open(place).transformer(CPU, torch.float32).state_dict() for place in (old, alone))
+    ours, expected = (
+        Checkpoint.open(place).transformer(CPU, torch.float32).state_dict()
+        for place in (old, alone)
+    )
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
@@ -116,7 +146,9 @@ def test_the_tiny_decoder_in_place_of_the_folders(folder: Path, tmp_path: Path) 
     file = GOLDEN / "taecvx_shaped.safetensors"
     checkpoint = Checkpoint.open(folder, vae=("tiny", file))
     vae = checkpoint.autoencoder(CPU, torch.float32)
-    assert isinstance(vae, TinyVAE) and not vae.config.residual_shortcuts and vae.scaling_factor == 1.0
+    assert (
+        isinstance(vae, TinyVAE) and not vae.config.residual_shortcuts and vae.scaling_factor == 1.0
+    )
     with pytest.raises(UserError, match="expected tiny"):
         Checkpoint.open(folder, vae=("huge", file))
     with pytest.raises(UserError, match="not a TAECVX"):
@@ -131,7 +163,9 @@ def test_lora_changes_the_transformer(folder: Path, tmp_path: Path) -> None:
     width = plain[f"{layer}.weight"].shape[0]
     down, up = torch.randn(2, width), torch.randn(width, 2)
     file = tmp_path / "lora.safetensors"
-    save_file({f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}, file)
+    save_file(
+        {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}, file
+    )
     fused = Checkpoint.open(folder, lora=file).transformer(CPU, torch.float32).state_dict()
     torch.testing.assert_close(fused[f"{layer}.weight"], plain[f"{layer}.weight"] + up @ down)
     assert all(torch.equal(fused[name], plain[name]) for name in plain if name != f"{layer}.weight")
@@ -176,15 +210,24 @@ def resave(name: str, **tensors: torch.Tensor) -> Callable[[Path], None]:
     return lambda folder: save_tensors(folder / name, tensors)
 
 
-VECTORS = {"control_embeddings": torch.zeros(9, CONTROL_DIM), "null_control": torch.zeros(CONTROL_DIM)}
+VECTORS = {
+    "control_embeddings": torch.zeros(9, CONTROL_DIM),
+    "null_control": torch.zeros(CONTROL_DIM),
+}
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("transformer"), "no transformer/ there, so it is not a weight folder; it holds .*vae/"),
+        (
+            remove("transformer"),
+            "no transformer/ there, so it is not a weight folder; it holds .*vae/",
+        ),
         (remove("transformer/config.json"), "transformer/config.json: cannot be read"),
-        (remove("transformer/diffusion_pytorch_model.safetensors"), "transformer: no safetensors weights"),
+        (
+            remove("transformer/diffusion_pytorch_model.safetensors"),
+            "transformer: no safetensors weights",
+        ),
         (remove("vae"), "vae missing"),
         (remove("text_encoder"), "text_encoder missing"),
         (remove("tokenizer/spiece.model"), "no spiece.model"),
@@ -193,39 +236,82 @@ VECTORS = {"control_embeddings": torch.zeros(9, CONTROL_DIM), "null_control": to
         (put("vae/diffusion_pytorch_model.safetensors", b"version https://git-lfs"), "Git-LFS"),
         (put("text_encoder/model.safetensors", b""), "the file is empty"),
         (edit("transformer/config.json", num_layers=4, control_end_layer=4), "tensors .* missing"),
-        (edit("transformer/config.json", num_layers=2, control_end_layer=2), "tensors .* not expected"),
+        (
+            edit("transformer/config.json", num_layers=2, control_end_layer=2),
+            "tensors .* not expected",
+        ),
         (edit("transformer/config.json", time_embed_dim=64), r"wrong shape: .*\(file \[.*model \["),
         (edit("transformer/config.json", _class_name="UNet"), "class 'UNet', expected CogVideoX"),
-        (edit("vae/config.json", _class_name="Evil"), "class 'Evil', expected AutoencoderKLCogVideoX or TinyVAE"),
+        (
+            edit("vae/config.json", _class_name="Evil"),
+            "class 'Evil', expected AutoencoderKLCogVideoX or TinyVAE",
+        ),
         (edit("vae/config.json", latent_channels=8), "wrong shape"),
         (edit("text_encoder/config.json", d_model=64), "text width d_model is 64"),
         (edit("text_encoder/config.json", vocab_size=65), "shared.weight of shape"),
-        (edit("vae/config.json", _class_name=[]), "class .., expected AutoencoderKLCogVideoX or TinyVAE"),
-        (edit("vae/config.json", latent_channels="16"), "vae/config.json: .*latent_channels: expected a whole number"),
-        (edit("vae/config.json", scaling_factor=0), "vae/config.json: .*scaling_factor: expected a number"),
-        (edit("vae/config.json", decoder_widths=[0, 8, 8, 4]), "decoder_widths must be four positive whole numbers"),
+        (
+            edit("vae/config.json", _class_name=[]),
+            "class .., expected AutoencoderKLCogVideoX or TinyVAE",
+        ),
+        (
+            edit("vae/config.json", latent_channels="16"),
+            "vae/config.json: .*latent_channels: expected a whole number",
+        ),
+        (
+            edit("vae/config.json", scaling_factor=0),
+            "vae/config.json: .*scaling_factor: expected a number",
+        ),
+        (
+            edit("vae/config.json", decoder_widths=[0, 8, 8, 4]),
+            "decoder_widths must be four positive whole numbers",
+        ),
         (edit("transformer/config.json", num_layers=10**9), "num_layers must be at most"),
         (edit("transformer/config.json", control_dim=-1), "control_dim must be at least 1"),
         (edit("transformer/config.json", norm_eps=float("nan")), "norm_eps must be"),
-        (edit("text_encoder/config.json", num_layers="1"), "text_encoder: .*num_layers: expected a whole number"),
-        (edit("text_encoder/config.json", num_layers=2), "text_encoder/model.safetensors: .*block.1.* missing"),
-        (edit("text_encoder/config.json", num_heads=8), "text_encoder/model.safetensors: wrong shape"),
-        (put("tokenizer/spiece.model", b"version https://git-lfs"), "tokenizer/spiece.model: .*not a SentencePiece"),
-        (edit("streaming.json", guidance_scale="6"), "streaming.json: .*guidance_scale: expected a number"),
+        (
+            edit("text_encoder/config.json", num_layers="1"),
+            "text_encoder: .*num_layers: expected a whole number",
+        ),
+        (
+            edit("text_encoder/config.json", num_layers=2),
+            "text_encoder/model.safetensors: .*block.1.* missing",
+        ),
+        (
+            edit("text_encoder/config.json", num_heads=8),
+            "text_encoder/model.safetensors: wrong shape",
+        ),
+        (
+            put("tokenizer/spiece.model", b"version https://git-lfs"),
+            "tokenizer/spiece.model: .*not a SentencePiece",
+        ),
+        (
+            edit("streaming.json", guidance_scale="6"),
+            "streaming.json: .*guidance_scale: expected a number",
+        ),
         (edit("streaming.json", window_size=10**6), "streaming.json: .*at most 1024 latents"),
-        (edit("streaming.json", noise_group=4), "unknown key 'noise_group'; did you mean noise_groups"),
+        (
+            edit("streaming.json", noise_group=4),
+            "unknown key 'noise_group'; did you mean noise_groups",
+        ),
         (edit("streaming.json", noise_groups=3), "streaming.json: .*multiple of noise_groups"),
         (edit("streaming.json", solver="euler"), "streaming.json: .*solver"),
         (put("streaming.json", b"[]"), "expected a JSON object"),
         (put("presets.json", b"{}"), "expected a list of prompts"),
-        (resave("control_embeddings.safetensors", **VECTORS, x=torch.zeros(1)), "tensor x not expected"),
+        (
+            resave("control_embeddings.safetensors", **VECTORS, x=torch.zeros(1)),
+            "tensor x not expected",
+        ),
         (
             resave(
-                "control_embeddings.safetensors", **{**VECTORS, "null_control": torch.full((CONTROL_DIM,), torch.nan)}
+                "control_embeddings.safetensors",
+                **{**VECTORS, "null_control": torch.full((CONTROL_DIM,), torch.nan)},
             ),
             "holds NaN",
         ),
-        (resave("start_clips.safetensors", **{"clip.0": torch.zeros(1, CHANNELS, 4, 6)}), "metadata"),
+        (
+            resave("start_clips.safetensors", **{"clip.0": torch.zeros(1, CHANNELS, 4, 6)}),
+            "metadata",
+        ),
     ],
 )
 def test_broken_folders(folder: Path, spoil: Callable[[Path], None], message: str) -> None:
@@ -241,13 +327,17 @@ def test_a_tokenizer_of_another_text_encoder(folder: Path) -> None:
     tensors["shared.weight"] = tensors["shared.weight"][:20].clone()
     save_file(tensors, folder / "text_encoder/model.safetensors")
     edit("text_encoder/config.json", vocab_size=20)(folder)
-    with pytest.raises(UserError, match=r"spiece.model: \d+ pieces, but the text encoder knows only 20"):
+    with pytest.raises(
+        UserError, match=r"spiece.model: \d+ pieces, but the text encoder knows only 20"
+    ):
         Checkpoint.open(folder)
 
 
 def test_a_broken_clip_folder_is_told_before_anything_loads(folder: Path, tmp_path: Path) -> None:
     (folder / "control_embeddings.safetensors").unlink()
-    with pytest.raises(UserError, match=r"CLIP folder .*expected config\.json and model\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"CLIP folder .*expected config\.json and model\.safetensors"
+    ):
         Checkpoint.open(folder, clip=tmp_path)
 
 
@@ -260,8 +350,14 @@ def test_control_embeddings_are_computed_once_from_a_local_clip(folder: Path, cl
 
 
 def test_broken_clips(folder: Path) -> None:
-    save_tensors(folder / "start_clips.safetensors", {"clip.0": torch.zeros(2, 3, 4, 6)}, {"prompts": '["x"]'})
-    with pytest.raises(UserError, match=r"clip.0: expected \[latents, 16, h, w\], found \[2, 3, 4, 6\]"):
+    save_tensors(
+        folder / "start_clips.safetensors",
+        {"clip.0": torch.zeros(2, 3, 4, 6)},
+        {"prompts": '["x"]'},
+    )
+    with pytest.raises(
+        UserError, match=r"clip.0: expected \[latents, 16, h, w\], found \[2, 3, 4, 6\]"
+    ):
         Checkpoint.open(folder)
 
 

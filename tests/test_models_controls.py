@@ -3,7 +3,15 @@
 import pytest
 
 from configs.errors import UserError
-from models.controls import LABELS, NULL_ID, SENTENCES, label_id, parse_signal, random_signal, reduce_raw
+from models.controls import (
+    LABELS,
+    NULL_ID,
+    SENTENCES,
+    label_id,
+    parse_signal,
+    random_signal,
+    reduce_raw,
+)
 
 
 def test_nine_labels_have_their_rows() -> None:
@@ -58,7 +66,8 @@ def test_unknown_label(label: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "expected"), [(42, "D*5,DR*5,D*3,DR*4"), (1, "D*4,DL*5,D*3,DL*4,D"), (0, "D*3,DR*2,D*5,DR*5,D*2")]
+    ("seed", "expected"),
+    [(42, "D*5,DR*5,D*3,DR*4"), (1, "D*4,DL*5,D*3,DL*4,D"), (0, "D*3,DR*2,D*5,DR*5,D*2")],
 )
 def test_random_signal_check_values(seed: int, expected: str) -> None:
     assert random_signal(17, seed) == parse_signal(expected)

@@ -1,4 +1,5 @@
-"""The same equalities on CUDA: one device against the CPU, and several devices against one, with both backends."""
+"""The same equalities on CUDA: one device against the CPU, and several devices against one, with
+both backends."""
 
 import pytest
 import torch
@@ -45,7 +46,11 @@ def test_half_precision_streams_stay_finite(dtype: torch.dtype) -> None:
 @needs_one
 def test_one_forward_equals_the_cpu() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
-    latents, text, control = torch.randn(2, 5, 4, 6, 10), torch.randn(2, 7, 12), torch.randn(2, 5, 10)
+    latents, text, control = (
+        torch.randn(2, 5, 4, 6, 10),
+        torch.randn(2, 7, 12),
+        torch.randn(2, 5, 10),
+    )
     timesteps = torch.tensor([[0, 249, 499, 749, 999]])
     model = SmallWeights().transformer(CPU, torch.float32)
     expected = model(latents, timesteps, text, control)

@@ -19,7 +19,9 @@ def test_auto_takes_what_is_there() -> None:
 
 def test_decoders_take_bfloat16_only_where_it_is_faster_and_nobody_asked_for_more() -> None:
     cpu = torch.device("cpu")
-    assert pick_decoder_dtype("auto", cpu) is (torch.bfloat16 if has_bfloat16(cpu) else torch.float32)
+    assert pick_decoder_dtype("auto", cpu) is (
+        torch.bfloat16 if has_bfloat16(cpu) else torch.float32
+    )
     assert pick_decoder_dtype("auto", torch.device("cuda")) is torch.bfloat16
     assert pick_decoder_dtype("float32", cpu) is torch.float32
 

@@ -35,7 +35,10 @@ def fused(file: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     ("down_key", "up_key"),
     [
         (f"transformer.{LAYER}.lora_A.weight", f"transformer.{LAYER}.lora_B.weight"),
-        (f"base_model.model.{LAYER}.lora_A.default.weight", f"base_model.model.{LAYER}.lora_B.default.weight"),
+        (
+            f"base_model.model.{LAYER}.lora_A.default.weight",
+            f"base_model.model.{LAYER}.lora_B.default.weight",
+        ),
         (f"{LAYER}.lora_down.weight", f"{LAYER}.lora_up.weight"),
     ],
 )
@@ -45,7 +48,9 @@ def test_key_styles_and_alpha(tmp_path: Path, down_key: str, up_key: str) -> Non
     plain = fused(tmp_path / "plain.safetensors", {down_key: down, up_key: up})
     torch.testing.assert_close(plain[f"{LAYER}.weight"], base[f"{LAYER}.weight"] + up @ down)
     alpha = down_key.split(".lora")[0] + ".alpha"
-    scaled = fused(tmp_path / "alpha.safetensors", {down_key: down, up_key: up, alpha: torch.tensor(1.5)})
+    scaled = fused(
+        tmp_path / "alpha.safetensors", {down_key: down, up_key: up, alpha: torch.tensor(1.5)}
+    )
     torch.testing.assert_close(scaled[f"{LAYER}.weight"], base[f"{LAYER}.weight"] + 0.5 * up @ down)
     assert torch.equal(scaled["patch_embed.proj.weight"], base["patch_embed.proj.weight"])
 
@@ -61,7 +66,9 @@ def test_convolutions(tmp_path: Path) -> None:
 
 def test_half_precision_targets(tmp_path: Path) -> None:
     down, up = halves()
-    save_file({f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up}, tmp_path / "x.safetensors")
+    save_file(
+        {f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up}, tmp_path / "x.safetensors"
+    )
     weights = {f"{LAYER}.weight": torch.zeros(6, 4).bfloat16()}
     LoRA.open(tmp_path / "x.safetensors", SHAPES).fuse(weights)
     assert torch.equal(weights[f"{LAYER}.weight"], (up @ down).bfloat16())
@@ -83,7 +90,9 @@ def test_half_precision_targets(tmp_path: Path) -> None:
         ({f"{LAYER}.lora_A.weight": (3,), f"{LAYER}.lora_B.weight": (6, 3)}, "expected down"),
     ],
 )
-def test_files_that_do_not_fit(tmp_path: Path, tensors: dict[str, tuple[int, ...]], message: str) -> None:
+def test_files_that_do_not_fit(
+    tmp_path: Path, tensors: dict[str, tuple[int, ...]], message: str
+) -> None:
     file = tmp_path / "x.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in tensors.items()}, file)
     with pytest.raises(UserError, match=message) as error:
@@ -95,7 +104,10 @@ def test_broken_numbers(tmp_path: Path) -> None:
     down, up = halves()
     up[0, 0] = torch.nan
     with pytest.raises(UserError, match="holds NaN"):
-        fused(tmp_path / "x.safetensors", {f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up})
+        fused(
+            tmp_path / "x.safetensors",
+            {f"{LAYER}.lora_A.weight": down, f"{LAYER}.lora_B.weight": up},
+        )
 
 
 def test_pickled_files_are_never_opened(tmp_path: Path) -> None:

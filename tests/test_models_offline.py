@@ -1,4 +1,5 @@
-"""Videos in one process: what is loaded and kept, clips there and back, streams through both kinds of decoder."""
+"""Videos in one process: what is loaded and kept, clips there and back, streams through both kinds
+of decoder."""
 
 import json
 from pathlib import Path
@@ -34,13 +35,15 @@ def write_full_vae(folder: Path) -> None:
         "layers_per_block": 1,
         "latent_channels": CHANNELS,
         "norm_num_groups": 4,
-        "sample_height": 2 * HEIGHT,  # a tile is half of it: smaller ones have too few latents to overlap
+        "sample_height": 2
+        * HEIGHT,  # a tile is half of it: smaller ones have too few latents to overlap
         "sample_width": 2 * WIDTH,
     }
     torch.manual_seed(1)
     (folder / "config.json").write_text(json.dumps(settings))
     save_tensors(
-        folder / "diffusion_pytorch_model.safetensors", FullVAE(FullVAEConfig.from_json(settings)).state_dict()
+        folder / "diffusion_pytorch_model.safetensors",
+        FullVAE(FullVAEConfig.from_json(settings)).state_dict(),
     )
 
 
@@ -85,8 +88,12 @@ def test_a_clip_is_scaled_as_the_world_expects_it(parts: Parts) -> None:
         if isinstance(parts.autoencoder, FullVAE):
             posterior = parts.autoencoder.encode(video)
             mean, spread = posterior.mean[0], (0.5 * posterior.logvar[0]).exp()
-            draws = (clip_latents(parts, frames, seed=1) / parts.checkpoint.scaling_factor - mean) / spread
-            assert abs(draws.mean()) < 0.1 and abs(draws.std() - 1) < 0.1  # a sample of the posterior
+            draws = (
+                clip_latents(parts, frames, seed=1) / parts.checkpoint.scaling_factor - mean
+            ) / spread
+            assert (
+                abs(draws.mean()) < 0.1 and abs(draws.std() - 1) < 0.1
+            )  # a sample of the posterior
         else:
             still = torch.cat((video[:, :1], video[:, :1], video[:, :1], video), dim=1)
             expected = parts.autoencoder.encode(still)[0] * parts.checkpoint.scaling_factor
@@ -98,8 +105,12 @@ def test_a_stream_is_the_world_decoded(parts: Parts) -> None:
     streamed = list(stream_frames(parts, world_of(parts), labels))
     assert [index for index, _ in streamed] == list(range(8))
     world, decoder = world_of(parts), parts.autoencoder.stream()
-    frames = [decoder.push(latent[None]) for label in labels for latent in world.step([label]).latents]
-    assert np.array_equal(np.concatenate([pictures for _, pictures in streamed]), np.concatenate(frames))
+    frames = [
+        decoder.push(latent[None]) for label in labels for latent in world.step([label]).latents
+    ]
+    assert np.array_equal(
+        np.concatenate([pictures for _, pictures in streamed]), np.concatenate(frames)
+    )
     assert all(pictures.shape == (4, HEIGHT, WIDTH, 3) for _, pictures in streamed)
 
 
@@ -113,7 +124,9 @@ def test_labels_that_do_not_fill_a_step_are_left(parts: Parts) -> None:
 def test_signals_are_filled_by_the_published_rule() -> None:
     assert fill_signal(["DL", "DL"], 5, 42) == ["DL", "DL", "D", "D", "D"]
     assert fill_signal(["DL"] * 3, 2, 0) == ["DL"] * 3
-    assert fill_signal([], 17, 42)[:17] == fill_signal([], 40, 42)[:17]  # the base clip's are the stream's first
+    assert (
+        fill_signal([], 17, 42)[:17] == fill_signal([], 40, 42)[:17]
+    )  # the base clip's are the stream's first
     assert signal_length(StreamSettings(window_size=4, inference_steps=20), 8) == 4 * 8 + 17
 
 

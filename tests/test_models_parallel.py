@@ -26,7 +26,12 @@ def test_a_group_of_one_hands_its_argument_back() -> None:
 
 
 def test_shares_cover_everything_and_differ_by_one() -> None:
-    assert [SequenceGroup(rank, 4).slice_bounds(18) for rank in range(4)] == [(0, 5), (5, 10), (10, 14), (14, 18)]
+    assert [SequenceGroup(rank, 4).slice_bounds(18) for rank in range(4)] == [
+        (0, 5),
+        (5, 10),
+        (10, 14),
+        (14, 18),
+    ]
     assert SequenceGroup(1, 3).share_sizes(2) == [1, 1, 0]
 
 
@@ -54,7 +59,9 @@ def _exchange(group: SequenceGroup, dtype: torch.dtype) -> None:
 
     left, right = group.halo(mine, 0)
     padded = torch.cat([whole.new_zeros(1, 12), whole, whole.new_zeros(1, 12)])
-    assert torch.equal(left, padded[start : start + 1]) and torch.equal(right, padded[stop + 1 : stop + 2])
+    assert torch.equal(left, padded[start : start + 1]) and torch.equal(
+        right, padded[stop + 1 : stop + 2]
+    )
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
@@ -90,12 +97,17 @@ def test_ranks_meet_over_tcp_and_listen_on_loopback_only() -> None:
         port = probe.getsockname()[1]
     for total, listening in run_ranks(2, _over_tcp, port):
         assert total == 2.0 and listening == {"127.0.0.1"}
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(UserError, match="cannot listen there"):
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(UserError, match="cannot listen there"),
+    ):
         SequenceGroup.join(0, 2, init_method=f"tcp://127.0.0.1:{port}")
 
 
 def _wait_for_a_silent_peer(group: SequenceGroup, folder: str) -> str:
-    brief = SequenceGroup.join(group.rank, group.size, init_method=f"file://{folder}/third", timeout_seconds=1.0)
+    brief = SequenceGroup.join(
+        group.rank, group.size, init_method=f"file://{folder}/third", timeout_seconds=1.0
+    )
     message = ""
     if group.rank == 0:
         start = time.monotonic()
@@ -111,7 +123,9 @@ def test_a_silent_peer_is_an_error_after_the_timeout(tmp_path: Path) -> None:
     assert run_ranks(2, _wait_for_a_silent_peer, str(tmp_path))[0]
 
 
-@pytest.mark.parametrize("method", ["", "env://", "file:///no/such/folder/x", "tcp://host", "tcp://:1"])
+@pytest.mark.parametrize(
+    "method", ["", "env://", "file:///no/such/folder/x", "tcp://host", "tcp://:1"]
+)
 def test_a_bad_meeting_point_is_refused(method: str) -> None:
     with pytest.raises(UserError, match="init method"):
         SequenceGroup.join(0, 2, init_method=method)
@@ -120,5 +134,8 @@ def test_a_bad_meeting_point_is_refused(method: str) -> None:
 def test_bad_rank_and_backend_are_refused() -> None:
     with pytest.raises(UserError, match="rank must be"):
         SequenceGroup.join(2, 2, init_method="file:///tmp/x")
-    with tempfile.TemporaryDirectory() as folder, pytest.raises(UserError, match="gloo, nccl or xfuser"):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.raises(UserError, match="gloo, nccl or xfuser"),
+    ):
         SequenceGroup.join(0, 2, init_method=f"file://{folder}/x", backend="mpi")

@@ -136,10 +136,16 @@ def test_consistency_coefficients(
     assert ours == pytest.approx((skip, out, 1.0), abs=1e-6)
 
 
-@pytest.mark.parametrize(("t", "following", "low"), [(999, 874, 749), (749, 624, 499), (499, 374, 249)])
+@pytest.mark.parametrize(
+    ("t", "following", "low"), [(999, 874, 749), (749, 624, 499), (499, 374, 249)]
+)
 def test_renoising_inside_a_phase(t: int, following: int, low: int) -> None:
-    assert consistency_coefficients(t, following, 4)[2] == pytest.approx(alpha(following) / alpha(low))
-    assert consistency_renoises([249, t], EIGHT, 4) and not consistency_renoises([124, 374, 624, 874], EIGHT, 4)
+    assert consistency_coefficients(t, following, 4)[2] == pytest.approx(
+        alpha(following) / alpha(low)
+    )
+    assert consistency_renoises([249, t], EIGHT, 4) and not consistency_renoises(
+        [124, 374, 624, 874], EIGHT, 4
+    )
 
 
 def test_noise_makes_no_difference_where_steps_end_on_their_edges() -> None:
@@ -159,12 +165,15 @@ def test_wrong_phases_are_refused() -> None:
         check_phases(consistency_timesteps(4, 50), 4)
 
 
-SCHEDULES = [(groups, steps) for groups in (1, 2, 4, 5, 8, 10, 20) for steps in range(groups, 41, groups)]
+SCHEDULES = [
+    (groups, steps) for groups in (1, 2, 4, 5, 8, 10, 20) for steps in range(groups, 41, groups)
+]
 
 
 @pytest.mark.parametrize(("groups", "steps"), SCHEDULES)
 def test_phased_consistency_for_every_multiple_of_the_groups(groups: int, steps: int) -> None:
-    """A perfect model goes along the same noise to each phase's edge, and re-noises to exactly the level wanted."""
+    """A perfect model goes along the same noise to each phase's edge, and re-noises to exactly the
+    level wanted."""
     timesteps = consistency_timesteps(steps, 40)
     check_phases(timesteps, groups)
     matrix = grouped_timesteps(timesteps, groups, 1)
@@ -172,12 +181,19 @@ def test_phased_consistency_for_every_multiple_of_the_groups(groups: int, steps:
     clean, noise, fresh = torch.randn(3, groups, 4, 3, 3, dtype=torch.float64)
     for row in (row[1:] for row in matrix):
         signal, spread = (
-            torch.tensor([math.sqrt(level(alpha(t))) for t in row], dtype=torch.float64).view(-1, 1, 1, 1)
+            torch.tensor([math.sqrt(level(alpha(t))) for t in row], dtype=torch.float64).view(
+                -1, 1, 1, 1
+            )
             for level in (float, lambda a: 1 - a)
         )
         velocity = signal * noise - spread * clean
         stepped, edge = consistency_step(
-            (signal * clean + spread * noise).float(), velocity.float(), row, timesteps, groups, fresh.float()
+            (signal * clean + spread * noise).float(),
+            velocity.float(),
+            row,
+            timesteps,
+            groups,
+            fresh.float(),
         )
         following = dict(zip(timesteps, [*timesteps[1:], None]))
         for i, t in enumerate(row):
@@ -192,20 +208,24 @@ def test_phased_consistency_for_every_multiple_of_the_groups(groups: int, steps:
                 kept = alpha(after) / low
                 expected = math.sqrt(kept) * edge[i].double() + math.sqrt(1 - kept) * fresh[i]
                 torch.testing.assert_close(stepped[i].double(), expected, atol=1e-4, rtol=1e-4)
-    # After the last row a group sits at the level at which the first row expects the next lower one.
+    # After the last row a group sits at the level at which the first row expects the next lower
+    # one.
     last = [following[t] for t in matrix[-1][1:]]
     assert last == [None, *matrix[0][1:-1]]
 
 
 def test_dpm_steps_stay_finite_at_every_limit() -> None:
-    """Whole outer steps, second order included, from pure noise (a = 0) to the clean end (a' = 1)."""
+    """Whole outer steps, second order included, from pure noise (a = 0) to the clean end (a' =
+    1)."""
     torch.manual_seed(0)
     for steps, groups in ((4, 4), (20, 4), (8, 2), (20, 20), (1000, 4)):
         history = None
         for i, row in enumerate(grouped_timesteps(trailing_timesteps(steps), groups, 1)):
             latents, velocity, noise = 100 * torch.randn(3, groups, 1, 2, 2)
             second = dpm_is_second_order(i, row[1:], steps)
-            stepped, clean = dpm_step(latents, velocity, row[1:], steps, noise, history if second else None)
+            stepped, clean = dpm_step(
+                latents, velocity, row[1:], steps, noise, history if second else None
+            )
             assert torch.isfinite(stepped).all() and torch.isfinite(clean).all(), (steps, row)
             history = (clean, row[1:])
 
@@ -214,11 +234,15 @@ def test_dpm_coefficients_are_finite_everywhere() -> None:
     for steps in (4, 8, 20, 50, 100, 1000):
         for t in range(1000):
             for previous in (None, min(999, t + 1000 // steps), 999):
-                assert all(math.isfinite(value) for value in dpm_coefficients(t, previous, steps)), (t, previous)
+                assert all(
+                    math.isfinite(value) for value in dpm_coefficients(t, previous, steps)
+                ), (t, previous)
 
 
 def test_dpm_limits() -> None:
-    assert dpm_coefficients(999, None, 20) == pytest.approx((0, -math.sqrt(alpha(949)), math.sqrt(1 - alpha(949)), 0))
+    assert dpm_coefficients(999, None, 20) == pytest.approx(
+        (0, -math.sqrt(alpha(949)), math.sqrt(1 - alpha(949)), 0)
+    )
     assert dpm_coefficients(49, None, 20) == (0.0, -1.0, 0.0, 0.0)
     assert dpm_coefficients(949, 999, 20)[3] == 0.0
     assert dpm_coefficients(499, 549, 20)[3] > 0
@@ -232,4 +256,10 @@ def test_dpm_last_step_returns_the_clean_prediction() -> None:
 
 def test_dpm_orders() -> None:
     matrix = grouped_timesteps(trailing_timesteps(20), 4, 1)
-    assert [dpm_is_second_order(i, row[1:], 20) for i, row in enumerate(matrix)] == [False, True, True, True, False]
+    assert [dpm_is_second_order(i, row[1:], 20) for i, row in enumerate(matrix)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]

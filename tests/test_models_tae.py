@@ -1,4 +1,5 @@
-"""The tiny autoencoder: golden numbers, streamed == whole, workers == one, shortcuts == their definition, training."""
+"""The tiny autoencoder: golden numbers, streamed == whole, workers == one, shortcuts == their
+definition, training."""
 
 import json
 from pathlib import Path
@@ -18,14 +19,18 @@ from models.tae import TinyVAE, TinyVAEConfig
 from tests.ranks import run_ranks
 
 GOLDEN = Path(__file__).parent / "golden"
-SMALL = TinyVAEConfig((4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7)
+SMALL = TinyVAEConfig(
+    (4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7
+)
 
 
 def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
     torch.manual_seed(1)
     vae = TinyVAE(config).eval()
     with torch.no_grad():
-        for parameter in vae.parameters():  # biases that show, and activations that neither die nor explode
+        for (
+            parameter
+        ) in vae.parameters():  # biases that show, and activations that neither die nor explode
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return vae
 
@@ -58,7 +63,9 @@ def test_streamed_equals_whole_however_it_is_cut() -> None:
     whole = vae.decode(latents[None])[0]
     for cuts in ([1] * 8, [3, 1, 4], [8]):
         stream = vae.stream()
-        frames = torch.cat([stream.decode(part * vae.scaling_factor) for part in latents.split(cuts)])
+        frames = torch.cat(
+            [stream.decode(part * vae.scaling_factor) for part in latents.split(cuts)]
+        )
         torch.testing.assert_close(frames.clamp(-1, 1), whole, rtol=0, atol=1e-5)
 
 
@@ -68,7 +75,9 @@ def test_frames_are_truncated_rgb_bytes() -> None:
     assert frames.dtype == np.uint8 and frames.shape == (8, 32, 40, 3)
     expected = ((vae.stream().decode(latents) / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
     assert np.array_equal(frames, expected.permute(0, 2, 3, 1).numpy())
-    edges = to_uint8(torch.tensor([-3.0, -1.0, 0.0, 0.999, 1.0, 7.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6))
+    edges = to_uint8(
+        torch.tensor([-3.0, -1.0, 0.0, 0.999, 1.0, 7.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
+    )
     assert edges[0, 0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
 
 
@@ -86,7 +95,9 @@ def test_a_stream_goes_on_after_its_state_is_carried_over() -> None:
     second.load_state(state)
     for latent, frames in zip(latents[3:], expected[3:]):
         assert np.array_equal(second.push(latent[None]), frames)
-    assert np.array_equal(vae.stream().push(latents[:1]), expected[0]), "a fresh stream remembers nothing"
+    assert np.array_equal(vae.stream().push(latents[:1]), expected[0]), (
+        "a fresh stream remembers nothing"
+    )
 
 
 def _shard(group: SequenceGroup, latents: Tensor) -> list[Tensor]:
@@ -99,7 +110,9 @@ def test_workers_on_uneven_slices_equal_one(workers: int, width: int) -> None:
     latents = torch.randn(6, 6, 4, width)
     alone = _shard(SequenceGroup.single(), latents)
     shards = run_ranks(workers, _shard, latents)
-    assert {shard[0].shape[-1] % 8 for shard in shards} == {0} and len({s[0].shape[-1] for s in shards}) == 2
+    assert {shard[0].shape[-1] % 8 for shard in shards} == {0} and len(
+        {s[0].shape[-1] for s in shards}
+    ) == 2
     for step, expected in enumerate(alone):
         joined = torch.cat([shard[step] for shard in shards], -1)
         assert _error(joined, expected) < 1e-5
@@ -133,18 +146,25 @@ def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
         latents = vae.encode(video)
         together = vae.reconstruct(latents)
         for clip in range(3):
-            torch.testing.assert_close(vae.encode(video[clip : clip + 1])[0], latents[clip], rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                vae.encode(video[clip : clip + 1])[0], latents[clip], rtol=0, atol=1e-5
+            )
             alone = vae.reconstruct(latents[clip : clip + 1])[0]
             torch.testing.assert_close(alone, together[clip], rtol=0, atol=1e-5)
     assert latents.shape == (3, 2, 6, 2, 3) and together.shape == video.shape
-    smooth = F.interpolate(torch.rand(1, 3, 2, 3) * 2 - 1, (16, 24), mode="bilinear").expand(1, 8, 3, 16, 24)
+    smooth = F.interpolate(torch.rand(1, 3, 2, 3) * 2 - 1, (16, 24), mode="bilinear").expand(
+        1, 8, 3, 16, 24
+    )
     optimizer = torch.optim.Adam(vae.parameters(), 1e-2)
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
         loss = (vae.reconstruct(vae.encode(smooth)) - smooth).square().mean()
         loss.backward()
-        assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in vae.parameters())
+        assert all(
+            parameter.grad is not None and parameter.grad.isfinite().all()
+            for parameter in vae.parameters()
+        )
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
@@ -153,11 +173,16 @@ def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
 def test_config_travels_as_json_and_widths_follow_the_shapes() -> None:
     assert TinyVAEConfig.from_json(json.loads(json.dumps(SMALL.to_json()))) == SMALL
     vae = _random()
-    inferred = TinyVAEConfig.from_tensors(vae.state_dict(), scaling_factor=0.7, residual_shortcuts=True)
+    inferred = TinyVAEConfig.from_tensors(
+        vae.state_dict(), scaling_factor=0.7, residual_shortcuts=True
+    )
     assert inferred == SMALL
     with torch.device("meta"):
         published = TinyVAE(TinyVAEConfig())
-    assert published.decoder["1"].weight.shape == (256, 16, 3, 3) and len(published.state_dict()) == 128
+    assert (
+        published.decoder["1"].weight.shape == (256, 16, 3, 3)
+        and len(published.state_dict()) == 128
+    )
     assert 9e6 < sum(parameter.numel() for parameter in published.parameters()) < 12e6
 
 
@@ -169,8 +194,15 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(UserError, match=r"not a TAECVX state dict: tensor 'encoder\.0\.weight'"):
         TinyVAEConfig.from_tensors({}, scaling_factor=1.0)
     with pytest.raises(UserError, match=r"not a TAECVX state dict: its convolutions"):
-        TinyVAEConfig.from_tensors(dict.fromkeys(_random().state_dict(), torch.zeros(3)), scaling_factor=1.0)
-    for odd in ({"latent_channels": 0}, {"scaling_factor": "1"}, {"residual_shortcuts": "no"}, {"image_channels": 4}):
+        TinyVAEConfig.from_tensors(
+            dict.fromkeys(_random().state_dict(), torch.zeros(3)), scaling_factor=1.0
+        )
+    for odd in (
+        {"latent_channels": 0},
+        {"scaling_factor": "1"},
+        {"residual_shortcuts": "no"},
+        {"image_channels": 4},
+    ):
         with pytest.raises(UserError, match=f"tiny VAE config: {next(iter(odd))}"):
             TinyVAEConfig.from_json(odd)
     with pytest.raises(UserError, match="multiple of 4 frames"):
@@ -191,7 +223,9 @@ def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
     vae, latents = _random(), torch.randn(4, 6, 4, 5)
     stream = vae.stream(dtype=torch.bfloat16)
     whole = stream.decode(latents)
-    assert whole.dtype == torch.bfloat16 and {t.dtype for t in stream.state().values()} == {torch.bfloat16}
+    assert whole.dtype == torch.bfloat16 and {t.dtype for t in stream.state().values()} == {
+        torch.bfloat16
+    }
     assert vae.stream().decode(latents).dtype == torch.float32
     other = vae.stream(dtype=torch.bfloat16)
     pieces = torch.cat([other.decode(latents[:3]), other.decode(latents[3:])])
@@ -199,12 +233,16 @@ def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
 
 
 def test_bfloat16_frames_of_the_embedded_world_look_like_float32_ones() -> None:
-    """What a CPU with bfloat16 units shows instead: less than half a step of 255 away, on average."""
+    """What a CPU with bfloat16 units shows instead: less than half a step of 255 away, on
+    average."""
     folder = Path(__file__).parent.parent / "models/tiny/stage3"
     vae = read_autoencoder(folder / "vae", torch.device("cpu"), torch.float32)
     assert isinstance(vae, TinyVAE)
     latents = load_file(folder / "start_clips.safetensors")["clip.0"].float()
-    exact, quick = (vae.stream(dtype=dtype).push(latents).astype(int) for dtype in (torch.float32, torch.bfloat16))
+    exact, quick = (
+        vae.stream(dtype=dtype).push(latents).astype(int)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
     assert np.abs(exact - quick).mean() < 0.5
     assert 10 * np.log10(255**2 / np.square(exact - quick).mean()) > 50
 
@@ -214,4 +252,7 @@ def test_cuda_stream_equals_cpu() -> None:
     latents = torch.randn(4, 6, 4, 5)
     expected = _random().stream().decode(latents)
     stream = _random().cuda().stream()
-    assert _error(torch.cat([stream.decode(latent[None]) for latent in latents]).cpu(), expected) < 1e-3
+    assert (
+        _error(torch.cat([stream.decode(latent[None]) for latent in latents]).cpu(), expected)
+        < 1e-3
+    )

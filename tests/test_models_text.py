@@ -1,4 +1,5 @@
-"""Tokenizer and text encoder against transformers' own, on a SentencePiece model and networks made here."""
+"""Tokenizer and text encoder against transformers' own, on a SentencePiece model and networks made
+here."""
 
 import io
 import json
@@ -23,7 +24,13 @@ CORPUS = [
     "A city at night with lit windows and a blue car.",
     "Forest, coast, meadow and sand: five places to drive.",
 ] * 8
-PROMPTS = ["A red car drives.", "", "the   road  at night,  with sand", "Überholen \u4e16\u754c!", "x" * 3]
+PROMPTS = [
+    "A red car drives.",
+    "",
+    "the   road  at night,  with sand",
+    "Überholen \u4e16\u754c!",
+    "x" * 3,
+]
 T5 = {
     "vocab_size": 160,
     "d_model": 32,
@@ -54,7 +61,8 @@ def spiece() -> bytes:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, spiece: bytes) -> Path:
-    """A folder as transformers writes it, with spiece.model as the published tokenizer folders hold it."""
+    """A folder as transformers writes it, with spiece.model as the published tokenizer folders hold
+    it."""
     from transformers import T5Config, T5EncoderModel
 
     folder = tmp_path_factory.mktemp("t5")
@@ -87,15 +95,21 @@ def test_ids_equal_those_of_the_transformers_tokenizer(reference: Path, spiece: 
     from transformers import T5Tokenizer
 
     theirs = T5Tokenizer.from_pretrained(reference / "tokenizer", local_files_only=True)
-    expected = theirs(PROMPTS, padding="max_length", max_length=24, truncation=True, return_tensors="pt").input_ids
+    expected = theirs(
+        PROMPTS, padding="max_length", max_length=24, truncation=True, return_tensors="pt"
+    ).input_ids
     assert torch.equal(Tokenizer(spiece, 24).encode(PROMPTS), expected)
 
 
-def test_a_long_prompt_is_cut_with_a_notice_and_keeps_its_end(spiece: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_prompt_is_cut_with_a_notice_and_keeps_its_end(
+    spiece: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     tokenizer = Tokenizer(spiece, 8)
     with caplog.at_level(logging.WARNING):
         ids = tokenizer.encode(["A red car drives through a desert at sunset."])[0].tolist()
-    whole = Tokenizer(spiece, 64).encode(["A red car drives through a desert at sunset."])[0].tolist()
+    whole = (
+        Tokenizer(spiece, 64).encode(["A red car drives through a desert at sunset."])[0].tolist()
+    )
     assert ids == [*whole[:7], 1]
     assert "only the first 7 are used" in caplog.text and "sunset" in caplog.text
     caplog.clear()
@@ -104,7 +118,8 @@ def test_a_long_prompt_is_cut_with_a_notice_and_keeps_its_end(spiece: bytes, cap
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a\ud800b", "\udfff", "red\x00car", "red\ncar\t\x1b[0m", "\U0001f697" * 50, "a\u202eb"]
+    "prompt",
+    ["a\ud800b", "\udfff", "red\x00car", "red\ncar\t\x1b[0m", "\U0001f697" * 50, "a\u202eb"],
 )
 def test_any_string_can_be_encoded(reference: Path, spiece: bytes, prompt: str) -> None:
     embedding = _load(reference, spiece).encode([prompt])
@@ -116,10 +131,14 @@ def test_control_characters_count_as_spaces(spiece: bytes) -> None:
     assert torch.equal(ids[0], ids[2]) and torch.equal(ids[1], ids[2])
 
 
-def test_embeddings_equal_those_of_transformers_without_a_mask(reference: Path, spiece: bytes) -> None:
+def test_embeddings_equal_those_of_transformers_without_a_mask(
+    reference: Path, spiece: bytes
+) -> None:
     from transformers import T5EncoderModel
 
-    theirs = T5EncoderModel.from_pretrained(reference / "text_encoder", local_files_only=True).eval()
+    theirs = T5EncoderModel.from_pretrained(
+        reference / "text_encoder", local_files_only=True
+    ).eval()
     encoder = _load(reference, spiece)
     with torch.no_grad():
         expected = theirs(encoder.tokenizer.encode(PROMPTS)).last_hidden_state
@@ -130,7 +149,9 @@ def test_embeddings_equal_those_of_transformers_without_a_mask(reference: Path, 
     torch.testing.assert_close(one, expected[:1], rtol=1e-5, atol=1e-5)
 
 
-def test_half_precision_keeps_the_overflowing_matrices_in_float32(reference: Path, spiece: bytes) -> None:
+def test_half_precision_keeps_the_overflowing_matrices_in_float32(
+    reference: Path, spiece: bytes
+) -> None:
     encoder = _load(reference, spiece, torch.float16)
     kept = [p.dtype for name, p in encoder._model.named_parameters() if ".wo." in name]
     assert kept == [torch.float32] * 2
@@ -153,32 +174,53 @@ def test_expected_shapes_are_those_of_transformers(activation: str) -> None:
 
     config = {**T5, "num_layers": 3, "feed_forward_proj": activation}
     state = T5EncoderModel(T5Config(**config)).state_dict()
-    theirs = {name: tuple(tensor.shape) for name, tensor in state.items() if name != "encoder.embed_tokens.weight"}
+    theirs = {
+        name: tuple(tensor.shape)
+        for name, tensor in state.items()
+        if name != "encoder.embed_tokens.weight"
+    }
     assert expected_shapes(config) == theirs
     with torch.device("meta"):
         state = T5EncoderModel(T5Config()).state_dict()
     assert expected_shapes({}) == {
-        name: tuple(tensor.shape) for name, tensor in state.items() if name != "encoder.embed_tokens.weight"
+        name: tuple(tensor.shape)
+        for name, tensor in state.items()
+        if name != "encoder.embed_tokens.weight"
     }
 
 
 def test_keys_beside_the_encoders_own_change_nothing(reference: Path, spiece: bytes) -> None:
     config = json.loads((reference / "text_encoder" / "config.json").read_text())
     tensors = load_file(reference / "text_encoder" / "model.safetensors")
-    odd = {**config, "is_decoder": True, "return_dict": False, "is_gated_act": False, "dtype": [], "evil": "x"}
+    odd = {
+        **config,
+        "is_decoder": True,
+        "return_dict": False,
+        "is_gated_act": False,
+        "dtype": [],
+        "evil": "x",
+    }
     assert torch.equal(
-        TextEncoder(odd, tensors, spiece, 24).encode(PROMPTS), TextEncoder(config, tensors, spiece, 24).encode(PROMPTS)
+        TextEncoder(odd, tensors, spiece, 24).encode(PROMPTS),
+        TextEncoder(config, tensors, spiece, 24).encode(PROMPTS),
     )
 
 
 def test_bad_input_is_named(reference: Path, spiece: bytes) -> None:
     with pytest.raises(UserError, match=r"spiece\.model is not a SentencePiece model"):
         Tokenizer(b"version https://git-lfs.github.com/spec/v1\n", 24)
-    config = json.loads((reference / "text_encoder" / "config.json").read_text()) | {"vocab_size": 20}
+    config = json.loads((reference / "text_encoder" / "config.json").read_text()) | {
+        "vocab_size": 20
+    }
     tensors = {name: torch.zeros(shape) for name, shape in expected_shapes(config).items()}
     with pytest.raises(UserError, match="vocab_size is only 20"):
         TextEncoder(config, tensors, spiece, 24)
-    for odd in ({"d_model": "wide"}, {"num_heads": 0}, {"num_layers": 10**6}, {"feed_forward_proj": 3}):
+    for odd in (
+        {"d_model": "wide"},
+        {"num_heads": 0},
+        {"num_layers": 10**6},
+        {"feed_forward_proj": 3},
+    ):
         with pytest.raises(UserError, match="does not describe a T5 encoder"):
             expected_shapes(odd)
     with pytest.raises(UserError, match="does not describe a T5 encoder"):
@@ -187,7 +229,9 @@ def test_bad_input_is_named(reference: Path, spiece: bytes) -> None:
 
 def test_importing_the_module_does_not_import_transformers() -> None:
     code = "import sys, models.text; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -197,14 +241,36 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("clip")
     letters = sorted(set("".join(SENTENCES).lower()) - {" "})
-    words = [*letters, *(letter + "</w>" for letter in letters), "th", "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    words = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        "th",
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    (folder / "vocab.json").write_text(
+        json.dumps({word: index for index, word in enumerate(words)})
+    )
     (folder / "merges.txt").write_text("#version: 0.2\nt h\n")
     CLIPTokenizer.from_pretrained(folder, local_files_only=True).save_pretrained(folder)
-    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**layers, "vocab_size": len(words), "eos_token_id": len(words) - 1, "bos_token_id": len(words) - 2}
+    layers = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    text = {
+        **layers,
+        "vocab_size": len(words),
+        "eos_token_id": len(words) - 1,
+        "bos_token_id": len(words) - 2,
+    }
     torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config={**layers, "image_size": 8, "patch_size": 4}, projection_dim=24)
+    config = CLIPConfig(
+        text_config=text,
+        vision_config={**layers, "image_size": 8, "patch_size": 4},
+        projection_dim=24,
+    )
     CLIPModel(config).save_pretrained(folder)
     return folder
 
@@ -225,7 +291,13 @@ def test_clip_features_are_projected_and_not_normalised(clip: Path) -> None:
 def test_an_incomplete_clip_folder_is_refused(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected config\.json and model\.safetensors"):
         clip_control_embeddings(tmp_path)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
+    for name in (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+    ):
         if (clip / name).is_file():
             (tmp_path / name).write_bytes((clip / name).read_bytes())
     tensors = load_file(clip / "model.safetensors")

@@ -1,4 +1,5 @@
-"""The transformer: names and sizes of the published weights, its special rules, and prepared parts against one call."""
+"""The transformer: names and sizes of the published weights, its special rules, and prepared parts
+against one call."""
 
 import json
 from dataclasses import asdict, replace
@@ -32,7 +33,9 @@ def small(config: TransformerConfig = SMALL, seed: int = 0) -> Transformer:
     return Transformer(config).eval()
 
 
-def inputs(batch: int = 2, frames: int = 3, height: int = 6, width: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def inputs(
+    batch: int = 2, frames: int = 3, height: int = 6, width: int = 8
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     torch.manual_seed(7)
     latents, text = torch.randn(batch, frames, 4, height, width), torch.randn(batch, 5, 12)
     return latents, torch.randint(1000, (batch, frames)), text, torch.randn(batch, frames, 10)
@@ -93,9 +96,11 @@ def test_the_published_shape() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 2_009_546_304
 
 
-def slow(model: Transformer, latents: Tensor, timesteps: Tensor, text: Tensor, control: Tensor) -> Tensor:
-    """Reference section 2 step by step, from the state dict alone: every token its own modulation, nothing shared,
-    and the control attention over all F S repeated control tokens."""
+def slow(
+    model: Transformer, latents: Tensor, timesteps: Tensor, text: Tensor, control: Tensor
+) -> Tensor:
+    """Reference section 2 step by step, from the state dict alone: every token its own modulation,
+    nothing shared, and the control attention over all F S repeated control tokens."""
     w, config = model.state_dict(), model.config
     batch, frames, channels, height, width = latents.shape
     rows, columns, heads = height // 2, width // 2, config.num_attention_heads
@@ -112,12 +117,16 @@ def slow(model: Transformer, latents: Tensor, timesteps: Tensor, text: Tensor, c
         return (norm(normed, x, 1e-6) if normed else x).transpose(1, 2)
 
     def attend(name: str, x: Tensor, y: Tensor, causal: bool) -> Tensor:
-        q, k = split(f"{name}.to_q", x, f"{name}.norm_q"), split(f"{name}.to_k", y, f"{name}.norm_k")
+        q, k = (
+            split(f"{name}.to_q", x, f"{name}.norm_q"),
+            split(f"{name}.to_k", y, f"{name}.norm_k"),
+        )
         out = F.scaled_dot_product_attention(q, k, split(f"{name}.to_v", y), is_causal=causal)
         return linear(f"{name}.to_out.0", out.transpose(1, 2).flatten(2))
 
     def modulation(name: str, text_tokens: int) -> list[Tensor]:
-        """Shift, scale and gate of every token: text tokens first, from the last latent's second half."""
+        """Shift, scale and gate of every token: text tokens first, from the last latent's second
+        half."""
         parts = linear(f"{name}.linear", F.silu(temb)).chunk(6, dim=-1)
         video = [part.repeat_interleave(tokens, dim=1) for part in parts[:3]]
         last = [part[:, -1:].expand(-1, text_tokens, -1) for part in parts[3:]]
@@ -127,9 +136,13 @@ def slow(model: Transformer, latents: Tensor, timesteps: Tensor, text: Tensor, c
     angles = timesteps[..., None].float() * 10000 ** (-torch.arange(half) / half)
     temb = linear("time_embedding.linear_1", torch.cat((angles.cos(), angles.sin()), -1))
     temb = linear("time_embedding.linear_2", F.silu(temb))
-    patches = F.conv2d(latents.flatten(0, 1), w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=2)
+    patches = F.conv2d(
+        latents.flatten(0, 1), w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=2
+    )
     scales = (config.temporal_interpolation_scale, config.spatial_interpolation_scale)
-    places = position_table(config.width, (frames, rows, columns), scales, latents.dtype, latents.device)
+    places = position_table(
+        config.width, (frames, rows, columns), scales, latents.dtype, latents.device
+    )
     video = patches.flatten(2).transpose(1, 2).unflatten(0, (batch, frames)) + places
     x = torch.cat((linear("patch_embed.text_proj", text), video.flatten(1, 2)), dim=1)
     n = text.shape[1]
@@ -151,10 +164,16 @@ def slow(model: Transformer, latents: Tensor, timesteps: Tensor, text: Tensor, c
             both = torch.cat((u, x[:, n:]), dim=1)
             both = norm(f"{block}.norm1.norm", both) * (1 + scale) + shift
             keys, queries = both.split(frames * tokens, dim=1)
-            change = gate[:, frames * tokens :] * attend(f"{block}.attn1", queries, keys, causal=True)
+            change = gate[:, frames * tokens :] * attend(
+                f"{block}.attn1", queries, keys, causal=True
+            )
             x = torch.cat((x[:, :n], x[:, n:] + change), dim=1)
-    shift, scale = linear("norm_out.linear", F.silu(temb)).repeat_interleave(tokens, dim=1).chunk(2, dim=-1)
-    x = linear("proj_out", norm("norm_out.norm", norm("norm_final", x[:, n:])) * (1 + scale) + shift)
+    shift, scale = (
+        linear("norm_out.linear", F.silu(temb)).repeat_interleave(tokens, dim=1).chunk(2, dim=-1)
+    )
+    x = linear(
+        "proj_out", norm("norm_out.norm", norm("norm_final", x[:, n:])) * (1 + scale) + shift
+    )
     x = x.view(batch, frames, rows, columns, channels, 2, 2)
     return torch.einsum("bfyxcpq->bfcypxq", x).reshape(latents.shape)
 
@@ -166,7 +185,9 @@ def test_the_slow_way_gives_the_same(start: int, end: int) -> None:
         for value in model.parameters():
             value.add_(0.3 * torch.randn_like(value))
         expected = slow(model, *inputs())
-        torch.testing.assert_close(model(*inputs()), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-4)
+        torch.testing.assert_close(
+            model(*inputs()), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-4
+        )
 
 
 def test_prepared_parts_equal_one_call() -> None:
@@ -184,19 +205,27 @@ def test_one_timestep_stands_for_all_latents_and_batches_broadcast() -> None:
     model, (latents, _, text, control) = small(), inputs()
     with torch.inference_mode():
         each = model(latents, torch.full((2, 3), 499), text, control[:1].expand(2, -1, -1))
-        torch.testing.assert_close(model(latents, torch.tensor([499, 499]), text, control[:1]), each)
+        torch.testing.assert_close(
+            model(latents, torch.tensor([499, 499]), text, control[:1]), each
+        )
         torch.testing.assert_close(model(latents, torch.tensor([[[499]]]), text, control[:1]), each)
 
 
 def test_a_latent_does_not_see_later_controls() -> None:
-    """The last operation before the head is a control block, so with control in the last layer alone this is exact."""
+    """The last operation before the head is a control block, so with control in the last layer
+    alone this is exact."""
     model = small(replace(SMALL, control_start_layer=2))
     latents, timesteps, text, control = inputs(batch=1)
     changed = control.clone()
     changed[:, 2] += 1
     with torch.inference_mode():
-        before, after = model(latents, timesteps, text, control), model(latents, timesteps, text, changed)
-    assert torch.equal(before[:, :2], after[:, :2]) and not torch.allclose(before[:, 2], after[:, 2])
+        before, after = (
+            model(latents, timesteps, text, control),
+            model(latents, timesteps, text, changed),
+        )
+    assert torch.equal(before[:, :2], after[:, :2]) and not torch.allclose(
+        before[:, 2], after[:, 2]
+    )
 
 
 def test_a_fresh_zero_initialised_control_block_is_the_identity() -> None:
@@ -206,7 +235,8 @@ def test_a_fresh_zero_initialised_control_block_is_the_identity() -> None:
             block.norm1.linear.weight.zero_()
             block.norm1.linear.bias.zero_()
         assert torch.equal(
-            model(latents, timesteps, text, control), model(latents, timesteps, text, torch.zeros_like(control))
+            model(latents, timesteps, text, control),
+            model(latents, timesteps, text, torch.zeros_like(control)),
         )
 
 
@@ -219,7 +249,11 @@ def test_without_control_layers() -> None:
 def test_gradients_reach_every_tensor() -> None:
     model = small()
     model(*inputs()).square().mean().backward()
-    assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
+    assert [
+        name
+        for name, value in model.named_parameters()
+        if value.grad is None or not value.grad.any()
+    ] == []
 
 
 def test_training_after_inference_does_not_trip_over_cached_tables() -> None:
@@ -231,7 +265,9 @@ def test_training_after_inference_does_not_trip_over_cached_tables() -> None:
 
 def test_positions() -> None:
     """Channels: a quarter time, 3/8 column, 3/8 row; sines first; places divided by 1.875."""
-    table = position_table(64, (2, 3, 4), (1.0, 1.875), torch.float32, torch.device("cpu")).view(2, 3, 4, 64)
+    table = position_table(64, (2, 3, 4), (1.0, 1.875), torch.float32, torch.device("cpu")).view(
+        2, 3, 4, 64
+    )
     frame, row, column = 1, 2, 3
     here = table[frame, row, column]
     assert here[0] == pytest.approx(torch.sin(torch.tensor(1.0)).item())
@@ -249,9 +285,14 @@ def test_sizes_that_patches_do_not_cover(height: int, width: int) -> None:
 
 def test_config_travels_through_json() -> None:
     assert TransformerConfig.from_json(json.loads(SMALL.to_json())) == SMALL
-    assert json.loads(PUBLISHED.to_json()).keys() >= asdict(PUBLISHED).keys() | {"use_rotary_positional_embeddings"}
+    assert json.loads(PUBLISHED.to_json()).keys() >= asdict(PUBLISHED).keys() | {
+        "use_rotary_positional_embeddings"
+    }
     assert TransformerConfig.from_json({}).control_start_layer == 0
-    assert TransformerConfig.from_json({"invert_scale_latents": False, "_class_name": "x"}) == TransformerConfig()
+    assert (
+        TransformerConfig.from_json({"invert_scale_latents": False, "_class_name": "x"})
+        == TransformerConfig()
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The full autoencoder: golden numbers, diffusers' own as the oracle, streaming, small cache, workers == one."""
+"""The full autoencoder: golden numbers, diffusers' own as the oracle, streaming, small cache,
+workers == one."""
 
 import json
 from pathlib import Path
@@ -45,7 +46,10 @@ def test_full_shape_has_the_published_names_and_size() -> None:
         state = FullVAE(FullVAEConfig()).state_dict()
     assert len(state) == 436
     assert sum(tensor.numel() for tensor in state.values()) == 215_583_907
-    assert sum(tensor.numel() for name, tensor in state.items() if name.startswith("encoder")) == 92_215_456
+    assert (
+        sum(tensor.numel() for name, tensor in state.items() if name.startswith("encoder"))
+        == 92_215_456
+    )
     for name, shape in {
         "encoder.conv_in.conv.weight": (128, 3, 3, 3, 3),
         "encoder.down_blocks.1.resnets.0.conv_shortcut.weight": (256, 128, 1, 1, 1),
@@ -111,7 +115,9 @@ def test_equals_diffusers_whole_and_tiled() -> None:
         video = torch.rand(1, 5, 3, 64, 176, generator=generator) * 2 - 1
         expected = theirs.encode(video.transpose(1, 2)).latent_dist.mean
         assert _error(vae.encode(video, tiled=True).mean.transpose(1, 2), expected) < 1e-5
-    assert _error(vae.encode(video).mean.transpose(1, 2), expected) > 1e-3, "tiling is meant to matter here"
+    assert _error(vae.encode(video).mean.transpose(1, 2), expected) > 1e-3, (
+        "tiling is meant to matter here"
+    )
 
 
 def test_pairs_with_a_kept_cache_equal_one_call() -> None:
@@ -138,13 +144,19 @@ def test_the_cache_holds_two_frames_per_kernel_3_convolution_and_nothing_else() 
     vae, stream = _random(), None
     stream = vae.stream()
     stream.push(torch.randn(2, 4, 4, 5))
-    causal = {name: module for name, module in vae.decoder.named_modules() if isinstance(module, CausalConv3d)}
+    causal = {
+        name: module
+        for name, module in vae.decoder.named_modules()
+        if isinstance(module, CausalConv3d)
+    }
     state = stream.state()
     assert set(state) == {f"cache.decoder.{name}" for name in causal}
     for name, module in causal.items():
         kept = state[f"cache.decoder.{name}"]
         assert kept.shape[:3] == (1, module.conv.in_channels, 2)
-        assert kept.untyped_storage().nbytes() == kept.nbytes, "a view would keep the whole feature map alive"
+        assert kept.untyped_storage().nbytes() == kept.nbytes, (
+            "a view would keep the whole feature map alive"
+        )
 
 
 @pytest.mark.parametrize("pushed", [0, 1, 3])
@@ -190,7 +202,12 @@ def test_bad_input_is_named() -> None:
         FullVAEConfig.from_json({"shift_factor": 0.1})
     with pytest.raises(UserError, match=r"four multiples of 32, got \[100, 256, 256, 512\]"):
         FullVAEConfig.from_json({"block_out_channels": [100, 256, 256, 512]})
-    for odd in ({"norm_num_groups": 0}, {"layers_per_block": "3"}, {"scaling_factor": 0}, {"latent_channels": 1.5}):
+    for odd in (
+        {"norm_num_groups": 0},
+        {"layers_per_block": "3"},
+        {"scaling_factor": 0},
+        {"latent_channels": 1.5},
+    ):
         with pytest.raises(UserError, match=f"VAE config: {next(iter(odd))}: expected"):
             FullVAEConfig.from_json(odd)
     for widths in ("wide", [32, 32, 32, "x"], [0, 0, 0, 0]):

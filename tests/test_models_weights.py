@@ -21,8 +21,12 @@ def write(file: Path, **tensors: torch.Tensor) -> Path:
 
 
 def header(**tensors: tuple[str, list[int], list[int]]) -> bytes:
-    """A safetensors file of four bytes of data whose header says (dtype, shape, offsets) of each tensor."""
-    entries = {name: dict(zip(("dtype", "shape", "data_offsets"), value)) for name, value in tensors.items()}
+    """A safetensors file of four bytes of data whose header says (dtype, shape, offsets) of each
+    tensor."""
+    entries = {
+        name: dict(zip(("dtype", "shape", "data_offsets"), value))
+        for name, value in tensors.items()
+    }
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text)) + text + b"\0\0\0\0"
 
@@ -35,18 +39,27 @@ def complaint(place: Path) -> str:
 
 
 def test_tensors_arrive_in_the_wanted_dtype(tmp_path: Path) -> None:
-    weights = Weights.open(write(tmp_path / "x.safetensors", a=torch.ones(2, 3).half(), b=torch.arange(4)))
-    assert {name: entry.shape for name, entry in weights.entries.items()} == {"a": (2, 3), "b": (4,)}
+    weights = Weights.open(
+        write(tmp_path / "x.safetensors", a=torch.ones(2, 3).half(), b=torch.arange(4))
+    )
+    assert {name: entry.shape for name, entry in weights.entries.items()} == {
+        "a": (2, 3),
+        "b": (4,),
+    }
     assert weights.read(["a"], CPU, torch.float32)["a"].dtype is torch.float32
     assert weights.read(["b", "a"], CPU, None)["b"].tolist() == [0, 1, 2, 3]
 
 
-def test_reading_in_small_batches_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_in_small_batches_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tensors = {f"t{i}": torch.randn(7) for i in range(9)}
     weights = Weights.open(write(tmp_path / "x.safetensors", **tensors))
     monkeypatch.setattr("models.weights.BATCH", 60)
     read = weights.read(tensors, CPU, None)
-    assert read.keys() == tensors.keys() and all(torch.equal(read[name], tensors[name]) for name in tensors)
+    assert read.keys() == tensors.keys() and all(
+        torch.equal(read[name], tensors[name]) for name in tensors
+    )
 
 
 def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path) -> None:
@@ -66,7 +79,9 @@ def test_sharded_equals_single(tmp_path: Path) -> None:
     sharded = Weights.open(tmp_path / "many")
     assert sharded.entries.keys() == single.entries.keys()
     for name in ("a", "b"):
-        assert torch.equal(sharded.read([name], CPU, None)[name], single.read([name], CPU, None)[name])
+        assert torch.equal(
+            sharded.read([name], CPU, None)[name], single.read([name], CPU, None)[name]
+        )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,10 @@ def test_sharded_equals_single(tmp_path: Path) -> None:
     [
         (b"", "the file is empty"),
         (b"abc", "not a safetensors file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345678\n", "Git-LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345678\n",
+            "Git-LFS pointer",
+        ),
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"PK\x03\x04" + b"\x00" * 100, "pickled"),
         (b"\xff" * 200, "not a safetensors file"),
@@ -159,12 +177,16 @@ def test_folders_without_one_safetensors_file(tmp_path: Path) -> None:
 def test_broken_weights_are_refused(tmp_path: Path, value: float, dtype: torch.dtype) -> None:
     broken = torch.ones(100, dtype=dtype)
     broken[17] = value
-    assert "tensor a holds NaN or infinite" in complaint(write(tmp_path / "x.safetensors", a=broken))
+    assert "tensor a holds NaN or infinite" in complaint(
+        write(tmp_path / "x.safetensors", a=broken)
+    )
 
 
 def test_large_but_finite_weights_are_taken(tmp_path: Path) -> None:
     large = torch.full((100,), 3e38)
-    assert torch.equal(Weights.open(write(tmp_path / "x.safetensors", a=large)).read(["a"], CPU, None)["a"], large)
+    assert torch.equal(
+        Weights.open(write(tmp_path / "x.safetensors", a=large)).read(["a"], CPU, None)["a"], large
+    )
 
 
 def test_names_and_shapes_must_fit(tmp_path: Path) -> None:
@@ -175,9 +197,14 @@ def test_names_and_shapes_must_fit(tmp_path: Path) -> None:
         weights.check({"a": (2, 3), "b": (4,), "c": (1,)})
     with pytest.raises(UserError, match=r"x.safetensors: tensor b not expected"):
         weights.check({"a": (2, 3)})
-    with pytest.raises(UserError, match=r"wrong shape: tensors a \(file \[2, 3\], model \[3, 2\]\), b \(file"):
+    with pytest.raises(
+        UserError, match=r"wrong shape: tensors a \(file \[2, 3\], model \[3, 2\]\), b \(file"
+    ):
         weights.check({"a": (3, 2), "b": (5,)})
-    with pytest.raises(UserError, match=r"tensors n0, n1, n2, n3, n4 and 3 more missing: expected 8 tensors, found 2"):
+    with pytest.raises(
+        UserError,
+        match=r"tensors n0, n1, n2, n3, n4 and 3 more missing: expected 8 tensors, found 2",
+    ):
         weights.check({f"n{i}": (1,) for i in range(8)})
 
 
@@ -187,15 +214,21 @@ def test_a_shard_that_does_not_fit_is_named(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
     (tmp_path / "x.safetensors.index.json").write_text(json.dumps(index))
     weights = Weights.open(tmp_path)
-    with pytest.raises(UserError, match=r"/2.safetensors: wrong shape: tensor b \(file \[4\], model \[5\]\)"):
+    with pytest.raises(
+        UserError, match=r"/2.safetensors: wrong shape: tensor b \(file \[4\], model \[5\]\)"
+    ):
         weights.check({"a": (2, 3), "b": (5,)})
-    with pytest.raises(UserError, match=r"/2.safetensors: tensor b not expected: expected 1 tensors, found 2"):
+    with pytest.raises(
+        UserError, match=r"/2.safetensors: tensor b not expected: expected 1 tensors, found 2"
+    ):
         weights.check({"a": (2, 3)})
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
     weights = Weights.open(write(tmp_path / "x.safetensors", a=torch.ones(2, 3, dtype=torch.int8)))
-    with pytest.raises(UserError, match=r"x.safetensors: stored type of tensor a \(I8\): expected one of F64, F32"):
+    with pytest.raises(
+        UserError, match=r"x.safetensors: stored type of tensor a \(I8\): expected one of F64, F32"
+    ):
         weights.check({"a": (2, 3)})
 
 
@@ -206,7 +239,9 @@ def test_modules_are_filled_from_the_meta_device(tmp_path: Path) -> None:
         empty = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
     load_module(empty, Weights.open(tmp_path), CPU, torch.bfloat16)
     assert torch.equal(empty.state_dict()["0.weight"], model.state_dict()["0.weight"].bfloat16())
-    assert not empty.training and not any(parameter.requires_grad for parameter in empty.parameters())
+    assert not empty.training and not any(
+        parameter.requires_grad for parameter in empty.parameters()
+    )
 
 
 def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
@@ -218,7 +253,9 @@ def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
     assert first == same and first != other and len(first) == 32
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a":1,"a":2}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"a":1,"a":2}', b"\xff\xfe", b"[" * 100_000]
+)
 def test_broken_json(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "config.json"
     with pytest.raises(UserError, match=r"config.json: cannot be read"):

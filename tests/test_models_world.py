@@ -28,7 +28,10 @@ def drive(world: World, steps: int, first: int = 0) -> Tensor:
     """Step with the labels of KEYS and return the latents."""
     window = world.settings.window_size
     labels = [KEYS[i % len(KEYS)] for i in range((first + steps) * window)]
-    emitted = [world.step(labels[i * window : (i + 1) * window], cursor=i).latents for i in range(first, first + steps)]
+    emitted = [
+        world.step(labels[i * window : (i + 1) * window], cursor=i).latents
+        for i in range(first, first + steps)
+    ]
     return torch.cat(emitted)
 
 
@@ -112,7 +115,9 @@ class _Recorder:
 
 
 @pytest.mark.parametrize("settings", [STAGE3, EIGHT_STEPS], ids=str)
-def test_no_draw_is_used_twice_and_every_latent_gets_all_of_its_own(settings: StreamSettings) -> None:
+def test_no_draw_is_used_twice_and_every_latent_gets_all_of_its_own(
+    settings: StreamSettings,
+) -> None:
     recorder = _Recorder()
     world = small_world(settings, noise=recorder)
     world.reset(0, "a prompt")
@@ -143,7 +148,11 @@ def test_late_labels_reach_the_latent_being_made() -> None:
     world = small_world(TWO_GROUPS)
     world.reset(0, "p")
     out = emissions(world, [["D"], ["DL"], ["DR"]])
-    assert [e.labels[0] for e in out] == ["D", "DL", "DR"] and [e.cursors[0] for e in out] == [1, 2, 3]
+    assert [e.labels[0] for e in out] == ["D", "DL", "DR"] and [e.cursors[0] for e in out] == [
+        1,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(("late", "delay"), [(1, 3), (2, 2), (3, 1), (4, 0)])
@@ -198,7 +207,9 @@ def test_guidance_towards_the_labels_goes_on_from_where_no_label_leads() -> None
     unled, plain, further = (first(scale, "DL") for scale in (0.0, 1.0, 2.0))
     torch.testing.assert_close(unled, first(0.0, "B"), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(plain, unled, atol=1e-3)
-    torch.testing.assert_close(further - plain, plain - unled, atol=1e-4, rtol=1e-4)  # one call is linear in velocity
+    torch.testing.assert_close(
+        further - plain, plain - unled, atol=1e-4, rtol=1e-4
+    )  # one call is linear in velocity
 
 
 def test_other_sizes_and_solvers_than_the_weights_default() -> None:
@@ -246,7 +257,11 @@ def test_broken_latents_are_an_error_and_leave_the_world_as_it_was() -> None:
         world.step(["DL"])
     world.transformer.proj_out.bias.copy_(good)
     after = world.state()
-    assert torch.equal(after.latents, before.latents) and after.labels == before.labels and after.index == 0
+    assert (
+        torch.equal(after.latents, before.latents)
+        and after.labels == before.labels
+        and after.index == 0
+    )
 
 
 def _refuse(*_: object) -> None:
@@ -255,11 +270,16 @@ def _refuse(*_: object) -> None:
 
 @pytest.mark.parametrize("settings", [STAGE4, STAGE3], ids=str)
 def test_steps_repeat_nothing_that_is_constant(settings: StreamSettings) -> None:
-    """Text projection: once per prompt. Time embedding, modulation, control keys and values: once per world."""
+    """Text projection: once per prompt. Time embedding, modulation, control keys and values: once
+    per world."""
     world = small_world(settings)
     world.reset(1, "a prompt")
     once = r"text_proj|time_embedding|control_embedding|norm[^.]*\.linear|control_blocks.*\.to_[kv]"
-    modules = [module for name, module in world.transformer.named_modules() if re.fullmatch(f".*({once})", name)]
+    modules = [
+        module
+        for name, module in world.transformer.named_modules()
+        if re.fullmatch(f".*({once})", name)
+    ]
     assert len(modules) == 3 + 2 * CONFIG.num_layers + 1 + 2 * (1 + 2)
     for module in modules:
         module.register_forward_pre_hook(_refuse)
@@ -301,18 +321,22 @@ def _forward(group: SequenceGroup, tokens: int, height: int) -> tuple[Tensor, in
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize(("tokens", "height"), [(7, 6), (1, 6), (7, 4)])
 def test_ranks_equal_one_in_a_forward(size: int, tokens: int, height: int) -> None:
-    """7 text tokens divide by neither 2 nor 3; 15 tokens of a latent (height 6) not by 2, 10 (height 4) not by 3."""
+    """7 text tokens divide by neither 2 nor 3; 15 tokens of a latent (height 6) not by 2, 10
+    (height 4) not by 3."""
     single, none = _forward(SequenceGroup.single(), tokens, height)
     assert none == 0
     for out, collectives in run_ranks(size, _forward, tokens, height):
         assert float((out - single).abs().max()) <= 1e-5 * float(single.abs().max())
-        # Two per transformer block and one to gather the result: control attention communicates nothing.
+        # Two per transformer block and one to gather the result: control attention communicates
+        # nothing.
         assert collectives == 2 * CONFIG.num_layers + 1
 
 
 def _twelve_steps(group: SequenceGroup, settings: StreamSettings) -> Tensor:
     world = small_world(settings, group=group)
-    world.reset(3, "a prompt", start=torch.randn(3, 4, 6, 10, generator=torch.Generator().manual_seed(1)))
+    world.reset(
+        3, "a prompt", start=torch.randn(3, 4, 6, 10, generator=torch.Generator().manual_seed(1))
+    )
     first = drive(world, 6)
     world.set_prompt("another prompt")
     return torch.cat((first, drive(world, 6, first=6)))

@@ -1,4 +1,5 @@
-"""The stage scripts on weight folders of every kind: LoRA, another decoder, a shared folder, and broken ones."""
+"""The stage scripts on weight folders of every kind: LoRA, another decoder, a shared folder, and
+broken ones."""
 
 import json
 import shutil
@@ -28,20 +29,30 @@ def lora(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     width = load_file(weights / FILE)[f"{layer}.weight"].shape[0]
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("lora") / "lora.safetensors"
-    save_file({f"{layer}.lora_A.weight": torch.randn(2, width), f"{layer}.lora_B.weight": torch.randn(width, 2)}, file)
+    save_file(
+        {
+            f"{layer}.lora_A.weight": torch.randn(2, width),
+            f"{layer}.lora_B.weight": torch.randn(width, 2),
+        },
+        file,
+    )
     return file
 
 
 def made(command: str, output: Path, *arguments: str) -> bytes:
     """The bytes of the video that a stage script writes."""
     short = {"base": ("--frames", "9", "--steps", "2"), "stream": ("--sample-groups", "3")}[command]
-    assert main([command, "--prompt", "a red car", "--output", str(output), *short, *arguments]) == 0
+    assert (
+        main([command, "--prompt", "a red car", "--output", str(output), *short, *arguments]) == 0
+    )
     assert len(read_video(output)[0]) == {"base": 9, "stream": 12}[command]
     return output.read_bytes()
 
 
 @pytest.mark.parametrize("command", ["base", "stream"])
-def test_lora_and_the_tiny_decoder_change_the_video(command: str, weights: Path, lora: Path, tmp_path: Path) -> None:
+def test_lora_and_the_tiny_decoder_change_the_video(
+    command: str, weights: Path, lora: Path, tmp_path: Path
+) -> None:
     model = ("--model-path", str(weights))
     plain = made(command, tmp_path / "plain.mp4", *model)
     assert made(command, tmp_path / "again.mp4", *model) == plain
@@ -50,20 +61,37 @@ def test_lora_and_the_tiny_decoder_change_the_video(command: str, weights: Path,
     assert made(command, tmp_path / "tiny.mp4", *model, *decoder) != plain
 
 
-def test_a_transformer_only_folder_takes_the_rest_from_the_base_model(weights: Path, tmp_path: Path) -> None:
+def test_a_transformer_only_folder_takes_the_rest_from_the_base_model(
+    weights: Path, tmp_path: Path
+) -> None:
     (alone := tmp_path / "alone").mkdir()
     for name in ("transformer", "streaming.json"):
-        (shutil.copytree if (weights / name).is_dir() else shutil.copy)(weights / name, alone / name)
-    ours = made("stream", tmp_path / "a.mp4", "--model-path", str(alone), "--base-model-path", str(weights))
+        (shutil.copytree if (weights / name).is_dir() else shutil.copy)(
+            weights / name, alone / name
+        )
+    ours = made(
+        "stream", tmp_path / "a.mp4", "--model-path", str(alone), "--base-model-path", str(weights)
+    )
     assert ours == made("stream", tmp_path / "b.mp4", "--model-path", str(weights))
 
 
-def test_published_stage_3_settings_run_from_the_command_line(weights: Path, tmp_path: Path) -> None:
+def test_published_stage_3_settings_run_from_the_command_line(
+    weights: Path, tmp_path: Path
+) -> None:
     """Four groups of four latents, 20 steps, DPM++: a folder without streaming.json."""
     whole = shutil.copytree(weights, tmp_path / "stage3")
     (whole / "streaming.json").unlink()
     output = tmp_path / "x.mp4"
-    arguments = ("--model-path", str(whole), "--stage", "3", "--sample-groups", "2", "--controls", "D*9,DL*9")
+    arguments = (
+        "--model-path",
+        str(whole),
+        "--stage",
+        "3",
+        "--sample-groups",
+        "2",
+        "--controls",
+        "D*9,DL*9",
+    )
     assert main(["stream", "--prompt", "a red car", "--output", str(output), *arguments]) == 0
     assert len(read_video(output)[0]) == 2 * 4 * 4
 
@@ -100,7 +128,10 @@ def another_text_encoder(folder: Path) -> None:
     ("spoil", "expected"),
     [
         (truncate, "truncated"),
-        (write(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"), "Git-LFS pointer"),
+        (
+            write(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+            "Git-LFS pointer",
+        ),
         (write(b"<!DOCTYPE html><html>moved</html>"), "web page"),
         (reshape, "proj_out.bias (file [3], model [64])"),
         (only_pickled, "never opened"),
@@ -122,7 +153,12 @@ def test_broken_weights_are_one_line_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     spoil(broken := shutil.copytree(weights, tmp_path / "broken"))
     others = {"dit": ("--ranks", "1"), "run": ("--headless", "--duration", "1")}
-    assert main([command, "--model-path", str(broken), *others.get(command, ("--prompt", "a red car"))]) == 2
+    assert (
+        main(
+            [command, "--model-path", str(broken), *others.get(command, ("--prompt", "a red car"))]
+        )
+        == 2
+    )
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and shown.count("\n") == 1 and expected in shown, shown
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]

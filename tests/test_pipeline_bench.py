@@ -16,14 +16,24 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
-def test_model_figures_as_table_and_json(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_figures_as_table_and_json(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "figures.json"
-    assert main(["bench", "model", "--model-path", str(weights), "--threads", "1", "--json", str(file)]) == 0
+    assert (
+        main(
+            ["bench", "model", "--model-path", str(weights), "--threads", "1", "--json", str(file)]
+        )
+        == 0
+    )
     figures = json.loads(file.read_text())
     assert figures["machine"]["cores"] >= 1 and list(figures) == ["machine", "model"]
     (row,) = figures["model"]["threads"]
     assert row["threads"] == 1
-    assert all(0 < row[name]["p50"] <= row[name]["p95"] for name in ("step_ms", "recomputed_ms", "decode_ms"))
+    assert all(
+        0 < row[name]["p50"] <= row[name]["p95"]
+        for name in ("step_ms", "recomputed_ms", "decode_ms")
+    )
     shown = capsys.readouterr().out
     assert "1 threads" in shown and "48x32" in shown and "cores" in shown
 

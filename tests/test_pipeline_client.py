@@ -1,4 +1,5 @@
-"""The Python client against a real gateway: frames as arrays, labels, prompts, replay of a drive."""
+"""The Python client against a real gateway: frames as arrays, labels, prompts, replay of a
+drive."""
 
 import asyncio
 
@@ -12,7 +13,10 @@ from tests.live import live
 
 def run(body, *road, **settings):
     async def whole():
-        async with live(*road, **settings) as theatre, await connect(theatre.url, "tester") as client:
+        async with (
+            live(*road, **settings) as theatre,
+            await connect(theatre.url, "tester") as client,
+        ):
             return await body(theatre, client)
 
     return asyncio.run(whole())
@@ -102,13 +106,17 @@ def test_a_drive_can_be_driven_again():
         assert take["seed"] == 42 and take["latents"] == len(labels) and {"DL", "DR"} <= set(labels)
         client.resume()
         client.replay(take["seed"], take["parts"])
-        await theatre.until(lambda: theatre.show.epoch > 0 and len(theatre.show.take().labels) >= len(labels))
+        await theatre.until(
+            lambda: theatre.show.epoch > 0 and len(theatre.show.take().labels) >= len(labels)
+        )
         assert theatre.show.take().labels[: len(labels)] == labels
 
     run(body)
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "http://127.0.0.1:8000/", "ftp://127.0.0.1/?token=x"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8000", "http://127.0.0.1:8000/", "ftp://127.0.0.1/?token=x"]
+)
 def test_an_address_without_its_key_is_refused_in_words(url):
     with pytest.raises(UserError, match="expected the printed address"):
         asyncio.run(connect(url))

@@ -1,4 +1,5 @@
-"""What a run says in the terminal: one line each, for people or as JSON, and figures at regular times."""
+"""What a run says in the terminal: one line each, for people or as JSON, and figures at regular
+times."""
 
 import asyncio
 import json
@@ -12,7 +13,9 @@ from tests.test_pipeline_show import Squares, play, watch
 
 def test_text_from_outside_can_forge_no_line(capsys):
     console = Console()
-    console.hear(Event("notice", {"level": "warning", "message": "disk\n[  0.0 s] full \x1b[2J\u2028now"}))
+    console.hear(
+        Event("notice", {"level": "warning", "message": "disk\n[  0.0 s] full \x1b[2J\u2028now"})
+    )
     console.hear(Event("prompt", {"state": "failed", "message": "no\rsuch"}))
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -23,13 +26,23 @@ def test_text_from_outside_can_forge_no_line(capsys):
 
 def test_json_lines_carry_what_happened(capsys):
     console = Console(as_json=True)
-    console.hear(Event("status", {"stage": "models", "percent": 52.0, "message": "dit ready", "seconds": 3.0}))
+    console.hear(
+        Event(
+            "status", {"stage": "models", "percent": 52.0, "message": "dit ready", "seconds": 3.0}
+        )
+    )
     console.hear(Event("reset", {"epoch": 2, "seed": 7, "prompt": "x"}))
     console.result("drive.mp4")
     out, err = capsys.readouterr()
     status, reset = map(json.loads, err.splitlines())
-    assert (status["event"], status["stage"], status["message"]) == ("stage", "models", "models:  52 % dit ready")
-    assert (reset["event"], reset["seed"], reset["epoch"]) == ("reset", 7, 2) and reset["time"] > 1e9
+    assert (status["event"], status["stage"], status["message"]) == (
+        "stage",
+        "models",
+        "models:  52 % dit ready",
+    )
+    assert (reset["event"], reset["seed"], reset["epoch"]) == ("reset", 7, 2) and reset[
+        "time"
+    ] > 1e9
     assert out == "drive.mp4\n"
 
 
@@ -38,7 +51,10 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
     monkeypatch.setattr(interactive, "STATS_SECONDS", 0.2)
 
     async def drive(show):
-        counting = [asyncio.create_task(interactive._count(show, Console(as_json))) for as_json in (False, True)]
+        counting = [
+            asyncio.create_task(interactive._count(show, Console(as_json)))
+            for as_json in (False, True)
+        ]
         counting.append(asyncio.create_task(interactive._tell(show, Console(False))))
         await watch(show, lambda frames, events: len(frames) >= 16)
         for task in counting:
@@ -50,4 +66,6 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
     plain = [line for line in lines if " FPS shown, " in line and not line.startswith("{")]
     assert len(told) >= 2 and len(plain) >= 2
     assert told[-1]["event"] == "stats" and told[-1]["frames"] > told[0]["frames"]
-    assert re.search(r"playing: [\d.]+ FPS shown, [\d.]+ generated, .* 0 restarts, 1 watching$", plain[-1])
+    assert re.search(
+        r"playing: [\d.]+ FPS shown, [\d.]+ generated, .* 0 restarts, 1 watching$", plain[-1]
+    )

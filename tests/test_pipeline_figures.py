@@ -47,7 +47,9 @@ def test_a_reset_is_timed_to_its_first_frame_and_is_no_gap():
     for number in range(4):
         shown(figures, 0.5 + number / 16)
     assert list(figures.reset.everything) == [pytest.approx(0.3)]
-    assert figures.longest_gap == pytest.approx(1 / 16) and figures.shown.seconds == pytest.approx(6 / 16)
+    assert figures.longest_gap == pytest.approx(1 / 16) and figures.shown.seconds == pytest.approx(
+        6 / 16
+    )
 
 
 def test_late_slots_stalls_and_the_longest_gap_are_counted():
@@ -56,7 +58,12 @@ def test_late_slots_stalls_and_the_longest_gap_are_counted():
     shown(figures, 0.2, late=2, stalled=True)
     shown(figures, 0.26)
     summary = figures.summary(-1.0, 3, {"launcher": 9.0})
-    assert (summary["late_slots"], summary["stalls"], summary["drops"], summary["frames"]) == (2, 1, 3, 3)
+    assert (summary["late_slots"], summary["stalls"], summary["drops"], summary["frames"]) == (
+        2,
+        1,
+        3,
+        3,
+    )
     assert figures.longest_gap == pytest.approx(0.2) and summary["first_frame_seconds"] == 1.0
 
 
@@ -74,5 +81,7 @@ def test_the_histogram_counts_everything_and_percentiles_the_newest_minute():
         times.add(0.3)
     for _ in range(240):
         times.add(0.01)
-    assert times.percentiles(95) == {"p95": 10.0} and times.percentiles(95, whole=True) == {"p95": 300.0}
+    assert times.percentiles(95) == {"p95": 10.0} and times.percentiles(95, whole=True) == {
+        "p95": 300.0
+    }
     assert sum(times.buckets) == 480 and times.total == pytest.approx(240 * 0.31)

@@ -1,4 +1,5 @@
-"""The Gymnasium environment over a world with small random weights: checker, determinism, equality with the stream."""
+"""The Gymnasium environment over a world with small random weights: checker, determinism, equality
+with the stream."""
 
 import warnings
 
@@ -35,16 +36,34 @@ def drive(env, actions, **reset):
 def test_gymnasiums_own_checker_is_content(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array").unwrapped)
+        check_env(
+            gymnasium.make(
+                "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array"
+            ).unwrapped
+        )
 
 
 def test_spaces_and_what_a_step_gives(env):
-    assert env.action_space == gymnasium.spaces.Discrete(9) and env.observation_space.shape == (HEIGHT, WIDTH, 3)
+    assert env.action_space == gymnasium.spaces.Discrete(9) and env.observation_space.shape == (
+        HEIGHT,
+        WIDTH,
+        3,
+    )
     first, info = env.reset(seed=3, options={"prompt": PROMPTS[1]})
-    assert first.dtype == np.uint8 and info["frames"].shape == (4, HEIGHT, WIDTH, 3) and info["prompt"] == PROMPTS[1]
+    assert (
+        first.dtype == np.uint8
+        and info["frames"].shape == (4, HEIGHT, WIDTH, 3)
+        and info["prompt"] == PROMPTS[1]
+    )
     for number, label in enumerate(LABELS):
         picture, reward, terminated, truncated, info = env.step(env.action(label))
-        assert (reward, terminated, truncated, info["latent"], info["label"]) == (0.0, False, False, number, label)
+        assert (reward, terminated, truncated, info["latent"], info["label"]) == (
+            0.0,
+            False,
+            False,
+            number,
+            label,
+        )
         assert np.array_equal(picture, info["frames"][-1]) and np.array_equal(env.render(), picture)
     assert env.reset()[1]["prompt"] == PROMPTS[1], "the prompt is kept"
 

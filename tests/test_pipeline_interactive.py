@@ -1,4 +1,5 @@
-"""``run`` as people run it: a real launcher, its page, signals at any moment, and nothing left behind."""
+"""``run`` as people run it: a real launcher, its page, signals at any moment, and nothing left
+behind."""
 
 import json
 import os
@@ -28,7 +29,9 @@ from tests.tiny_checkpoint import write_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 HANGS = 300.0  # seconds; everything here takes a few on an idle machine
 GONE_SECONDS = 10.0
-RAY_CLIENT_PORT = 10001  # Ray's choice where grpcio is installed, the same for every cluster of a machine
+RAY_CLIENT_PORT = (
+    10001  # Ray's choice where grpcio is installed, the same for every cluster of a machine
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def neighbour():
-    """Somebody else's cluster on this machine, which must not notice anything (running_head checks that)."""
+    """Somebody else's cluster on this machine, which must not notice anything (running_head checks
+    that)."""
     with running_head() as head:
         yield head
 
@@ -95,7 +99,9 @@ def assert_nothing_left(family, temporary):
 
 
 def get(url, token=None):
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(
+        url, headers={"Authorization": f"Bearer {token}"} if token else {}
+    )
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -113,9 +119,18 @@ def listeners(family):
     return found
 
 
-def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, neighbour, temporary, tmp_path):
+def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(
+    model, neighbour, temporary, tmp_path
+):
     launch = Launch(
-        *("--port", "0", "--record", tmp_path / "drive.mp4", "--summary", tmp_path / "summary.json"),
+        *(
+            "--port",
+            "0",
+            "--record",
+            tmp_path / "drive.mp4",
+            "--summary",
+            tmp_path / "summary.json",
+        ),
         MODEL_PATH=str(model),
         MATRIX_TOKEN="a-token-that-was-chosen",
         RAY_ADDRESS=neighbour.address,
@@ -147,7 +162,15 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
     assert set(out.split()) == {str(tmp_path / "drive.mp4"), str(tmp_path / "summary.json")}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary) == {
-        *("frames", "seconds", "fps_generated", "fps_shown", "control_to_frame_ms", "step_ms", "decode_ms"),
+        *(
+            "frames",
+            "seconds",
+            "fps_generated",
+            "fps_shown",
+            "control_to_frame_ms",
+            "step_ms",
+            "decode_ms",
+        ),
         *("first_frame_seconds", "stalls", "late_slots", "restarts", "drops", "peak_rss_mb"),
     }
     assert summary["frames"] == len(frames) and summary["restarts"] == 0
@@ -155,7 +178,8 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(model, ne
 
 
 def assert_workers_get_their_cores(family):
-    """Ray would lower their priority by 15, and threads that wait for their peers would burn the core of those."""
+    """Ray would lower their priority by 15, and threads that wait for their peers would burn the
+    core of those."""
     workers = [process for process in family if "Worker" in process.cmdline()[0]]
     assert {process.nice() for process in workers} == {family[0].nice()}
     assert {process.environ()["OMP_WAIT_POLICY"] for process in workers} == {"PASSIVE"}
@@ -172,14 +196,16 @@ def assert_a_dit_group_of_its_own_fits_in(model, address, keys):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", done.stderr), done.stderr
+    assert done.returncode == 0 and re.search(
+        r"[\d.]+ latents/s, step p50 [\d.]+ ms", done.stderr
+    ), done.stderr
 
 
 def assert_strangers_get_nothing(family, page_port, token):
     """Every socket that our processes listen on turns a connection without token away.
 
-    The same calls with the token are answered, by each kind of process: so it is the token that they were refused for.
-    """
+    The same calls with the token are answered, by each kind of process: so it is the token that
+    they were refused for."""
     sockets = {(address, port) for address, port in listeners(family) if port != page_port}
     assert RAY_CLIENT_PORT not in {port for _, port in sockets}
     with_token: dict[str, str] = {}
@@ -195,20 +221,32 @@ def assert_strangers_get_nothing(family, page_port, token):
         web[web_status(host, port, token)] = port
         with socket.create_connection((host, port), timeout=5) as stranger:
             stranger.settimeout(3)
-            stranger.sendall(b"GET /get_or_create_runtime_env HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            stranger.sendall(
+                b"GET /get_or_create_runtime_env HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
             try:
                 answer = stranger.recv(4096)
             except (TimeoutError, ConnectionError):
                 continue
             assert not answer.startswith(b"HTTP/1.1 2"), (address, port, answer[:200])
-    assert with_token.keys() == SERVICES.keys() and "UNAUTHENTICATED" not in with_token.values(), with_token
-    assert {with_token[name] for name in ("head", "head's store", "jobs", "node", "objects")} == {"OK"}
+    assert with_token.keys() == SERVICES.keys() and "UNAUTHENTICATED" not in with_token.values(), (
+        with_token
+    )
+    assert {with_token[name] for name in ("head", "head's store", "jobs", "node", "objects")} == {
+        "OK"
+    }
     assert web.keys() - {None, 401, 403}, "the agent answers nobody at all"
 
 
 @pytest.mark.parametrize(
     ("stage", "seconds"),
-    [("open http", 0.0), ("starting Ray", 0.0), ("starting Ray", 0.05), ("starting Ray", 0.5), ("loading", 0.5)],
+    [
+        ("open http", 0.0),
+        ("starting Ray", 0.0),
+        ("starting Ray", 0.05),
+        ("starting Ray", 0.5),
+        ("loading", 0.5),
+    ],
 )
 def test_sigterm_while_starting_leaves_nothing(stage, seconds, model, temporary):
     launch = Launch("--port", "0", MODEL_PATH=str(model))
@@ -232,7 +270,14 @@ def test_a_launcher_killed_while_it_starts_takes_everything_with_it(model, tempo
 def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
     """With two ranks and two shards, which the variables ask for, and its lines as JSON."""
     workers = {"NUM_GPUS_DIT": "2", "NUM_GPUS_VAE": "2"}
-    launch = Launch("--headless", "--record", tmp_path / "drive.mp4", "--json-logs", MODEL_PATH=str(model), **workers)
+    launch = Launch(
+        "--headless",
+        "--record",
+        tmp_path / "drive.mp4",
+        "--json-logs",
+        MODEL_PATH=str(model),
+        **workers,
+    )
     launch.wait_for(r"first frame shown")
     time.sleep(2.5)
     family = launch.family()
@@ -258,12 +303,14 @@ def test_a_killed_head_ends_the_run_with_one_reason(model, temporary):
 
 def test_a_replayed_log_makes_the_same_video(model, tmp_path):
     def run(name, *arguments):
-        Launch("--headless", "--record", tmp_path / f"{name}.mp4", *arguments, MODEL_PATH=str(model)).process.wait(
-            HANGS
-        )
+        Launch(
+            "--headless", "--record", tmp_path / f"{name}.mp4", *arguments, MODEL_PATH=str(model)
+        ).process.wait(HANGS)
         return (tmp_path / f"{name}.mp4").read_bytes()
 
-    first = run("first", "--controls", "D*4,DL*3,DR*2", "--seed", "5", "--prompt", "a car in green hills")
+    first = run(
+        "first", "--controls", "D*4,DL*3,DR*2", "--seed", "5", "--prompt", "a car in green hills"
+    )
     with (tmp_path / "first.jsonl").open("a") as log:
         log.write('{"index": 9, "label": "D", "pro')  # a torn last line
     assert run("again", "--replay", tmp_path / "first.jsonl") == first
@@ -300,7 +347,9 @@ GOOD = ["--headless", "--duration", "1"]
         ([], {"MATRIX_TOKEN": "short"}, "MATRIX_TOKEN"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_starts(arguments, environment, said, model, monkeypatch, capsys):
+def test_bad_input_is_one_line_before_anything_starts(
+    arguments, environment, said, model, monkeypatch, capsys
+):
     for name, value in {"MODEL_PATH": str(model), **environment}.items():
         monkeypatch.setenv(name, value)
     children = psutil.Process().children(recursive=True)
@@ -326,16 +375,37 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
         (lambda folder: broken(folder, WEIGHTS, None), "truncated: expected"),
         (lambda folder: broken(folder, WEIGHTS, LFS), "Git-LFS pointer"),
         (lambda folder: broken(folder, WEIGHTS, b""), "the file is empty"),
-        (lambda folder: broken(folder, "vae/diffusion_pytorch_model.safetensors", None), "truncated: expected"),
+        (
+            lambda folder: broken(folder, "vae/diffusion_pytorch_model.safetensors", None),
+            "truncated: expected",
+        ),
         (lambda folder: broken(folder, "text_encoder/model.safetensors", LFS), "Git-LFS pointer"),
-        (lambda folder: broken(folder, "tokenizer/spiece.model", b"no model"), "not a SentencePiece model"),
-        (lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin")), "never opened"),
+        (
+            lambda folder: broken(folder, "tokenizer/spiece.model", b"no model"),
+            "not a SentencePiece model",
+        ),
+        (
+            lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin")),
+            "never opened",
+        ),
         (lambda folder: other_shapes(folder), "missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "vae missing"),
     ],
-    ids=["truncated", "pointer", "empty", "decoder", "text", "tokenizer", "pickled", "shapes", "part"],
+    ids=[
+        "truncated",
+        "pointer",
+        "empty",
+        "decoder",
+        "text",
+        "tokenizer",
+        "pickled",
+        "shapes",
+        "part",
+    ],
 )
-def test_broken_weights_are_one_line_before_anything_starts(damage, said, model, tmp_path, monkeypatch, capsys):
+def test_broken_weights_are_one_line_before_anything_starts(
+    damage, said, model, tmp_path, monkeypatch, capsys
+):
     folder = tmp_path / "weights"
     shutil.copytree(model, folder)
     damage(folder)
@@ -343,8 +413,17 @@ def test_broken_weights_are_one_line_before_anything_starts(damage, said, model,
     before = set(psutil.Process().children(recursive=True))
     assert main(["run", *GOOD, "--record", str(tmp_path / "drive.mp4")]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err and str(folder) in err
-    assert set(psutil.Process().children(recursive=True)) <= before and not (tmp_path / "drive.mp4").exists()
+    assert (
+        out == ""
+        and err.startswith("error: ")
+        and err.count("\n") == 1
+        and said in err
+        and str(folder) in err
+    )
+    assert (
+        set(psutil.Process().children(recursive=True)) <= before
+        and not (tmp_path / "drive.mp4").exists()
+    )
 
 
 def other_shapes(folder):
@@ -373,7 +452,9 @@ def test_the_launchers_never_compute_with_what_is_no_number(number, tmp_path):
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "NUM_GPUS_DIT" in done.stderr
+        assert (
+            done.returncode == 2 and done.stderr.count("\n") == 1 and "NUM_GPUS_DIT" in done.stderr
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -401,7 +482,9 @@ def test_more_workers_than_gpus_are_refused():
 
 
 def test_gpus_that_are_not_there_are_refused():
-    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0,97,98: . of these GPUs can be used here"):
+    with pytest.raises(
+        UserError, match="CUDA_VISIBLE_DEVICES=0,97,98: . of these GPUs can be used here"
+    ):
         visible_gpus(("0", "97", "98"))
 
 
@@ -412,7 +495,9 @@ def test_the_dit_group_alone_prints_its_speed(model):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert any(re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", line) for line in launch.stderr or ())
+    assert any(
+        re.search(r"[\d.]+ latents/s, step p50 [\d.]+ ms", line) for line in launch.stderr or ()
+    )
     family = psutil.Process(launch.pid).children(recursive=True)
     assert sum("DitWorker" in " ".join(process.cmdline()) for process in family) == 2
     launch.send_signal(signal.SIGINT)

@@ -1,4 +1,5 @@
-"""The command line: help that teaches, and bad input answered by one line and exit code 2 before anything starts."""
+"""The command line: help that teaches, and bad input answered by one line and exit code 2 before
+anything starts."""
 
 import importlib
 import re
@@ -29,7 +30,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that the command prints on stderr; nothing else may appear, and the exit code is 2."""
+    """The one line that the command prints on stderr; nothing else may appear, and the exit code is
+    2."""
     assert main(arguments) == 2
     shown = capsys.readouterr()
     lines = shown.err.splitlines()
@@ -100,18 +102,29 @@ def test_every_example_is_accepted_by_its_parser(name: str) -> None:
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
 def test_bad_input(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert expected in refused(arguments, capsys)
 
 
-def test_what_depends_on_the_weights(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_depends_on_the_weights(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = ("--model-path", str(weights), "--output", str(tmp_path / "x.mp4"))
-    assert "2 noise groups need 9, 17, 25" in refused(["stream", *PROMPT, *model, "--clip-frames", "13"], capsys)
-    assert "multiple of noise_groups" in refused(["stream", *PROMPT, *model, "--steps", "3"], capsys)
+    assert "2 noise groups need 9, 17, 25" in refused(
+        ["stream", *PROMPT, *model, "--clip-frames", "13"], capsys
+    )
+    assert "multiple of noise_groups" in refused(
+        ["stream", *PROMPT, *model, "--steps", "3"], capsys
+    )
     assert "late_labels" in refused(["stream", *PROMPT, *model, "--late-labels", "3"], capsys)
-    assert "init_video" in refused(["stream", *PROMPT, *model, "--init-video", str(tmp_path / "no.mp4")], capsys)
+    assert "init_video" in refused(
+        ["stream", *PROMPT, *model, "--init-video", str(tmp_path / "no.mp4")], capsys
+    )
     assert "device" in refused(["base", *PROMPT, *model, "--device", "tpu"], capsys)
     assert "dtype" in refused(["base", *PROMPT, *model, "--dtype", "int4"], capsys)
     for width, height, count in ((64, 48, 9), (48, 32, 5)):
@@ -125,20 +138,64 @@ def test_what_depends_on_the_weights(weights: Path, tmp_path: Path, capsys: pyte
 def test_bad_input_is_answered_fast_and_without_a_traceback(tmp_path: Path) -> None:
     """As a person meets it: a new process, which imports neither torch nor Ray to say no."""
     start = time.monotonic()
-    command = [sys.executable, "-X", "importtime", "-m", "pipeline", "base", "--prompt", "x", "--frames", "64"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "pipeline",
+        "base",
+        "--prompt",
+        "x",
+        "--frames",
+        "64",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 2 and not done.stdout and time.monotonic() - start < 20
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert lines == ["error: frames: expected 4 n + 1 (5, 9, ... 65), got 64"]
-    modules = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    modules = {
+        line.split("|")[-1].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert "configs.load" in modules and not modules & {"torch", "ray", "transformers"}
 
 
-def test_base_and_stream_make_videos(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_base_and_stream_make_videos(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base, long = tmp_path / "base.mp4", tmp_path / "long.mp4"
     model = (*PROMPT, "--model-path", str(weights))
-    drive = ("--controls", "D*8,DL*9", "--raw-controls", "--fps", "8", "--guidance-scale", "1.5", "--dtype", "float32")
-    assert main(["base", *model, *drive, "--frames", "17", "--steps", "3", "--width", "64", "--output", str(base)]) == 0
+    drive = (
+        "--controls",
+        "D*8,DL*9",
+        "--raw-controls",
+        "--fps",
+        "8",
+        "--guidance-scale",
+        "1.5",
+        "--dtype",
+        "float32",
+    )
+    assert (
+        main(
+            [
+                "base",
+                *model,
+                *drive,
+                "--frames",
+                "17",
+                "--steps",
+                "3",
+                "--width",
+                "64",
+                "--output",
+                str(base),
+            ]
+        )
+        == 0
+    )
     frames, fps = read_video(base)
     assert frames.shape == (17, 32, 64, 3) and fps == 8
     shown = capsys.readouterr().out
@@ -148,21 +205,30 @@ def test_base_and_stream_make_videos(weights: Path, tmp_path: Path, capsys: pyte
     groups = ("--noise-groups", "2", "--clip-frames", "17", "--sample-groups", "3", "--fps", "8")
     assert main([*stream, *groups, "--output", str(long)]) == 0
     frames, fps = read_video(long)
-    assert frames.shape == (24, 32, 64, 3) and fps == 8  # W = 2: two latents of four frames per outer step
+    assert (
+        frames.shape == (24, 32, 64, 3) and fps == 8
+    )  # W = 2: two latents of four frames per outer step
     again = tmp_path / "again.mp4"
     assert main([*stream, *groups, "--output", str(again)]) == 0
     assert again.read_bytes() == long.read_bytes()
 
 
 def test_a_full_disk_is_one_line(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = tmp_path / "x.mp4"
     (tmp_path / "x.mp4.part").symlink_to("/dev/full")
     model = ("--model-path", str(weights), "--frames", "9", "--steps", "2")
     assert main(["base", *PROMPT, *model, "--output", str(target)]) == 1
     shown = capsys.readouterr()
-    assert shown.err.startswith("error: video") and "No space left" in shown.err and shown.err.count("\n") == 1
+    assert (
+        shown.err.startswith("error: video")
+        and "No space left" in shown.err
+        and shown.err.count("\n") == 1
+    )
     assert not target.exists()
 
 
@@ -171,10 +237,22 @@ def test_a_base_video_becomes_a_start_clip(weights: Path, tmp_path: Path) -> Non
     shutil.copytree(weights, own)
     (own / "start_clips.safetensors").unlink()
     assert Checkpoint.open(own).start_latents("a red car").shape[0] == 0
-    files = ("--output", str(tmp_path / "x.mp4"), "--start-clip", str(own / "start_clips.safetensors"))
-    assert main(["base", *PROMPT, "--model-path", str(weights), "--frames", "9", "--steps", "2", *files]) == 0
+    files = (
+        "--output",
+        str(tmp_path / "x.mp4"),
+        "--start-clip",
+        str(own / "start_clips.safetensors"),
+    )
+    assert (
+        main(
+            ["base", *PROMPT, "--model-path", str(weights), "--frames", "9", "--steps", "2", *files]
+        )
+        == 0
+    )
     checkpoint = Checkpoint.open(own)
-    assert checkpoint.presets == ["a red car"] and checkpoint.start_latents("a red car").shape[0] == 3
+    assert (
+        checkpoint.presets == ["a red car"] and checkpoint.start_latents("a red car").shape[0] == 3
+    )
 
 
 def test_faster_clips_are_resampled() -> None:

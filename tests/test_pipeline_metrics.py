@@ -44,7 +44,9 @@ def test_the_dashboard_asks_only_for_figures_that_exist():
 
     _, text = play(Squares(), drive)
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
-    asked = set(re.findall(r"matrix_[a-z_]+", " ".join(t["expr"] for p in panels() for t in p["targets"])))
+    asked = set(
+        re.findall(r"matrix_[a-z_]+", " ".join(t["expr"] for p in panels() for t in p["targets"]))
+    )
     known = names | {f"{name}_bucket" for name in names}
     assert asked and not asked - known
 

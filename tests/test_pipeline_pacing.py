@@ -29,7 +29,14 @@ def test_small_jitter_keeps_the_grid():
 
 @pytest.mark.parametrize(
     ("lateness", "late", "stalled"),
-    [(0.0, 0, False), (0.015, 0, False), (0.020, 1, False), (0.060, 1, False), (0.070, 1, True), (0.200, 3, True)],
+    [
+        (0.0, 0, False),
+        (0.015, 0, False),
+        (0.020, 1, False),
+        (0.060, 1, False),
+        (0.070, 1, True),
+        (0.200, 3, True),
+    ],
 )
 def test_a_late_frame_counts_missed_slots_and_starts_a_new_grid(lateness, late, stalled):
     showing = pacing.show(Slots(SLOT, due=1.0), 1.0 + lateness)
@@ -118,7 +125,8 @@ def test_percentiles_are_nearest_rank():
 
 @dataclass
 class Played:
-    """What a simulated run showed. Seconds; ``waits`` is how long each latent lay finished before its slot."""
+    """What a simulated run showed. Seconds; ``waits`` is how long each latent lay finished before
+    its slot."""
 
     waits: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -126,7 +134,8 @@ class Played:
 
 
 def play(step, latents):
-    """Play ``latents`` with a generator that takes ``step(i)`` and is never more than two latents ahead."""
+    """Play ``latents`` with a generator that takes ``step(i)`` and is never more than two latents
+    ahead."""
     slots, lead, free, played, shown = Slots(SLOT), Lead(), 0.0, Played(), 0.0
     for latent in range(latents):
         earliest = (slots.due or 0.0) - 8 * SLOT
@@ -184,7 +193,11 @@ def in_bursts(latent, chance):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("step", "stalls", "wait"),
-    [(lambda latent, chance: usual(chance), 0, 0.055), (rarely_slow, 1, 0.075), (in_bursts, 0, 0.070)],
+    [
+        (lambda latent, chance: usual(chance), 0, 0.055),
+        (rarely_slow, 1, 0.075),
+        (in_bursts, 0, 0.070),
+    ],
     ids=["usual", "rarely slow", "in bursts"],
 )
 def test_ten_minutes_are_even(step, stalls, wait, seed):

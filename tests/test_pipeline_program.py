@@ -1,4 +1,5 @@
-"""Any program as a world: the protocol, order, determinism, and what happens when the child misbehaves."""
+"""Any program as a world: the protocol, order, determinism, and what happens when the child
+misbehaves."""
 
 import asyncio
 import sys
@@ -11,7 +12,9 @@ from configs.errors import UserError
 from pipeline.program import Program
 from tests.road import Road
 
-OTHER = '{"protocol": 9, "name": "x", "width": 2, "height": 2, "fps": 16, "labels": [], "presets": []}'
+OTHER = (
+    '{"protocol": 9, "name": "x", "width": 2, "height": 2, "fps": 16, "labels": [], "presets": []}'
+)
 ROAD = [sys.executable, "-m", "tests.road"]
 
 
@@ -74,7 +77,11 @@ def test_a_take_is_followed_exactly_and_then_the_hand_takes_over():
         first = await free(program, 2)
         epoch = program.reset(9, Take(9, ("D", "DL", "DR"), ("sunset", "sunset", "night")))
         again = await free(program, 4)
-        assert epoch == 1 and {c.epoch for c in again} == {1} and [c.index for c in again] == [0, 1, 2, 3]
+        assert (
+            epoch == 1
+            and {c.epoch for c in again} == {1}
+            and [c.index for c in again] == [0, 1, 2, 3]
+        )
         assert [c.labels[0] for c in again] == ["D", "DL", "DR", "B"]
         assert [c.prompt for c in again] == ["sunset", "sunset", "night", "night"]
         program.reset(9, Take(9, ("D", "DL", "DR"), ("sunset", "sunset", "night")))
@@ -126,7 +133,9 @@ def test_a_child_that_dies_ends_the_drive_with_one_reason():
     async def body():
         program = await Program.launch([*ROAD, "--die-after", "2"])
         await program.start(1, "noon", quietly)
-        with pytest.raises(RuntimeError, match="test road ended in the middle of a drive, exit code 3"):
+        with pytest.raises(
+            RuntimeError, match="test road ended in the middle of a drive, exit code 3"
+        ):
             await free(program, 3)
         await program.close()
 

@@ -1,4 +1,5 @@
-"""The show over a source that draws its frames from (seed, latent, label): pacing, receipts, takes, recordings."""
+"""The show over a source that draws its frames from (seed, latent, label): pacing, receipts, takes,
+recordings."""
 
 import asyncio
 import contextlib
@@ -154,7 +155,9 @@ def test_frames_come_in_order_at_the_frame_rate_and_never_more_than_two_latents_
 
 def test_a_held_label_is_answered_with_the_first_frame_it_conditioned():
     async def drive(show):
-        watching = asyncio.create_task(watch(show, lambda f, e: "receipt" in kinds(e) and len(f) > 16))
+        watching = asyncio.create_task(
+            watch(show, lambda f, e: "receipt" in kinds(e) and len(f) > 16)
+        )
         await watch(show, lambda f, e: len(f) >= 5)
         assert (show.hold("DL"), show.hold("DL"), show.hold("DR")) == (1, 1, 2)
         return await watching
@@ -195,7 +198,9 @@ def test_pause_stops_the_world_and_does_not_count():
 
     show, (frames, _) = play(Squares(), drive)
     first, last = show.figures.first_shown, frames[-1].stamps["shown"]
-    assert first is not None and show.figures.shown.seconds < last - first  # the half second is missing
+    assert (
+        first is not None and show.figures.shown.seconds < last - first
+    )  # the half second is missing
     assert frames[-1].index >= 10
 
 
@@ -221,7 +226,8 @@ def test_prompts_are_pending_then_shown_or_failed():
             watch(
                 show,
                 lambda f, e: (
-                    ("snow fields", "shown") in [(x.data["text"], x.data["state"]) for x in e if x.kind == "prompt"]
+                    ("snow fields", "shown")
+                    in [(x.data["text"], x.data["state"]) for x in e if x.kind == "prompt"]
                 ),
             )
         )
@@ -274,12 +280,18 @@ def test_a_recording_and_its_log_reproduce_the_drive(tmp_path):
     assert set(line) == {"index", "epoch", "label", "prompt", "seed", "model", "time", "monotonic"}
     assert abs(line["time"] - time.time()) < 60 and abs(line["monotonic"] - time.monotonic()) < 60
     (logged,) = read_control_log(tmp_path / "drive.jsonl", INFO)
-    assert logged.labels == take.labels[: len(logged.labels)] and set(logged.labels) == {"D", "DL", "DR"}
+    assert logged.labels == take.labels[: len(logged.labels)] and set(logged.labels) == {
+        "D",
+        "DL",
+        "DR",
+    }
     assert (logged.seed, set(logged.prompts)) == (1, {"a road"})
 
     async def replay(show):
         show.replay([logged])
-        return await watch(show, lambda f, e: f and f[-1].epoch == 1 and f[-1].latent == len(logged.labels))
+        return await watch(
+            show, lambda f, e: f and f[-1].epoch == 1 and f[-1].latent == len(logged.labels)
+        )
 
     _, (again, _) = play(Squares(), replay, seed=9)
     again = [frame for frame in again if frame.epoch == 1][: 4 * len(logged.labels)]
@@ -301,7 +313,9 @@ def test_several_takes_follow_each_other_and_end_the_show():
         *((n, "DL", "b") for n in range(4, 8)),
         *((n, "DR", "c") for n in range(4)),
     ]
-    assert all((f.image == picture(2 if f.label == "DR" else 1, f.index, f.label)).all() for f in frames)
+    assert all(
+        (f.image == picture(2 if f.label == "DR" else 1, f.index, f.label)).all() for f in frames
+    )
 
 
 def write_log(path, *entries, tail=""):
@@ -310,7 +324,14 @@ def write_log(path, *entries, tail=""):
 
 
 def entry(index, **changes):
-    return {"index": index, "label": "D", "prompt": "p", "seed": 1, "model": INFO.model_hash, "epoch": 0} | changes
+    return {
+        "index": index,
+        "label": "D",
+        "prompt": "p",
+        "seed": 1,
+        "model": INFO.model_hash,
+        "epoch": 0,
+    } | changes
 
 
 def test_a_torn_last_line_is_ignored(tmp_path):
@@ -355,8 +376,12 @@ def test_a_killed_encoder_ends_the_recording_with_a_notice(tmp_path):
         show.start_recording(tmp_path / "drive.mp4")
         await watch(show, lambda f, e: len(f) >= 40)
         show.tape.recorder._writer._process.kill()
-        return await watch(show, lambda f, e: "failed" in [x.data["state"] for x in e if x.kind == "record"])
+        return await watch(
+            show, lambda f, e: "failed" in [x.data["state"] for x in e if x.kind == "record"]
+        )
 
     show, (_, events) = play(Squares(), drive)
-    assert any(event.kind == "notice" and "recording ended" in event.data["message"] for event in events)
+    assert any(
+        event.kind == "notice" and "recording ended" in event.data["message"] for event in events
+    )
     assert len(read_video(tmp_path / "drive.mp4")[0]) >= 1

@@ -1,4 +1,5 @@
-"""mp4 files: exact counts, the same bytes again, playable while written, and nothing overwritten."""
+"""mp4 files: exact counts, the same bytes again, playable while written, and nothing
+overwritten."""
 
 import signal
 import time
@@ -101,7 +102,16 @@ def test_never_overwrites_unless_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["-y.mp4", "file:x.mp4", "http://host/x.mp4", "pipe:1", "concat:a|b", "no/such/folder/x.mp4", "", "a\0b.mp4"],
+    [
+        "-y.mp4",
+        "file:x.mp4",
+        "http://host/x.mp4",
+        "pipe:1",
+        "concat:a|b",
+        "no/such/folder/x.mp4",
+        "",
+        "a\0b.mp4",
+    ],
 )
 def test_refused_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,12 +12,16 @@ def access(host="127.0.0.1", **settings):
     return Access(TOKEN, host, **{"secure": False, **settings})
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "localhost:9999"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "localhost:9999"]
+)
 def test_names_of_this_machine_are_served_on_any_port_so_that_a_tunnel_works(host):
     assert access().host_allowed(host)
 
 
-@pytest.mark.parametrize("host", [None, "", "evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a@b"])
+@pytest.mark.parametrize(
+    "host", [None, "", "evil.example", "evil.example:8000", "127.0.0.1.evil.example", "a@b"]
+)
 def test_other_host_names_are_refused(host):
     assert not access().host_allowed(host)
 
@@ -57,7 +61,10 @@ def test_a_proxy_with_a_given_name_may_speak_tls_for_us():
 
 def test_cookies_are_named_after_the_port_and_derived_from_the_token():
     door = access()
-    assert door.cookie_name("localhost:8123") == "matrix_8123" and door.cookie_name("localhost") == "matrix_80"
+    assert (
+        door.cookie_name("localhost:8123") == "matrix_8123"
+        and door.cookie_name("localhost") == "matrix_80"
+    )
     assert door.cookie_value == access().cookie_value and TOKEN not in door.cookie_value
     good = f"other=1; matrix_8123={door.cookie_value}"
     assert door.admits({"host": "localhost:8123", "cookie": good})
@@ -65,13 +72,17 @@ def test_cookies_are_named_after_the_port_and_derived_from_the_token():
     assert not door.admits({"host": "localhost:8123", "cookie": "matrix_8123=é"})
 
 
-@pytest.mark.parametrize("credential", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
+@pytest.mark.parametrize(
+    "credential", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"]
+)
 def test_wrong_credentials_are_refused(credential):
     assert not access().admits({"authorization": credential})
     assert access().admits({"authorization": f"Bearer {TOKEN}"})
 
 
-@pytest.mark.parametrize("token", ["", "short", "has spaces in it, quite some", "tokén-with-an-accent"])
+@pytest.mark.parametrize(
+    "token", ["", "short", "has spaces in it, quite some", "tokén-with-an-accent"]
+)
 def test_weak_tokens_are_refused_in_one_line(token):
     with pytest.raises(UserError, match="^access token: expected at least 16"):
         Access(token, "127.0.0.1", secure=False)

@@ -1,4 +1,5 @@
-"""The gateway on a real port: the door, the socket, floods, slow and hostile clients, downloads, health, figures."""
+"""The gateway on a real port: the door, the socket, floods, slow and hostile clients, downloads,
+health, figures."""
 
 import asyncio
 import contextlib
@@ -34,7 +35,10 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 def run(body, *road, **settings):
     async def whole():
-        async with live(*road, **settings) as theatre, httpx.AsyncClient(base_url=theatre.origin) as http:
+        async with (
+            live(*road, **settings) as theatre,
+            httpx.AsyncClient(base_url=theatre.origin) as http,
+        ):
             return await body(theatre, http)
 
     return asyncio.run(whole())
@@ -104,7 +108,10 @@ def test_the_socket_opens_for_the_page_itself_only(headers):
         good = {"Cookie": cookie, "Origin": theatre.origin}
         async with connect(address, additional_headers=good, proxy=None):
             pass
-        filled = {k: v.replace("{cookie}", cookie).replace("{port}", str(theatre.port)) for k, v in headers.items()}
+        filled = {
+            k: v.replace("{cookie}", cookie).replace("{port}", str(theatre.port))
+            for k, v in headers.items()
+        }
         with pytest.raises(InvalidStatus) as refusal:
             async with connect(address, additional_headers=filled, proxy=None):
                 pass
@@ -122,7 +129,9 @@ def test_a_taken_port_a_weak_token_and_broken_tls_files_are_one_line(tmp_path):
             ({"tls": (tmp_path / "no.pem", tmp_path / "no.key")}, "TLS files"),
         ):
             with pytest.raises(UserError, match=complaint) as refusal:
-                Gateway(theatre.show, **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings})
+                Gateway(
+                    theatre.show, **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings}
+                )
             assert "\n" not in str(refusal.value)
 
     run(body, wait=False)
@@ -137,7 +146,9 @@ def test_tls_files_make_it_https(tmp_path):
             assert theatre.url.startswith("https://")
             async with httpx.AsyncClient(verify=trust) as http:
                 answer = await http.get(theatre.url)
-                assert answer.status_code == 303 and "secure" in answer.headers["set-cookie"].lower()
+                assert (
+                    answer.status_code == 303 and "secure" in answer.headers["set-cookie"].lower()
+                )
             async with await connect_client(theatre.url, tls=trust) as client:
                 assert (await anext(aiter(client))).image.shape == (96, 144, 3)
 
@@ -157,12 +168,17 @@ def test_the_page_is_small_and_needs_nothing_from_elsewhere():
 
 def test_the_page_is_there_before_the_world_and_says_what_is_loading():
     async def whole():
-        async with live("--startup", "0", wait=False) as theatre, httpx.AsyncClient(base_url=theatre.origin) as http:
+        async with (
+            live("--startup", "0", wait=False) as theatre,
+            httpx.AsyncClient(base_url=theatre.origin) as http,
+        ):
             assert (await http.get("/healthz")).text == "alive\n"
             await theatre.until(lambda: theatre.show.ready)
             assert (await http.get("/readyz")).status_code == 200
             async with socket(theatre.port) as link:
-                assert {"stage", "percent", "message", "seconds"} <= (await link.hear("status")).keys()
+                assert {"stage", "percent", "message", "seconds"} <= (
+                    await link.hear("status")
+                ).keys()
             theatre.show.stop()
             await theatre.until(lambda: theatre.show.state == "ended")
             assert (await http.get("/readyz")).status_code == 503
@@ -207,7 +223,13 @@ def test_recordings_can_be_downloaded_and_nothing_else(tmp_path):
         (tmp_path / "copy.jsonl").write_bytes((await http.get(log, headers=BEARER)).content)
         takes = read_control_log(tmp_path / "copy.jsonl", theatre.show.info)
         assert takes[-1].seed == 42 and set(takes[-1].labels) == {"D"}
-        for path in ("secret.txt", "../secret.txt", "..%2fsecret.txt", "%2e%2e/%2e%2e/etc/passwd", "."):
+        for path in (
+            "secret.txt",
+            "../secret.txt",
+            "..%2fsecret.txt",
+            "%2e%2e/%2e%2e/etc/passwd",
+            ".",
+        ):
             answer = await http.get(f"/recordings/{path}", headers=BEARER)
             assert answer.status_code == 404 and "secret" not in answer.text
 
@@ -229,7 +251,11 @@ def test_frames_flow_and_controls_are_answered_twice():
                 if isinstance(data, bytes):
                     header, jpeg = unpack_frame(data)
                     break
-            assert header.cursor == received["cursor"] and header.frame >= applied["frame"] and jpeg[:2] == b"\xff\xd8"
+            assert (
+                header.cursor == received["cursor"]
+                and header.frame >= applied["frame"]
+                and jpeg[:2] == b"\xff\xd8"
+            )
 
     run(body)
 
@@ -237,7 +263,16 @@ def test_frames_flow_and_controls_are_answered_twice():
 def test_bad_messages_are_answered_and_the_connection_stays():
     async def body(theatre, http):
         async with socket(theatre.port) as link:
-            for bad in ("", "{", "[1]", '{"type":"fly"}', "[" * 20_000, "x" * 60_000, b"\x00\x01", "\u0000"):
+            for bad in (
+                "",
+                "{",
+                "[1]",
+                '{"type":"fly"}',
+                "[" * 20_000,
+                "x" * 60_000,
+                b"\x00\x01",
+                "\u0000",
+            ):
                 await link.connection.send(bad)
                 assert (await link.hear("error"))["message"]
             await link.say("ping", clock=1)
@@ -274,7 +309,10 @@ def test_who_says_no_hello_is_sent_away():
 
 def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
     async def body(theatre, http):
-        async with socket(theatre.port, "driver") as driver, await connect_client(theatre.url) as viewer:
+        async with (
+            socket(theatre.port, "driver") as driver,
+            await connect_client(theatre.url) as viewer,
+        ):
 
             async def flood():
                 for seq in range(6000):
@@ -288,7 +326,9 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
                 seen += 1
                 labels.append((frame.header.frame // 4, frame.header.label))
             assert seen > 3 * 8, "the other viewer sees the stream go on"
-            assert len({latent for latent, _ in labels}) == len(set(labels)), "one control per latent"
+            assert len({latent for latent, _ in labels}) == len(set(labels)), (
+                "one control per latent"
+            )
             assert {"DL", "DR"} & {label for _, label in labels}
             flooding.cancel()
         await theatre.until(lambda: not theatre.gateway._room.viewers)
@@ -297,7 +337,8 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
 
 
 def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path, caplog):
-    """Eight clients at once, ten times each; every other time they end with what the protocol cannot bear."""
+    """Eight clients at once, ten times each; every other time they end with what the protocol
+    cannot bear."""
     clients, times, messages = 8, 10, 130
 
     async def answered(link, clock):
@@ -309,7 +350,9 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
         for turn in range(times):
             async with socket(port) as link:
                 for _ in range(messages):
-                    await link.connection.send(hostile(dice)[:60_000] if dice.random() < 0.9 else dice.randbytes(40))
+                    await link.connection.send(
+                        hostile(dice)[:60_000] if dice.random() < 0.9 else dice.randbytes(40)
+                    )
                 await answered(link, 0.125)  # so all were read, and the connection stayed
                 if turn % 2:
                     await link.connection.send(dice.choice(("x" * 70_000, b"\xff\xfe")), text=True)
@@ -326,8 +369,12 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
 
     async def body(theatre, http):
         async with socket(theatre.port) as bystander:
-            attacks = asyncio.gather(*(attack(theatre.port, random.Random(seed)) for seed in range(clients)))
-            knocks = asyncio.gather(*(knock(theatre.port, random.Random(seed)) for seed in range(100)))
+            attacks = asyncio.gather(
+                *(attack(theatre.port, random.Random(seed)) for seed in range(clients))
+            )
+            knocks = asyncio.gather(
+                *(knock(theatre.port, random.Random(seed)) for seed in range(100))
+            )
             count = 0
             while not attacks.done():
                 count += 1
@@ -344,7 +391,9 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
             figures = (await http.get("/metrics", headers=BEARER)).text
         refused = float(re.findall(r'matrix_refused_total{what="message"} ([0-9.e+]+)', figures)[0])
         assert 0.8 * clients * times * messages < refused <= clients * times * messages
-        assert not [record for record in caplog.records if record.name.startswith("uvicorn")], "strangers fill no log"
+        assert not [record for record in caplog.records if record.name.startswith("uvicorn")], (
+            "strangers fill no log"
+        )
 
     run(body, recordings=tmp_path)
 
@@ -353,7 +402,11 @@ def test_the_room_is_full_in_words(monkeypatch):
     monkeypatch.setattr(rooms, "MOST_VIEWERS", 2)
 
     async def body(theatre, http):
-        async with socket(theatre.port), socket(theatre.port), socket(theatre.port, hello=False) as third:
+        async with (
+            socket(theatre.port),
+            socket(theatre.port),
+            socket(theatre.port, hello=False) as third,
+        ):
             await third.say("hello")
             assert "full" in (await third.hear("bye"))["reason"]
 
@@ -368,7 +421,9 @@ def test_a_client_that_never_reads_delays_nobody():
         writer.write(f"GET /live HTTP/1.1\r\n{host}{key}Sec-WebSocket-Version: 13\r\n\r\n".encode())
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         hello = json.dumps({"type": "hello"}).encode()
-        writer.write(b"\x81" + bytes([0x80 | len(hello), 0, 0, 0, 0]) + hello)  # and never reads again
+        writer.write(
+            b"\x81" + bytes([0x80 | len(hello), 0, 0, 0, 0]) + hello
+        )  # and never reads again
         await theatre.until(lambda: theatre.show.viewers == 1)
         async with await connect_client(theatre.url) as client:
             stream = aiter(client)
@@ -447,7 +502,10 @@ def test_a_request_that_dribbles_is_ended(monkeypatch):
 def test_the_same_cookie_works_after_a_restart_on_the_same_port():
     async def whole():
         async with live() as theatre, httpx.AsyncClient() as http:
-            port, cookie = theatre.port, (await http.get(theatre.url)).headers["set-cookie"].split(";")[0]
+            port, cookie = (
+                theatre.port,
+                (await http.get(theatre.url)).headers["set-cookie"].split(";")[0],
+            )
         async with live(port=port) as theatre, httpx.AsyncClient() as http:
             assert (await http.get(theatre.origin, headers={"Cookie": cookie})).status_code == 200
 
@@ -457,7 +515,9 @@ def test_the_same_cookie_works_after_a_restart_on_the_same_port():
 def test_closing_ends_every_connection_and_frees_the_port():
     async def whole():
         async with live() as theatre:
-            link = await connect(f"ws://127.0.0.1:{theatre.port}/live", additional_headers=BEARER, proxy=None)
+            link = await connect(
+                f"ws://127.0.0.1:{theatre.port}/live", additional_headers=BEARER, proxy=None
+            )
             await link.send('{"type":"hello"}')
             port = theatre.port
             begun = time.monotonic()

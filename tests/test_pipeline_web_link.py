@@ -1,4 +1,5 @@
-"""Delay as a person feels it: from a real key press to the paint of its first picture, on loopback and on a poor link.
+"""Delay as a person feels it: from a real key press to the paint of its first picture, on loopback
+and on a poor link.
 
 Bounds are generous, because the machine may be busy; docs/experiments.md has the measured figures.
 """
@@ -30,7 +31,8 @@ WATCH = """() => {
 
 
 async def press_keys(tab, theatre, count):
-    """Alternate left and right until ``count`` first pictures were painted; their delays in milliseconds."""
+    """Alternate left and right until ``count`` first pictures were painted; their delays in
+    milliseconds."""
     async with asyncio.timeout(90):
         turn = 0
         while len(await tab.evaluate("window.photons ?? []")) < count:
@@ -44,18 +46,28 @@ async def press_keys(tab, theatre, count):
 
 
 def own_delay(theatre):
-    """The model's own delay at p95, in milliseconds: the wait for a step, the step, the pacing of its frames."""
+    """The model's own delay at p95, in milliseconds: the wait for a step, the step, the pacing of
+    its frames."""
     return theatre.show.stats()["control_to_frame_ms"]["p95"]
 
 
 def test_transport_on_loopback_takes_a_moment():
     async def whole():
-        async with live("--delay", str(MODEL)) as theatre, chromium() as browser, page(browser, theatre.url) as tab:
+        async with (
+            live("--delay", str(MODEL)) as theatre,
+            chromium() as browser,
+            page(browser, theatre.url) as tab,
+        ):
             await playing(tab)
             await tab.keyboard.press("KeyH")
             await tab.evaluate(WATCH)
             await press_keys(tab, theatre, 6)
-            rows = dict(zip(await texts(tab, "#hud-split th"), await texts(tab, "#hud-split tr td:nth-child(2)")))
+            rows = dict(
+                zip(
+                    await texts(tab, "#hud-split th"),
+                    await texts(tab, "#hud-split tr td:nth-child(2)"),
+                )
+            )
             assert int(rows["transport"]) < 60
 
     async def texts(tab, selector):
@@ -83,7 +95,9 @@ def test_a_poor_link_delays_a_second_at_most_and_keeps_moving():
             fps = (await tab.evaluate("window.seen.length") - painted) / seconds
             quality = theatre.gateway._room.viewers[0].ladder.quality
             kilobits = 8 * (link.carried - carried) / seconds / 1000
-            print(f"beyond the model p95 {beyond:.0f} ms, {fps:.1f} FPS, quality {quality}, {kilobits:.0f} kbit/s")
+            print(
+                f"beyond the model p95 {beyond:.0f} ms, {fps:.1f} FPS, quality {quality}, {kilobits:.0f} kbit/s"
+            )
             assert beyond < 1000
             assert fps > 5
             assert kilobits < 6000

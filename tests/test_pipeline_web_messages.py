@@ -16,7 +16,9 @@ def test_frame_headers_survive_the_wire():
     assert messages.unpack_frame(packed + b"jpeg") == (header, b"jpeg")
 
 
-@pytest.mark.parametrize("data", [b"", b"MX", bytes(100), b"MX\x02\x01" + bytes(60), b"MX\x01\x02" + bytes(60)])
+@pytest.mark.parametrize(
+    "data", [b"", b"MX", bytes(100), b"MX\x02\x01" + bytes(60), b"MX\x01\x02" + bytes(60)]
+)
 def test_foreign_binary_messages_are_refused(data):
     with pytest.raises(ValueError):
         messages.unpack_frame(data)
@@ -45,7 +47,10 @@ def test_held_keys_become_one_label(keys, label):
 def test_a_drive_and_its_parts_are_inverse():
     take = Take(7, ("D", "D", "DL", "DL", "B"), ("noon", "noon", "noon", "night", "night"))
     parts = messages.take_parts(take)
-    assert parts == [{"prompt": "noon", "controls": "D*2,DL"}, {"prompt": "night", "controls": "DL,B"}]
+    assert parts == [
+        {"prompt": "noon", "controls": "D*2,DL"},
+        {"prompt": "night", "controls": "DL,B"},
+    ]
     assert messages.parse_replay({"seed": 7, "parts": parts}) == take
 
 

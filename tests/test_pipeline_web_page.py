@@ -18,13 +18,22 @@ def test_the_printed_address_opens_the_world_and_leaves_no_key_behind(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             assert TOKEN not in tab.url and await tab.evaluate("document.cookie") == ""
-            assert await text(tab, "#name") == "test road" and await text(tab, "#role-text") == "you drive"
+            assert (
+                await text(tab, "#name") == "test road"
+                and await text(tab, "#role-text") == "you drive"
+            )
             assert await text(tab, "#seed-value") == "42" and await tab.title() == "test road, live"
             pixels = await tab.evaluate(PIXELS)
             await asyncio.sleep(0.5)
-            assert len(pixels) == 144 * 96 * 4 and await tab.evaluate(PIXELS) != pixels, "the picture moves"
-            style = await tab.evaluate("getComputedStyle(document.getElementById('picture')).imageRendering")
-            size = await tab.evaluate("document.getElementById('picture').getBoundingClientRect().width")
+            assert len(pixels) == 144 * 96 * 4 and await tab.evaluate(PIXELS) != pixels, (
+                "the picture moves"
+            )
+            style = await tab.evaluate(
+                "getComputedStyle(document.getElementById('picture')).imageRendering"
+            )
+            size = await tab.evaluate(
+                "document.getElementById('picture').getBoundingClientRect().width"
+            )
             assert style == "pixelated" and size % 144 == 0, "small pictures grow by whole pixels"
 
     run(body)
@@ -54,11 +63,15 @@ def test_every_key_lights_up_and_steers_while_it_is_held(run):
                 for code in codes:
                     await tab.keyboard.down(code)
                 await theatre.until(lambda label=label: theatre.show._held == label)
-                shown = await tab.locator("#keys .lit").evaluate_all("keys => keys.map(k => k.dataset.key)")
+                shown = await tab.locator("#keys .lit").evaluate_all(
+                    "keys => keys.map(k => k.dataset.key)"
+                )
                 assert sorted(shown) == lit
                 if label in ("DL", "BL"):
                     await asyncio.sleep(1.5)
-                    assert theatre.show._held == label, "held keys stay held, because the page repeats them"
+                    assert theatre.show._held == label, (
+                        "held keys stay held, because the page repeats them"
+                    )
                 for code in codes:
                     await tab.keyboard.up(code)
                 await theatre.until(lambda: theatre.show._held == "D")
@@ -72,7 +85,13 @@ def test_keys_are_named_in_words_and_never_by_signal_letters(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             words = await tab.locator("#keys button").all_inner_texts()
-            assert sorted(word.strip() for word in words) == ["coast", "left", "reverse", "right", "straight"]
+            assert sorted(word.strip() for word in words) == [
+                "coast",
+                "left",
+                "reverse",
+                "right",
+                "straight",
+            ]
             everything = await tab.inner_text("body")
             assert not re.search(r"\b(DL|DR|BL|BR|NL|NR)\b", everything)
 
@@ -105,16 +124,28 @@ def test_the_first_picture_of_a_key_is_measured_and_shown(run):
             for word in ("drops", "queue", "kbit/s", "quality", "round trip", "late slots"):
                 assert word in figures
             facts = dict(
-                zip(await tab.locator("#hud dt").all_inner_texts(), await tab.locator("#hud dd").all_inner_texts())
+                zip(
+                    await tab.locator("#hud dt").all_inner_texts(),
+                    await tab.locator("#hud dd").all_inner_texts(),
+                )
             )
             assert all(4 < float(facts[name].split()[0]) < 20 for name in ("generated", "painted"))
             assert int(facts["link"].split()[0]) > 50 and int(facts["quality"]) in (85, 75, 60, 45)
-            assert facts["queue"].isdigit() and facts["drops"].isdigit() and float(facts["round trip"].split()[0]) > 0
+            assert (
+                facts["queue"].isdigit()
+                and facts["drops"].isdigit()
+                and float(facts["round trip"].split()[0]) > 0
+            )
             cells = await tab.locator("#hud-split tr").evaluate_all(
                 "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
             )
-            assert all(middle.isdigit() and high.isdigit() and int(middle) <= int(high) for _, middle, high in cells)
-            assert await tab.locator("#hud-bar i").count() >= 3, "the parts are drawn as shares of a bar"
+            assert all(
+                middle.isdigit() and high.isdigit() and int(middle) <= int(high)
+                for _, middle, high in cells
+            )
+            assert await tab.locator("#hud-bar i").count() >= 3, (
+                "the parts are drawn as shares of a bar"
+            )
             await tab.keyboard.press("KeyH")
             assert not await tab.is_visible("#hud")
 
@@ -155,7 +186,9 @@ def test_the_prompt_is_pending_until_its_pictures_arrive_and_typing_does_not_ste
             assert await tab.input_value("#prompt") == "wasd <b>road</b> at night"
             await asyncio.sleep(0.5)
             after = await tab.evaluate(PIXELS)
-            assert sum(after[: 144 * 4 * 20]) < sum(before[: 144 * 4 * 20]) * 0.8, "the sky grew dark"
+            assert sum(after[: 144 * 4 * 20]) < sum(before[: 144 * 4 * 20]) * 0.8, (
+                "the sky grew dark"
+            )
             await tab.select_option("#presets", index=1)
             await theatre.until(lambda: theatre.show.prompt == theatre.show.info.presets[0])
 
@@ -167,11 +200,15 @@ def test_the_prompt_is_pending_until_its_pictures_arrive_and_typing_does_not_ste
 
 def test_pause_reset_new_seed_and_copying(run):
     async def body(theatre, browser):
-        async with page(browser, theatre.url, permissions=["clipboard-read", "clipboard-write"]) as tab:
+        async with page(
+            browser, theatre.url, permissions=["clipboard-read", "clipboard-write"]
+        ) as tab:
             await playing(tab)
             await tab.keyboard.press("Space")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
-            assert theatre.show.paused and await tab.get_attribute("#pause", "aria-pressed") == "true"
+            assert (
+                theatre.show.paused and await tab.get_attribute("#pause", "aria-pressed") == "true"
+            )
             await tab.click("#pause")
             await playing(tab)
             await tab.keyboard.press("KeyR")
@@ -179,7 +216,9 @@ def test_pause_reset_new_seed_and_copying(run):
             assert theatre.show.seed == 42
             await tab.click("#new-seed")
             await theatre.until(lambda: theatre.show.seed != 42)
-            await so(tab, f"document.getElementById('seed-value').textContent == '{theatre.show.seed}'")
+            await so(
+                tab, f"document.getElementById('seed-value').textContent == '{theatre.show.seed}'"
+            )
             await tab.click("#seed")
             await so(tab, f"navigator.clipboard.readText().then(t => t == '{theatre.show.seed}')")
 
@@ -194,8 +233,12 @@ def test_after_a_click_the_keys_drive_on(run, tmp_path):
             await so(tab, "document.getElementById('record').ariaPressed == 'true'")
             await tab.keyboard.press("Space")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
-            assert theatre.show.tape.recorder is not None, "the space bar pauses, it does not press the button again"
-            assert await tab.get_by_role("button", name="Record", exact=True).count() == 1, "its name is no clock"
+            assert theatre.show.tape.recorder is not None, (
+                "the space bar pauses, it does not press the button again"
+            )
+            assert await tab.get_by_role("button", name="Record", exact=True).count() == 1, (
+                "its name is no clock"
+            )
 
     run(body, recordings=tmp_path)
 
@@ -203,7 +246,10 @@ def test_after_a_click_the_keys_drive_on(run, tmp_path):
 def test_a_replay_link_drives_the_same_drive_again(run):
     async def body(theatre, browser):
         allowed = ["clipboard-read", "clipboard-write"]
-        async with theatre.watching() as seen, page(browser, theatre.url, permissions=allowed) as tab:
+        async with (
+            theatre.watching() as seen,
+            page(browser, theatre.url, permissions=allowed) as tab,
+        ):
             await playing(tab)
             await tab.keyboard.down("KeyA")
             await theatre.until(lambda: "DL" in theatre.show.take().labels)
@@ -220,13 +266,21 @@ def test_a_replay_link_drives_the_same_drive_again(run):
             await tab.wait_for_selector("#ask[open]")
             assert "seed 42" in await text(tab, "#ask-text")
             await tab.click("#ask-yes")
-            await theatre.until(lambda: theatre.show.seed == 42 and len(theatre.show.take().labels) >= len(take.labels))
+            await theatre.until(
+                lambda: (
+                    theatre.show.seed == 42 and len(theatre.show.take().labels) >= len(take.labels)
+                )
+            )
             assert theatre.show.take().labels[: len(take.labels)] == take.labels
             again = theatre.show.epoch
             both = [
-                index for epoch, index in seen if epoch == 0 and index < 4 * len(take.labels) and (again, index) in seen
+                index
+                for epoch, index in seen
+                if epoch == 0 and index < 4 * len(take.labels) and (again, index) in seen
             ]
-            assert len(both) > 12 and all(seen[0, index] == seen[again, index] for index in both), "the same pictures"
+            assert len(both) > 12 and all(seen[0, index] == seen[again, index] for index in both), (
+                "the same pictures"
+            )
             assert "#" not in tab.url
 
     run(body)
@@ -257,7 +311,9 @@ def test_two_pages_one_wheel(run):
         async with page(browser, theatre.url) as first, page(browser, theatre.url) as second:
             await playing(first)
             await playing(second)
-            await so(first, "document.getElementById('role-text').textContent == '1 watching, you drive'")
+            await so(
+                first, "document.getElementById('role-text').textContent == '1 watching, you drive'"
+            )
             assert await text(second, "#role-text") == "you watch"
             assert await second.is_disabled("#pause") and not await first.is_visible("#take")
             await second.keyboard.down("KeyA")
@@ -265,7 +321,10 @@ def test_two_pages_one_wheel(run):
             assert theatre.show._held == "D", "who watches does not steer"
             await second.keyboard.up("KeyA")
             await second.click("#take")
-            await so(second, "document.getElementById('role-text').textContent == '1 watching, you drive'")
+            await so(
+                second,
+                "document.getElementById('role-text').textContent == '1 watching, you drive'",
+            )
             await second.keyboard.down("KeyA")
             await theatre.until(lambda: theatre.show._held == "DL")
             await so(first, "document.getElementById('role-text').textContent == 'you watch'")

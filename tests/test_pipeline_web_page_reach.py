@@ -1,4 +1,5 @@
-"""The page in a real Chromium, for everybody and everywhere: phones, gamepads, no mouse, lost links, other hosts."""
+"""The page in a real Chromium, for everybody and everywhere: phones, gamepads, no mouse, lost
+links, other hosts."""
 
 import asyncio
 import contextlib
@@ -6,7 +7,17 @@ import time
 
 import pytest
 
-from tests.browser import PIXELS, box_of, chromium, eventually, needs_chromium, page, playing, so, text
+from tests.browser import (
+    PIXELS,
+    box_of,
+    chromium,
+    eventually,
+    needs_chromium,
+    page,
+    playing,
+    so,
+    text,
+)
 from tests.live import TOKEN, live, socket
 from tests.tls import certificate, tls_proxy
 
@@ -23,11 +34,17 @@ def test_a_lost_connection_is_said_within_two_seconds_and_the_page_comes_back_by
                 await theatre.until(lambda: theatre.show._held == "DL")
                 await theatre.gateway.close()
                 await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
-                assert "Keys released" in await text(tab, "#banner") and await tab.locator("#keys .lit").count() == 0
+                assert (
+                    "Keys released" in await text(tab, "#banner")
+                    and await tab.locator("#keys .lit").count() == 0
+                )
                 assert theatre.show._held == "D"
             async with live(port=theatre.port):
                 await playing(tab)
-                assert not await tab.is_visible("#banner") and await text(tab, "#role-text") == "you drive"
+                assert (
+                    not await tab.is_visible("#banner")
+                    and await text(tab, "#role-text") == "you drive"
+                )
 
     desk(whole)
 
@@ -59,9 +76,14 @@ def test_a_page_that_was_held_up_does_not_think_the_link_is_lost(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             await tab.evaluate(PHASES)
-            await tab.evaluate("() => { const end = performance.now() + 2500; while (performance.now() < end); }")
+            await tab.evaluate(
+                "() => { const end = performance.now() + 2500; while (performance.now() < end); }"
+            )
             await asyncio.sleep(1)
-            assert "lost" not in await tab.evaluate("window.phases") and len(theatre.gateway._room.viewers) == 1
+            assert (
+                "lost" not in await tab.evaluate("window.phases")
+                and len(theatre.gateway._room.viewers) == 1
+            )
 
     run(body)
 
@@ -75,10 +97,14 @@ def test_a_page_that_paints_nothing_gets_two_frames_and_no_more(run):
                 "() => { window.paint = requestAnimationFrame; window.requestAnimationFrame = () => 0; }"
             )
             painted_last = viewer.dropped  # a paint that was asked for before may still be answered
-            await theatre.until(lambda: len(viewer._in_flight) == 2 and viewer.dropped > painted_last + 8)
+            await theatre.until(
+                lambda: len(viewer._in_flight) == 2 and viewer.dropped > painted_last + 8
+            )
             sent, dropped = viewer.sent_bytes, viewer.dropped
             await theatre.until(lambda: viewer.dropped > dropped + 8)
-            assert viewer.sent_bytes == sent and len(viewer._in_flight) == 2, "frames are answered after the paint only"
+            assert viewer.sent_bytes == sent and len(viewer._in_flight) == 2, (
+                "frames are answered after the paint only"
+            )
 
     run(body)
 
@@ -90,7 +116,9 @@ def test_a_world_with_another_key_is_explained(desk):
                 tab = await pages.enter_async_context(page(browser, theatre.url))
                 await playing(tab)
             async with live(port=theatre.port, token="another-token-after-the-restart"):
-                await so(tab, "document.getElementById('banner').textContent.includes('new key')", 30)
+                await so(
+                    tab, "document.getElementById('banner').textContent.includes('new key')", 30
+                )
 
     desk(whole)
 
@@ -115,13 +143,30 @@ def test_it_fits_a_phone_and_fingers_steer(run):
             assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
             await tab.tap("#show-hud")
             picture, hud = await box_of(tab, "#picture"), await box_of(tab, "#hud")
-            assert hud["y"] >= picture["y"] + picture["height"] - 1, "the figures do not cover the small picture"
-            assert await tab.evaluate("(h => h.scrollHeight <= h.clientHeight)(document.getElementById('hud'))")
-            for selector in ("#picture", "#keys", "#prompt", "#pause", "#record", "#replay", "#show-help", "#hud"):
+            assert hud["y"] >= picture["y"] + picture["height"] - 1, (
+                "the figures do not cover the small picture"
+            )
+            assert await tab.evaluate(
+                "(h => h.scrollHeight <= h.clientHeight)(document.getElementById('hud'))"
+            )
+            for selector in (
+                "#picture",
+                "#keys",
+                "#prompt",
+                "#pause",
+                "#record",
+                "#replay",
+                "#show-help",
+                "#hud",
+            ):
                 box = await box_of(tab, selector)
-                assert box["x"] >= 0 and box["x"] + box["width"] <= 360 and box["width"] > 20, selector
+                assert box["x"] >= 0 and box["x"] + box["width"] <= 360 and box["width"] > 20, (
+                    selector
+                )
             zones = await box_of(tab, "#zones")
-            assert zones["height"] == picture["height"], "fingers steer on the picture, not on the figures"
+            assert zones["height"] == picture["height"], (
+                "fingers steer on the picture, not on the figures"
+            )
             await tab.tap("#show-hud")
             touch = await tab.context.new_cdp_session(tab)
             for selector, at, label in (
@@ -131,15 +176,20 @@ def test_it_fits_a_phone_and_fingers_steer(run):
             ):
                 box = await box_of(tab, selector)
                 point = {"x": box["x"] + at * box["width"], "y": box["y"] + box["height"] / 2}
-                await touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+                await touch.send(
+                    "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]}
+                )
                 await theatre.until(lambda label=label: theatre.show._held == label)
-                await touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+                await touch.send(
+                    "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
+                )
                 await theatre.until(lambda: theatre.show._held == "D")
 
     run(body)
 
 
-# Test machines have no gamepad: the browser's list of them is replaced, everything after it is the page as it is.
+# Test machines have no gamepad: the browser's list of them is replaced, everything after it is the
+# page as it is.
 GAMEPAD = """() => { window.pad = { axes: [0, 0], buttons: Array.from({length: 17}, () => ({pressed: false})) };
   navigator.getGamepads = () => [window.pad]; window.dispatchEvent(new Event('gamepadconnected')); }"""
 
@@ -180,9 +230,17 @@ def test_it_can_be_used_without_a_mouse_and_without_seeing(run):
             reached = set()
             for _ in range(24):
                 await tab.keyboard.press("Tab")
-                reached.add(await tab.evaluate("document.activeElement.id || document.activeElement.dataset.key || ''"))
-                outline = await tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-                assert outline != "none" or await tab.evaluate("document.activeElement == document.body")
+                reached.add(
+                    await tab.evaluate(
+                        "document.activeElement.id || document.activeElement.dataset.key || ''"
+                    )
+                )
+                outline = await tab.evaluate(
+                    "getComputedStyle(document.activeElement).outlineStyle"
+                )
+                assert outline != "none" or await tab.evaluate(
+                    "document.activeElement == document.body"
+                )
             wanted = {
                 "prompt",
                 "pause",
@@ -229,7 +287,9 @@ def test_text_stands_out_from_its_ground(run):
             ):
                 shade = await shade_of(tab, selector)
                 assert contrast(shade[:3], (10, 11, 14)) > 4.5, selector
-            assert not await tab.is_visible("#glow"), "no moving light for people who asked for less motion"
+            assert not await tab.is_visible("#glow"), (
+                "no moving light for people who asked for less motion"
+            )
             await tab.click("#show-hud")
             panel = await shade_of(tab, "#hud", "backgroundColor")
             over_white = [panel[3] * part + (1 - panel[3]) * 255 for part in panel[:3]]
@@ -239,11 +299,15 @@ def test_text_stands_out_from_its_ground(run):
 
     async def shade_of(tab, selector, which="color"):
         return await tab.evaluate(
-            f"s => getComputedStyle(document.querySelector(s)).{which}.match(/[\\d.]+/g).map(Number)", selector
+            f"s => getComputedStyle(document.querySelector(s)).{which}.match(/[\\d.]+/g).map(Number)",
+            selector,
         )
 
     def contrast(a, b):
-        light = sorted(sum(w * channel(c) for w, c in zip((0.2126, 0.7152, 0.0722), colour)) for colour in (a, b))
+        light = sorted(
+            sum(w * channel(c) for w, c in zip((0.2126, 0.7152, 0.0722), colour))
+            for colour in (a, b)
+        )
         return (light[1] + 0.05) / (light[0] + 0.05)
 
     def channel(value):
@@ -296,7 +360,9 @@ def test_a_given_name_works_behind_a_proxy_that_speaks_tls(desk, tmp_path):
         async with (
             live(names=["drive.example.org"]) as theatre,
             tls_proxy(theatre.port, pair) as port,
-            chromium("--host-resolver-rules=MAP *.example.org 127.0.0.1", "--ignore-certificate-errors") as browser,
+            chromium(
+                "--host-resolver-rules=MAP *.example.org 127.0.0.1", "--ignore-certificate-errors"
+            ) as browser,
         ):
             address = f"https://drive.example.org:{port}/"
             async with page(browser, f"{address}?token={TOKEN}") as tab:

@@ -1,4 +1,5 @@
-"""The page while a real world starts: workers over Ray, the embedded weights, and a page that was left open before."""
+"""The page while a real world starts: workers over Ray, the embedded weights, and a page that was
+left open before."""
 
 import asyncio
 import contextlib
@@ -22,7 +23,11 @@ PROGRESS = """() => [document.getElementById('theatre').dataset.phase, document.
 @contextlib.asynccontextmanager
 async def launched(port):
     """``run`` with the embedded world on a port, from the moment its page is served."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MODEL_PATH"))}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "MODEL_PATH"))
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pipeline", "run", "--port", str(port)),
         cwd=ROOT,
@@ -59,13 +64,17 @@ def test_a_world_is_seen_loading_by_a_new_page_and_by_one_that_was_left_open(des
                 assert await fresh.evaluate("document.getElementById('loading-bar').value") > 0
                 await tab.wait_for_selector("#theatre[data-phase=loading]", timeout=10_000)
                 assert await tab.is_visible("#loading") and await text(tab, "#name") != "test road"
-                assert await text(tab, "#record-text") == "Record" and not await tab.is_visible("#files")
+                assert await text(tab, "#record-text") == "Record" and not await tab.is_visible(
+                    "#files"
+                )
                 seen = await watched(fresh)
                 assert seen == sorted(seen) and len(set(seen)) >= 4, f"progress in percent: {seen}"
                 await playing(tab)
                 if await tab.is_visible("#take"):  # the wheel is with the page that came first
                     await tab.click("#take")
-                await so(tab, "document.getElementById('role-text').textContent.includes('you drive')")
+                await so(
+                    tab, "document.getElementById('role-text').textContent.includes('you drive')"
+                )
                 await tab.keyboard.press("KeyH")
                 await eventually(lambda: answered(tab), 60)
                 process.send_signal(signal.SIGINT)
@@ -89,6 +98,8 @@ def test_a_world_is_seen_loading_by_a_new_page_and_by_one_that_was_left_open(des
         await asyncio.sleep(0.7)
         await tab.keyboard.up("KeyA")
         await asyncio.sleep(0.7)
-        return all(cell.isdigit() for cell in await tab.locator("#hud-split tr.total td").all_inner_texts())
+        return all(
+            cell.isdigit() for cell in await tab.locator("#hud-split tr.total td").all_inner_texts()
+        )
 
     desk(whole)

@@ -1,4 +1,5 @@
-"""Who drives and what messages do, with a real show over a real child program; hostile messages harm nobody."""
+"""Who drives and what messages do, with a real show over a real child program; hostile messages
+harm nobody."""
 
 import asyncio
 import json
@@ -40,7 +41,11 @@ class Stage:
             header, _ = unpack_frame(data)
             viewer.acked(header.epoch, header.frame)
 
-        self.writers.append(asyncio.create_task(viewer.run(lambda event: self.room.hear(viewer, event), text, binary)))
+        self.writers.append(
+            asyncio.create_task(
+                viewer.run(lambda event: self.room.hear(viewer, event), text, binary)
+            )
+        )
         return viewer
 
     def say(self, viewer, kind: str, **fields) -> None:
@@ -48,7 +53,11 @@ class Stage:
 
     def heard(self, viewer: Viewer, kind: str) -> list[dict]:
         """Messages of a kind, those included that wait to be written."""
-        return [message for message in [*self.sent[viewer], *viewer._messages] if message["type"] == kind]
+        return [
+            message
+            for message in [*self.sent[viewer], *viewer._messages]
+            if message["type"] == kind
+        ]
 
     async def until(self, condition, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
@@ -58,7 +67,12 @@ class Stage:
 
 def stage(body, tmp_path=None, wait=True) -> None:
     async def whole():
-        show = Show(await Program.launch(ROAD), seed=42, prompt="noon", recordings=tmp_path or Path("/nonexistent"))
+        show = Show(
+            await Program.launch(ROAD),
+            seed=42,
+            prompt="noon",
+            recordings=tmp_path or Path("/nonexistent"),
+        )
         running = asyncio.create_task(show.run())
         theatre = Stage(show)
         try:
@@ -77,7 +91,12 @@ def test_the_first_drives_the_others_watch_and_anyone_may_take_over():
     async def body(s):
         first, second = s.join("a"), s.join("b")
         assert s.room.driver is first
-        assert s.heard(second, "role")[-1] == {"type": "role", "role": "viewer", "watching": 1, "driven": True}
+        assert s.heard(second, "role")[-1] == {
+            "type": "role",
+            "role": "viewer",
+            "watching": 1,
+            "driven": True,
+        }
         s.say(second, "input", seq=1, keys=["left"])
         assert "take control first" in s.heard(second, "error")[-1]["message"]
         s.say(second, "take_control")
@@ -97,7 +116,9 @@ def test_the_wheel_waits_for_its_owner_and_goes_to_who_steers():
         owner = s.join("owner")
         assert s.room.driver is owner, "a page that comes back drives on"
         again = s.join("owner")
-        assert s.room.driver is again, "also when its old connection has not been noticed to be dead"
+        assert s.room.driver is again, (
+            "also when its old connection has not been noticed to be dead"
+        )
         s.room.leave(again)
         s.say(other, "input", seq=1, keys=["right"])
         assert s.room.driver is other
@@ -113,8 +134,15 @@ def test_every_control_is_answered_twice():
             await s.until(lambda seq=seq: len(s.heard(driver, "applied")) == seq)
         received, applied = s.heard(driver, "received"), s.heard(driver, "applied")
         assert [m["seq"] for m in received] == [m["seq"] for m in applied] == [1, 2, 3, 4]
-        assert received[0]["cursor"] == received[1]["cursor"] < received[2]["cursor"] < received[3]["cursor"]
-        assert applied[0]["frame"] == applied[1]["frame"] < applied[2]["frame"] < applied[3]["frame"]
+        assert (
+            received[0]["cursor"]
+            == received[1]["cursor"]
+            < received[2]["cursor"]
+            < received[3]["cursor"]
+        )
+        assert (
+            applied[0]["frame"] == applied[1]["frame"] < applied[2]["frame"] < applied[3]["frame"]
+        )
         assert all(m["frame"] == 4 * m["latent"] and not m["overtaken"] for m in applied)
 
     stage(body)
@@ -136,7 +164,10 @@ def test_a_receipt_names_the_very_first_frame_that_its_control_conditioned():
         await s.until(lambda: s.heard(driver, "applied"))
         await asyncio.sleep(0.3)
         first = s.heard(driver, "applied")[0]
-        assert next(frame.index for frame in frames if frame.cursor >= first["cursor"]) == first["frame"]
+        assert (
+            next(frame.index for frame in frames if frame.cursor >= first["cursor"])
+            == first["frame"]
+        )
         assert next(frame.index for frame in frames if frame.label == "B") == first["frame"]
         task.cancel()
 
@@ -164,7 +195,9 @@ def test_controls_within_one_latent_are_overtaken_by_the_latest():
         s.show.resume()
         await s.until(lambda: len(s.heard(driver, "applied")) == 7)
         applied = s.heard(driver, "applied")
-        assert [m["seq"] for m in applied] == list(range(1, 8)) and len({m["frame"] for m in applied}) == 1
+        assert [m["seq"] for m in applied] == list(range(1, 8)) and len(
+            {m["frame"] for m in applied}
+        ) == 1
         assert [m["overtaken"] for m in applied] == [True] * 6 + [False]
 
     stage(body)
@@ -194,7 +227,9 @@ def test_prompt_pause_reset_and_replay(tmp_path):
     async def body(s):
         driver, watcher = s.join(), s.join()
         s.say(driver, "prompt", prompt="  a road\tat night ")
-        await s.until(lambda: [m["text"] for m in s.heard(driver, "prompt") if m["state"] == "shown"][1:])
+        await s.until(
+            lambda: [m["text"] for m in s.heard(driver, "prompt") if m["state"] == "shown"][1:]
+        )
         assert [m["state"] for m in s.heard(driver, "prompt")][-2:] == ["pending", "shown"]
         assert s.show.prompt == "a road at night"
         s.say(driver, "pause")
@@ -215,7 +250,13 @@ def test_prompt_pause_reset_and_replay(tmp_path):
         assert take["seed"] == s.show.seed and take["parts"][0]["prompt"] == "a road at night"
         s.say(driver, "replay", seed=take["seed"], model="another", parts=take["parts"])
         assert "another model" in s.heard(driver, "error")[-1]["message"]
-        s.say(driver, "replay", seed=5, model=take["model"], parts=[{"prompt": "snow", "controls": "DL*2"}])
+        s.say(
+            driver,
+            "replay",
+            seed=5,
+            model=take["model"],
+            parts=[{"prompt": "snow", "controls": "DL*2"}],
+        )
         await s.until(lambda: len(s.show.take().labels) >= 3)
         assert s.show.take().labels[:3] == ("DL", "DL", "D") and s.show.take().seed == 5
 
@@ -275,13 +316,17 @@ def test_twelve_thousand_hostile_messages_harm_nobody(tmp_path):
         for count in range(12_000):
             s.room.handle((driver, bystander)[count % 2], hostile(dice))
             await asyncio.sleep(0)
-        assert len(s.heard(driver, "error") + s.heard(bystander, "error")) > 9000, "bad messages are answered"
+        assert len(s.heard(driver, "error") + s.heard(bystander, "error")) > 9000, (
+            "bad messages are answered"
+        )
         s.say(driver, "take_control")
         s.say(driver, "resume")
         s.say(driver, "reset", seed=1)
         s.say(driver, "input", seq=1, label="BL")
         await s.until(lambda: s.heard(driver, "applied"))
-        assert s.show.stats()["frames"] > frames_before and s.show.ready and len(s.room.viewers) == 2
+        assert (
+            s.show.stats()["frames"] > frames_before and s.show.ready and len(s.room.viewers) == 2
+        )
         refused = s.registry.get_sample_value("matrix_refused_total", {"what": "message"})
         assert refused and refused > 5000
 

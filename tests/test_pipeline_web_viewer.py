@@ -1,4 +1,5 @@
-"""One viewer's writing side: order, frames in flight, latest wins, bounded memory, isolation from the others."""
+"""One viewer's writing side: order, frames in flight, latest wins, bounded memory, isolation from
+the others."""
 
 import asyncio
 import json
@@ -77,7 +78,9 @@ def test_at_most_two_frames_are_in_flight_and_the_newest_follows():
         await settle()
         audience.show(frame(11))
         await settle()
-        assert seat.wire.frames[-2:] == [10, 11], "an acknowledgement counts for all frames before it"
+        assert seat.wire.frames[-2:] == [10, 11], (
+            "an acknowledgement counts for all frames before it"
+        )
         await seat.leave()
 
     asyncio.run(body())
@@ -92,7 +95,9 @@ def test_messages_overtake_frames_and_none_is_lost():
         for number in range(5):
             audience.tell("notice", level="info", message=str(number))
         await settle()
-        assert [m["message"] for m in seat.wire.messages] == list("01234") and seat.wire.sent[5:] == [0]
+        assert [m["message"] for m in seat.wire.messages] == list("01234") and seat.wire.sent[
+            5:
+        ] == [0]
         await seat.leave()
 
     asyncio.run(body())

@@ -12,8 +12,19 @@ from configs.load import ROOT
 from pipeline.__main__ import COMMANDS
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-TREE = re.findall(r"^    (\S+)\s{2,}\S.*$", TEXT.split("## What is where")[1].split("##")[0], flags=re.MULTILINE)
-HIDDEN = {".git", "__pycache__", "build", "dist", "recordings", "example_videos", "runs", "README.md"}
+TREE = re.findall(
+    r"^    (\S+)\s{2,}\S.*$", TEXT.split("## What is where")[1].split("##")[0], flags=re.MULTILINE
+)
+HIDDEN = {
+    ".git",
+    "__pycache__",
+    "build",
+    "dist",
+    "recordings",
+    "example_videos",
+    "runs",
+    "README.md",
+}
 
 
 def tracked_names() -> set[str]:
@@ -21,7 +32,9 @@ def tracked_names() -> set[str]:
     return {
         path.name
         for path in ROOT.iterdir()
-        if path.name not in HIDDEN and not path.name.startswith(".") and not path.name.endswith(".egg-info")
+        if path.name not in HIDDEN
+        and not path.name.startswith(".")
+        and not path.name.endswith(".egg-info")
         if path.suffix not in (".mp4", ".jsonl", ".part")
     }
 
@@ -55,7 +68,9 @@ def test_flags_in_the_commands_are_known() -> None:
 
     from pipeline.__main__ import Parser
 
-    for line in re.findall(r"^    (?:bash run_interactive\.sh|python -m pipeline) .*$", TEXT, flags=re.MULTILINE):
+    for line in re.findall(
+        r"^    (?:bash run_interactive\.sh|python -m pipeline) .*$", TEXT, flags=re.MULTILINE
+    ):
         words = shlex.split(line, comments=True)
         name = words[3] if words[0] == "python" else "run"
         command = COMMANDS[name]
@@ -73,18 +88,28 @@ def test_examples_are_python(code: str) -> None:
 
 def test_metadata_has_one_home() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert list(build) == ["build-system"] and len((ROOT / "pyproject.toml").read_text().splitlines()) == 3
+    assert (
+        list(build) == ["build-system"]
+        and len((ROOT / "pyproject.toml").read_text().splitlines()) == 3
+    )
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert setup["metadata"]["license"] == "Apache-2.0"
     packages = set(setup["options"]["packages"].split())
-    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("*/**/__init__.py")}
+    folders = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for path in ROOT.glob("*/**/__init__.py")
+    }
     assert packages == {name for name in folders if not name.startswith(("tests", "build"))}
 
 
 def test_every_dependency_is_pinned_and_says_what_it_is_for() -> None:
     lines = (
-        (ROOT / "setup.cfg").read_text().split("install_requires =")[1].split("[options.package_data]")[0].splitlines()
+        (ROOT / "setup.cfg")
+        .read_text()
+        .split("install_requires =")[1]
+        .split("[options.package_data]")[0]
+        .splitlines()
     )
     for number, line in enumerate(lines):
         word = line.strip()

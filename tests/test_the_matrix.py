@@ -1,4 +1,5 @@
-"""The Python API: exact frame counts, the same bytes again, the rules of labels, and refusals before anything loads."""
+"""The Python API: exact frame counts, the same bytes again, the rules of labels, and refusals
+before anything loads."""
 
 import functools
 import itertools
@@ -33,7 +34,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for stage in ("stage2", "stage3"):
         stages[stage] = root / stage
         shutil.copytree(stages["stage4"], stages[stage])
-    settings = {"noise_groups": 2, "window_size": 2, "inference_steps": 4, "solver": "dpm", "guidance_scale": 2.0}
+    settings = {
+        "noise_groups": 2,
+        "window_size": 2,
+        "inference_steps": 4,
+        "solver": "dpm",
+        "guidance_scale": 2.0,
+    }
     (stages["stage3"] / "streaming.json").write_text(json.dumps(settings))
     return stages
 
@@ -69,16 +76,31 @@ def drive(generator: the_matrix, tmp_path_factory: pytest.TempPathFactory) -> di
         patch.setattr(World, "reset", watched_reset)
         patch.setattr(World, "step", watched_step)
         signal = ",".join(["D"] * 10 + ["DL"] * 4)
-        paths = generator.generate(PROMPT, 5, signal, 7, folder, seed=3, progress=lambda *seen: steps.append(seen))
-    return {"paths": paths, "steps": steps, "resets": resets, "given": given, "folder": folder, "signal": signal}
+        paths = generator.generate(
+            PROMPT, 5, signal, 7, folder, seed=3, progress=lambda *seen: steps.append(seen)
+        )
+    return {
+        "paths": paths,
+        "steps": steps,
+        "resets": resets,
+        "given": given,
+        "folder": folder,
+        "signal": signal,
+    }
 
 
 def test_paths_and_frame_counts(drive: dict[str, Any]) -> None:
-    assert drive["paths"] == [drive["folder"] / "base_video.mp4", drive["folder"] / "final_video.mp4"]
+    assert drive["paths"] == [
+        drive["folder"] / "base_video.mp4",
+        drive["folder"] / "final_video.mp4",
+    ]
     for path, count in zip(drive["paths"], (65, 80)):
         frames, fps = read_video(path)
         assert frames.shape == (count, 32, 48, 3) and fps == 16
-    assert sorted(p.name for p in drive["folder"].iterdir()) == ["base_video.mp4", "final_video.mp4"]
+    assert sorted(p.name for p in drive["folder"].iterdir()) == [
+        "base_video.mp4",
+        "final_video.mp4",
+    ]
 
 
 def test_progress_is_told_from_first_to_last(drive: dict[str, Any]) -> None:
@@ -88,7 +110,9 @@ def test_progress_is_told_from_first_to_last(drive: dict[str, Any]) -> None:
     assert final == [("final video", latent, 20) for latent in range(1, 21)]
 
 
-def test_streaming_starts_from_the_latents_themselves(drive: dict[str, Any], generator: the_matrix) -> None:
+def test_streaming_starts_from_the_latents_themselves(
+    drive: dict[str, Any], generator: the_matrix
+) -> None:
     (reset,) = drive["resets"]
     parts = generator._parts(generator.generation, torch.device("cpu"))
     labels = api.fill_signal(drive["signal"].split(","), 17, 7)
@@ -98,12 +122,17 @@ def test_streaming_starts_from_the_latents_themselves(drive: dict[str, Any], gen
 
 
 def test_label_k_conditions_latent_k(drive: dict[str, Any]) -> None:
-    labels = [*drive["signal"].split(","), *api.random_signal(11, 7)]  # 2 (10 + 2) + 1 = 25 labels in all
+    labels = [
+        *drive["signal"].split(","),
+        *api.random_signal(11, 7),
+    ]  # 2 (10 + 2) + 1 = 25 labels in all
     assert drive["resets"][0]["labels"] == labels[:5]
     assert drive["given"] == [labels[3 + 2 * s : 5 + 2 * s] for s in range(10)]
 
 
-def test_same_arguments_same_bytes(drive: dict[str, Any], folders: dict[str, Path], tmp_path: Path) -> None:
+def test_same_arguments_same_bytes(
+    drive: dict[str, Any], folders: dict[str, Path], tmp_path: Path
+) -> None:
     again = the_matrix(folders["stage2"], folders["stage3"])
     paths = again.generate(PROMPT, 5, drive["signal"], 7, tmp_path, seed=3, progress=False)
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in drive["paths"]]
@@ -122,7 +151,9 @@ def test_short_videos_and_what_changes_them(
     ]
     for number, changes in enumerate(variants):
         (folder := tmp_path / str(number)).mkdir()
-        (path,) = generator.generate(**{"prompt": PROMPT, "length": 1, "output_folder": folder, **changes})
+        (path,) = generator.generate(
+            **{"prompt": PROMPT, "length": 1, "output_folder": folder, **changes}
+        )
         assert path == folder / "base_video.mp4" and len(read_video(path)[0]) == 17
         seen.add(path.read_bytes())
     assert len(seen) == len(variants)
@@ -139,7 +170,9 @@ def test_as_many_labels_as_are_shown_are_enough(
     """4 a second plus one; those that are filled in belong to latents which are not shown."""
     for count in (20, 21, 25, 26):
         caplog.clear()
-        generator.generate(PROMPT, 5, f"D*{count}", output_folder=tmp_path, progress=False, overwrite=True)
+        generator.generate(
+            PROMPT, 5, f"D*{count}", output_folder=tmp_path, progress=False, overwrite=True
+        )
         assert len(caplog.records) == (count in (20, 26)), count
     assert "only the first 25 are used" in caplog.text
 
@@ -148,19 +181,25 @@ def test_as_many_labels_as_are_shown_are_enough(
 def test_every_length_has_its_exact_frames(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    """Base: 16 a second plus one, 65 at most; final: exactly 16 a second, also where W latents do not divide it."""
+    """Base: 16 a second plus one, 65 at most; final: exactly 16 a second, also where W latents do
+    not divide it."""
     monkeypatch.setattr(api, "base_clip", functools.partial(api.base_clip, steps=1))
     settings = json.loads((folders["stage3"] / "streaming.json").read_text())
     three = shutil.copytree(folders["stage3"], tmp_path / "stage3")
-    (three / "streaming.json").write_text(json.dumps({**settings, "window_size": 3, "inference_steps": 2}))
-    paths = the_matrix(folders["stage2"], three).generate(PROMPT, length, output_folder=tmp_path, progress=False)
+    (three / "streaming.json").write_text(
+        json.dumps({**settings, "window_size": 3, "inference_steps": 2})
+    )
+    paths = the_matrix(folders["stage2"], three).generate(
+        PROMPT, length, output_folder=tmp_path, progress=False
+    )
     counts = [(path.name, len(read_video(path)[0])) for path in paths]
     base = ("base_video.mp4", min(16 * length + 1, 65))
     assert counts == ([base] if length <= 4 else [base, ("final_video.mp4", 16 * length)])
 
 
 def test_the_published_decoder_and_schedule(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Stage 3 as published, G = 4, W = 4, T = 20, with the full autoencoder: S = length outer steps, nothing lost."""
+    """Stage 3 as published, G = 4, W = 4, T = 20, with the full autoencoder: S = length outer
+    steps, nothing lost."""
     weights = write_checkpoint(tmp_path / "weights", full_vae=True)
     (weights / "streaming.json").unlink()
     generator = the_matrix(weights, weights)
@@ -171,7 +210,9 @@ def test_the_published_decoder_and_schedule(folders: dict[str, Path], tmp_path: 
     assert [len(read_video(path)[0]) for path in paths] == [65, 80]
 
 
-def test_the_example_takes_the_models_of_its_folder_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_the_example_takes_the_models_of_its_folder_and_says_so(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     shutil.copytree(folders["stage2"], tmp_path / "models/stage2")
     shutil.copytree(folders["stage3"], tmp_path / "models/stage3")
     done = subprocess.run(
@@ -194,14 +235,18 @@ def test_the_example_takes_the_models_of_its_folder_and_says_so(folders: dict[st
     assert "labels" not in done.stderr, "the example gives as many as it should"
 
 
-def test_without_paths_the_embedded_world_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_paths_the_embedded_world_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     generator = the_matrix()
     assert generator.generation.path == ROOT / "models/tiny/stage2"
     assert generator.streaming.path == ROOT / "models/tiny/stage3"
 
 
-def test_models_load_once(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_load_once(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loads: list[Path] = []
     transformer = api.Checkpoint.transformer
 
@@ -261,7 +306,10 @@ def test_models_load_once(folders: dict[str, Path], tmp_path: Path, monkeypatch:
     ids=str,
 )
 def test_bad_arguments_are_refused_before_anything_loads(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fresh = the_matrix(folders["stage2"], folders["stage3"])
@@ -271,7 +319,9 @@ def test_bad_arguments_are_refused_before_anything_loads(
     assert not fresh._loaded and not list(tmp_path.iterdir())
 
 
-def test_output_folder_that_is_a_file_and_existing_videos(generator: the_matrix, tmp_path: Path) -> None:
+def test_output_folder_that_is_a_file_and_existing_videos(
+    generator: the_matrix, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a file"):
         generator.generate(PROMPT, 1, output_folder=tmp_path / "file")
@@ -382,7 +432,9 @@ generator = the_matrix({str(folders["stage2"])!r}, {str(folders["stage4"])!r})
 print(*generator.generate({PROMPT!r}, 1, output_folder={str(tmp_path)!r}))
 print(len(list(generator.stream({PROMPT!r}, "D*2"))))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "base_video.mp4"), "2"]
     assert "base video" not in done.stderr  # no bar where there is no terminal

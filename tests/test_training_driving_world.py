@@ -40,7 +40,9 @@ def test_every_label_has_its_speed_and_turn(label: str) -> None:
     turn = {"": 0, "L": 1, "R": -1}[label[1:]]
     assert car.speed == pytest.approx(SPEED[label[0]], abs=0.1)
     assert car.steering == pytest.approx(turn, abs=1e-6)
-    direction = {"D": 1, "B": -1, "N": 0}[label[0]]  # wheels to the left turn a reversing car to the right
+    direction = {"D": 1, "B": -1, "N": 0}[
+        label[0]
+    ]  # wheels to the left turn a reversing car to the right
     assert np.sign(round(car.yaw, 2)) == turn * direction
 
 
@@ -58,7 +60,9 @@ def test_the_panorama_moves_against_the_turn() -> None:
         return float(np.argwhere(sky.sum(-1) > 735)[:, 1].mean())
 
     painter = Drive(DESERT, 3)._new
-    sun = int(painter.panorama[:20].sum(-1).max(0).argmax()) / painter.panorama.shape[1] * 2 * math.pi
+    sun = (
+        int(painter.panorama[:20].sum(-1).max(0).argmax()) / painter.panorama.shape[1] * 2 * math.pi
+    )
     ahead, left = Drive(DESERT, 3), Drive(DESERT, 3)
     ahead.car, left.car = Car(0, 0, sun), Car(0, 0, sun + 0.1)
     assert centre_of_sun(left) > centre_of_sun(ahead) + 5
@@ -84,7 +88,11 @@ def test_a_change_of_scene_is_gradual_and_complete() -> None:
 def test_clips_repeat_and_carry_what_they_show() -> None:
     first, second = render_clip(7, 6), render_clip(7, 6)
     assert first.frames.tobytes() == second.frames.tobytes()
-    assert first.labels.shape == (6,) and first.scenes.shape == (6, 3) and first.motion.shape == (24, 2)
+    assert (
+        first.labels.shape == (6,)
+        and first.scenes.shape == (6, 3)
+        and first.motion.shape == (24, 2)
+    )
 
 
 def test_prompts_say_what_they_were_made_from() -> None:

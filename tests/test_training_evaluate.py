@@ -1,4 +1,5 @@
-"""The estimators are right on simulator frames, and the shipped world turns the way it is steered."""
+"""The estimators are right on simulator frames, and the shipped world turns the way it is
+steered."""
 
 from pathlib import Path
 
@@ -12,12 +13,20 @@ from training.driving_world import Car, Drive, Scene
 from training.player import Player, held_out_scenes, simulated, whole_caption
 
 SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
-SCENES = [Scene("desert", "day", "red"), Scene("snow", "night", "blue"), Scene("city", "sunset", "white")]
+SCENES = [
+    Scene("desert", "day", "red"),
+    Scene("snow", "night", "blue"),
+    Scene("city", "sunset", "white"),
+]
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.biome)
-@pytest.mark.parametrize(("label", "yaw", "gear"), [("D", 0, "D"), ("DL", 1, "D"), ("DR", -1, "D"), ("B", 0, "B")])
-def test_motion_is_read_from_simulator_frames(scene: Scene, label: str, yaw: int, gear: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "yaw", "gear"), [("D", 0, "D"), ("DL", 1, "D"), ("DR", -1, "D"), ("B", 0, "B")]
+)
+def test_motion_is_read_from_simulator_frames(
+    scene: Scene, label: str, yaw: int, gear: str
+) -> None:
     found_yaw, found_speed = evaluate.motion(simulated(scene, 77, [label] * 8, warm=2))
     assert measure.yaw_class(found_yaw) == yaw
     assert measure.speed_class(found_speed) == gear
@@ -63,12 +72,17 @@ def test_a_held_out_scene_is_named_whole() -> None:
 def test_table_says_what_passes() -> None:
     values = {name: least or most for name, (least, most) in evaluate.TARGETS.items()}
     values["reconstruction_db"] = 10.0
-    extra = {"estimator": {"yaw_sign_accuracy": 1.0, "speed_class_accuracy": 1.0}, "probe_accuracy": 1.0}
+    extra = {
+        "estimator": {"yaw_sign_accuracy": 1.0, "speed_class_accuracy": 1.0},
+        "probe_accuracy": 1.0,
+    }
     lines = evaluate.table([{"stage": "stage4", **values, **extra}]).splitlines()
     assert next(line for line in lines if line.startswith("reconstruction_db")).endswith("--")
     assert next(line for line in lines if line.startswith("turn_rate_ratio")).endswith("ok")
     assert evaluate.passes("turn_rate_ratio", 1.25) and not evaluate.passes("turn_rate_ratio", 0.79)
-    assert evaluate.passes("response_seconds", 0.0) and not evaluate.passes("response_seconds", 0.16)
+    assert evaluate.passes("response_seconds", 0.0) and not evaluate.passes(
+        "response_seconds", 0.16
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +117,9 @@ def test_the_shipped_autoencoder_reconstructs(player: Player) -> None:
 def test_unknown_words_do_not_break_the_shipped_scene(player: Player) -> None:
     probe, _ = measure.fitted_probe(clips=150)
     for prompt, scene in list(zip(PRESETS, PRESET_SCENES, strict=True))[::5]:
-        player.world.reset(4, player.embed(f"qzx {prompt} vblorp"), player.checkpoint.start_latents(prompt))
+        player.world.reset(
+            4, player.embed(f"qzx {prompt} vblorp"), player.checkpoint.start_latents(prompt)
+        )
         assert all(evaluate._named(probe, player.drive(["D"] * 16)[-1:], scene))
 
 

@@ -1,4 +1,5 @@
-"""A stream's drift is told from the simulator's own spread, and the test of it lets the simulator itself pass."""
+"""A stream's drift is told from the simulator's own spread, and the test of it lets the simulator
+itself pass."""
 
 from pathlib import Path
 
@@ -29,8 +30,14 @@ def test_a_short_stream_is_measured_beside_the_simulator() -> None:
     alone = horizon.horizon(checkpoint, None, probe, drives[1:], processes=1)
     assert drifts[1] == alone[0], "streams side by side are those driven alone"
     for drift in drifts:
-        assert set(drift.stream) == set(drift.simulator) == {"colour", "contrast", "sharpness", "features"}
-        assert drift.inside == all(drift.stream[name] <= drift.simulator[name] for name in drift.stream)
+        assert (
+            set(drift.stream)
+            == set(drift.simulator)
+            == {"colour", "contrast", "sharpness", "features"}
+        )
+        assert drift.inside == all(
+            drift.stream[name] <= drift.simulator[name] for name in drift.stream
+        )
     told = horizon.summary("seeds", drifts)
     assert told["horizon_seeds_inside"] == np.mean([drift.inside for drift in drifts])
     assert len(told["streams_seeds"]) == 2

@@ -1,4 +1,5 @@
-"""The recipe at tiny sizes: losses fall, a resumed run equals an undisturbed one, ranks share a step, exports load."""
+"""The recipe at tiny sizes: losses fall, a resumed run equals an undisturbed one, ranks share a
+step, exports load."""
 
 import json
 from dataclasses import replace
@@ -56,7 +57,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
     folder = tmp_path_factory.mktemp("recipe")
     settings = replace(TINY, work=str(folder / "work"), output=str(folder / "tiny"))
     torch.set_num_threads(1)
-    assert recipe.run(settings, ["data", "autoencoder", "diffusion", "distill", "decoder"], None, early=False)
+    assert recipe.run(
+        settings, ["data", "autoencoder", "diffusion", "distill", "decoder"], None, early=False
+    )
     return settings
 
 
@@ -71,7 +74,9 @@ def weights(settings: TrainSettings, run: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("run", ["autoencoder", "diffusion", "distill", "decoder"])
-def test_resumed_equals_undisturbed(trained: TrainSettings, tmp_path: Path, run: str, monkeypatch) -> None:
+def test_resumed_equals_undisturbed(
+    trained: TrainSettings, tmp_path: Path, run: str, monkeypatch
+) -> None:
     work = tmp_path / "work"
     work.mkdir()
     for shared in ("train", "held_out", "spiece.model", "text.safetensors", *ranks.STAGES):
@@ -95,7 +100,9 @@ def test_losses_fall(tmp_path: Path, trained: TrainSettings) -> None:
         (work / shared).symlink_to(Path(trained.work) / shared)
     settings = replace(trained, work=str(work), autoencoder_steps=60)
     autoencoder.train(settings, ALONE)
-    log = [json.loads(line) for line in (work / "autoencoder" / "log.jsonl").read_text().splitlines()]
+    log = [
+        json.loads(line) for line in (work / "autoencoder" / "log.jsonl").read_text().splitlines()
+    ]
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     assert log[-1]["psnr"] > log[0]["psnr"] + 2
 
@@ -111,20 +118,28 @@ def test_two_ranks_share_a_step_and_stay_equal(trained: TrainSettings, tmp_path:
 
 
 def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSettings) -> None:
-    data = diffusion.encode(autoencoder.trained(trained), autoencoder.data(trained), torch.device("cpu"))
+    data = diffusion.encode(
+        autoencoder.trained(trained), autoencoder.data(trained), torch.device("cpu")
+    )
     assert data.latents.shape == (2, 17, 16, 12, 18)
     assert data.latents.float().std() < 10
     model, _ = decoder.build(trained)
     video = torch.rand(1, 4, 3, 32, 48) * 2 - 1
     with torch.no_grad():
         expected = model.encode(video)
-        torch.testing.assert_close(autoencoder.trained(trained).encode(video), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            autoencoder.trained(trained).encode(video), expected, rtol=1e-4, atol=1e-4
+        )
 
 
-def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: TrainSettings, tmp_path: Path) -> None:
+def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
+    trained: TrainSettings, tmp_path: Path
+) -> None:
     output = str(tmp_path / "tiny")
     recipe.run(replace(trained, output=output), ["export"], None, early=False)
-    wider = replace(trained, start=output, work=str(tmp_path / "work"), decoder_widths="16, 16, 12, 8")
+    wider = replace(
+        trained, start=output, work=str(tmp_path / "work"), decoder_widths="16, 16, 12, 8"
+    )
     wider = replace(wider, output=str(tmp_path / "wider"))
     tensors = load_file(tmp_path / "tiny/stage3/vae/diffusion_pytorch_model.safetensors")
     model, _ = decoder.build(wider)
@@ -134,10 +149,14 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: Tr
             torch.testing.assert_close(own[name], tensor.float(), rtol=0, atol=0)
     fresh = {name for name in tensors if tensors[name].shape != own[name].shape}
     assert fresh and not any(name.startswith("encoder.") for name in fresh)
-    assert [name for name, p in model.named_parameters() if p.requires_grad and "decoder" not in name] == []
+    assert [
+        name for name, p in model.named_parameters() if p.requires_grad and "decoder" not in name
+    ] == []
     with pytest.raises(UserError, match="run the stage decoder first"):
         autoencoder.trained(wider)
-    assert recipe.run(wider, ["data", "decoder", "export"], None, early=True)  # dreams of the student it started with
+    assert recipe.run(
+        wider, ["data", "decoder", "export"], None, early=True
+    )  # dreams of the student it started with
     exported = load_file(Path(wider.output) / "stage3/vae/diffusion_pytorch_model.safetensors")
     assert {name for name in tensors if exported[name].shape != tensors[name].shape} == fresh
     with pytest.raises(UserError, match="encoder_widths"):
@@ -146,9 +165,13 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(trained: Tr
 
 def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSettings) -> None:
     dreamer = decoder.Dreamer(trained)
-    torch.nn.init.normal_(dreamer.student.transformer.proj_out.weight)  # four steps have hardly moved it from zero
+    torch.nn.init.normal_(
+        dreamer.student.transformer.proj_out.weight
+    )  # four steps have hardly moved it from zero
     piece = autoencoder.Clips(trained, ALONE).draw(0, 6)
-    latents = torch.randn(len(piece.labels), 6, 16, 12, 18, generator=torch.Generator().manual_seed(1))
+    latents = torch.randn(
+        len(piece.labels), 6, 16, 12, 18, generator=torch.Generator().manual_seed(1)
+    )
     dreamed = dreamer.dream(latents, piece, torch.Generator().manual_seed(2))
     assert dreamed.shape == latents[:, 1:5].shape and dreamed.isfinite().all()
     later = latents.clone()
@@ -157,7 +180,9 @@ def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSet
     torch.testing.assert_close(again[:, :3], dreamed[:, :3])  # the newest of a window is pure noise
     assert not torch.equal(again[:, 3], dreamed[:, 3])
     turned = autoencoder.Piece(piece.video, (piece.labels + 1) % 9, piece.scenes)
-    assert not torch.equal(dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed)
+    assert not torch.equal(
+        dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed
+    )
 
 
 def test_losses_are_plotted_for_what_was_run(tmp_path: Path, capsys) -> None:
@@ -165,9 +190,15 @@ def test_losses_are_plotted_for_what_was_run(tmp_path: Path, capsys) -> None:
     (work / "decoder").mkdir(parents=True)
     lines = [{"step": 20, "psnr": 20.0}, {"step": 40, "psnr": 21.0, "dreamed_psnr": 19.0}]
     (work / "decoder" / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert evaluate.main(["models/tiny", "--losses", str(work), "--plots", str(tmp_path / "plots")]) == 0
+    assert (
+        evaluate.main(["models/tiny", "--losses", str(work), "--plots", str(tmp_path / "plots")])
+        == 0
+    )
     assert (tmp_path / "plots" / "losses.png").read_bytes().startswith(b"\x89PNG")
-    assert evaluate.main(["models/tiny", "--losses", str(tmp_path / "none"), "--plots", str(tmp_path)]) == 2
+    assert (
+        evaluate.main(["models/tiny", "--losses", str(tmp_path / "none"), "--plots", str(tmp_path)])
+        == 2
+    )
     assert capsys.readouterr().err.startswith("error: --losses")
 
 
@@ -188,10 +219,17 @@ def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None
             world.reset(1, text, checkpoint.start_latents(PRESETS[3]))
             emitted = world.step(["DL"])
             assert emitted.latents.shape == (1, 16, 12, 18)
-            frames = checkpoint.autoencoder(torch.device("cpu"), torch.float32).stream().push(emitted.latents)
+            frames = (
+                checkpoint.autoencoder(torch.device("cpu"), torch.float32)
+                .stream()
+                .push(emitted.latents)
+            )
             assert frames.shape == (4, 96, 144, 3)
     assert Checkpoint.open(Path(trained.output) / "stage2").streaming.late_labels == 1
-    guided = {k: Checkpoint.open(Path(trained.output) / f"stage{k}").streaming.control_guidance for k in (2, 3, 4)}
+    guided = {
+        k: Checkpoint.open(Path(trained.output) / f"stage{k}").streaming.control_guidance
+        for k in (2, 3, 4)
+    }
     assert guided == {2: 1.0, 3: trained.control_guidance, 4: 1.0}
 
 
@@ -213,10 +251,17 @@ def test_training_goes_on_from_exported_weights(trained: TrainSettings, tmp_path
     world, _ = diffusion.build(later)
     for name, tensor in diffusion.trained(trained).state_dict().items():
         if "shared" not in name:  # tied to embed_tokens
-            torch.testing.assert_close(world.state_dict()[name], tensor, rtol=0, atol=2e-3, msg=name)
+            torch.testing.assert_close(
+                world.state_dict()[name], tensor, rtol=0, atol=2e-3, msg=name
+            )
     model, _ = autoencoder.build(later)
-    stored = {name: tensor.half().float() for name, tensor in autoencoder.trained(trained).state_dict().items()}
-    torch.testing.assert_close(model.vae.state_dict(), stored, rtol=0, atol=0)  # exactly what fp16 keeps
+    stored = {
+        name: tensor.half().float()
+        for name, tensor in autoencoder.trained(trained).state_dict().items()
+    }
+    torch.testing.assert_close(
+        model.vae.state_dict(), stored, rtol=0, atol=0
+    )  # exactly what fp16 keeps
     with pytest.raises(UserError, match="start: expected a folder of exported weights"):
         autoencoder.build(replace(later, start=str(tmp_path)))
 
@@ -229,7 +274,8 @@ def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
     streams = distill.Streams(teacher, batches, 2, 0, 2)
     streams.prepare(0, trained.late_labels)
     plain, same, text_more, keys_more = (
-        distill.teacher_end(teacher, streams, 2, *scales) for scales in ((), (1.0, 1.0), (2.0, 1.0), (1.0, 2.0))
+        distill.teacher_end(teacher, streams, 2, *scales)
+        for scales in ((), (1.0, 1.0), (2.0, 1.0), (1.0, 2.0))
     )
     assert torch.equal(plain, same)
     assert not torch.equal(plain, text_more) and not torch.equal(plain, keys_more)
@@ -245,7 +291,10 @@ def test_distillation_walks_from_the_row_to_the_phase_edges() -> None:
 
 def test_late_labels_repeat_the_last_known_one_in_the_newest_latents() -> None:
     labels = torch.arange(5).expand(400, -1)
-    seen = {tuple(row) for row in diffusion.late_or_dropped(labels, torch.Generator().manual_seed(0)).tolist()}
+    seen = {
+        tuple(row)
+        for row in diffusion.late_or_dropped(labels, torch.Generator().manual_seed(0)).tolist()
+    }
     dropped = (diffusion.NULL_ID,) * 5
     assert seen == {(0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 2, 2), (0, 1, 1, 1, 1), dropped}
 
@@ -260,11 +309,15 @@ def test_reverse_and_changing_scenes_are_drawn_more_often_than_drivers_choose_th
     seldom = 1 / 22  # of the places where a window may end
     plain = (1 - diffusion.REVERSE_SHARE) * seldom + diffusion.REVERSE_SHARE
     expected = (1 - diffusion.CHANGE_SHARE) * plain
-    assert float((drawn[:, -1] == diffusion.REVERSE[0]).float().mean()) == pytest.approx(expected, abs=0.02)
+    assert float((drawn[:, -1] == diffusion.REVERSE[0]).float().mean()) == pytest.approx(
+        expected, abs=0.02
+    )
 
 
 def test_muon_steps_are_orthogonal() -> None:
-    values = torch.linalg.svdvals(orthogonalised(torch.randn(24, 40, generator=torch.Generator().manual_seed(0))))
+    values = torch.linalg.svdvals(
+        orthogonalised(torch.randn(24, 40, generator=torch.Generator().manual_seed(0)))
+    )
     assert values.min() > 0.5 and values.max() < 1.5
 
 

@@ -1,4 +1,5 @@
-"""A complete weight folder with small random networks, in the published layout, for tests of processes."""
+"""A complete weight folder with small random networks, in the published layout, for tests of
+processes."""
 
 import io
 import json
@@ -14,13 +15,23 @@ from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
 
 HEIGHT, WIDTH, CHANNELS, CONTROL_DIM, TEXT_WIDTH = 32, 48, 16, 24, 32
-PROMPTS = ("a red car on a desert road at noon", "a white car on a snowy road at night", "a car in green hills")
+PROMPTS = (
+    "a red car on a desert road at noon",
+    "a white car on a snowy road at night",
+    "a car in green hills",
+)
 
 
 def write_checkpoint(
-    folder: Path, *, seed: int = 0, noise_groups: int = 2, late_labels: int = 2, full_vae: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    noise_groups: int = 2,
+    late_labels: int = 2,
+    full_vae: bool = False,
 ) -> Path:
-    """Write a stage-4 folder (all parts in one) and return it. The same seed gives the same bytes."""
+    """Write a stage-4 folder (all parts in one) and return it. The same seed gives the same
+    bytes."""
     torch.manual_seed(seed)
     config = TransformerConfig(
         num_attention_heads=4,
@@ -45,7 +56,10 @@ def write_checkpoint(
         "late_labels": late_labels,
     }
     (folder / "streaming.json").write_text(json.dumps(settings))
-    controls = {"control_embeddings": 4 * torch.randn(9, CONTROL_DIM), "null_control": torch.zeros(CONTROL_DIM)}
+    controls = {
+        "control_embeddings": 4 * torch.randn(9, CONTROL_DIM),
+        "null_control": torch.zeros(CONTROL_DIM),
+    }
     save_tensors(folder / "control_embeddings.safetensors", controls)
     shape = (noise_groups + 1, CHANNELS, HEIGHT // 8, WIDTH // 8)
     clips = {f"clip.{number}": torch.randn(shape) for number in range(len(PROMPTS))}
@@ -74,7 +88,10 @@ def _vae(folder: Path, full: bool) -> None:
         vae = FullVAE(FullVAEConfig.from_json(values))
     else:
         config = TinyVAEConfig(
-            encoder_widths=(4, 4, 8, 8), decoder_widths=(16, 8, 8, 4), residual_shortcuts=True, scaling_factor=1.0
+            encoder_widths=(4, 4, 8, 8),
+            decoder_widths=(16, 8, 8, 4),
+            residual_shortcuts=True,
+            scaling_factor=1.0,
         )
         values, vae = config.to_json(), TinyVAE(config)
     folder.mkdir(parents=True)
@@ -100,6 +117,10 @@ def _text(folder: Path) -> None:
     (folder / "tokenizer" / "spiece.model").write_bytes(model.getvalue())
     config = T5Config(vocab_size=64, d_model=TEXT_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
     encoder = T5EncoderModel(config)
-    state = {name: tensor for name, tensor in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
+    state = {
+        name: tensor
+        for name, tensor in encoder.state_dict().items()
+        if name != "encoder.embed_tokens.weight"
+    }
     (folder / "text_encoder" / "config.json").write_text(json.dumps(config.to_dict()))
     save_tensors(folder / "text_encoder" / "model.safetensors", state)

@@ -1,4 +1,5 @@
-"""A certificate made for a test, and a reverse proxy that speaks TLS for whoever stands behind it."""
+"""A certificate made for a test, and a reverse proxy that speaks TLS for whoever stands behind
+it."""
 
 import asyncio
 import contextlib
@@ -11,13 +12,18 @@ import pytest
 
 
 def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
-    """(certificate, key) in PEM for localhost and other names; without an openssl program the test is skipped."""
+    """(certificate, key) in PEM for localhost and other names; without an openssl program the test
+    is skipped."""
     pair = folder / "cert.pem", folder / "key.pem"
     subject = ["-subj", "/CN=localhost", "-addext"]
-    subject.append("subjectAltName=IP:127.0.0.1," + ",".join(f"DNS:{name}" for name in ("localhost", *names)))
+    subject.append(
+        "subjectAltName=IP:127.0.0.1," + ",".join(f"DNS:{name}" for name in ("localhost", *names))
+    )
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     try:
-        subprocess.run([*make, "-out", pair[0], "-keyout", pair[1], *subject], check=True, capture_output=True)
+        subprocess.run(
+            [*make, "-out", pair[0], "-keyout", pair[1], *subject], check=True, capture_output=True
+        )
     except FileNotFoundError:
         pytest.skip("no openssl program to make a certificate with")
     return pair
@@ -38,7 +44,9 @@ async def tls_proxy(target: int, pair: tuple[Path, Path]) -> AsyncIterator[int]:
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+        await asyncio.gather(
+            pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True
+        )
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0, ssl=context)
     try:

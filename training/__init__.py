@@ -1,1 +1,2 @@
-"""Makes the small world that ships with the project: simulator, training of every stage, evaluation."""
+"""Makes the small world that ships with the project: simulator, training of every stage,
+evaluation."""

@@ -1,7 +1,8 @@
-"""The whole recipe of the small world, or some of its stages: `python -m training configs/train_tiny.yaml`.
+"""The whole recipe of the small world, or some of its stages: `python -m training
+configs/train_tiny.yaml`.
 
-Every stage resumes from files, so a run may be cut into commands of any length (--minutes) and simply repeated until it
-says that all is done.
+Every stage resumes from files, so a run may be cut into commands of any length (--minutes) and
+simply repeated until it says that all is done.
 """
 
 from __future__ import annotations
@@ -22,13 +23,25 @@ STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "exp
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    made.add_argument("config", type=Path, help="configs/train_tiny.yaml, or a copy with other sizes and steps")
-    made.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which to run, in this order")
-    made.add_argument("--minutes", type=float, help="stop (resumably) after so long; without it, run to the end")
+    made.add_argument(
+        "config", type=Path, help="configs/train_tiny.yaml, or a copy with other sizes and steps"
+    )
+    made.add_argument(
+        "--stages",
+        nargs="+",
+        choices=STAGES,
+        default=list(STAGES),
+        help="which to run, in this order",
+    )
+    made.add_argument(
+        "--minutes", type=float, help="stop (resumably) after so long; without it, run to the end"
+    )
     made.add_argument("--work", help="folder of clips and checkpoints (default: the config's)")
     made.add_argument("--output", help="folder of the exported weights (default: the config's)")
     made.add_argument(
-        "--early", action="store_true", help="export although distillation has not begun: stage 4 = stage 3"
+        "--early",
+        action="store_true",
+        help="export although distillation has not begun: stage 4 = stage 3",
     )
     return made
 
@@ -62,7 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(TrainSettings, config=chosen.config)
         changed = {name: value for name in ("work", "output") if (value := getattr(chosen, name))}
-        return 0 if run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early) else 3
+        return (
+            0
+            if run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early)
+            else 3
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,9 @@
 """Trains the tiny video autoencoder on rendered clips; everything else is trained on its latents.
 
-While it trains, latents pass through a per-channel normalisation with slowly moving mean and deviation, so the decoder
-and the world only ever see latents of unit deviation. `folded` moves the constants into the encoder's last convolution:
-the published layout knows one scaling factor only, and it is 1 here.
+While it trains, latents pass through a per-channel normalisation with slowly moving mean and
+deviation, so the decoder and the world only ever see latents of unit deviation. `folded` moves the
+constants into the encoder's last convolution: the published layout knows one scaling factor only,
+and it is 1 here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
 
-NOISE = 0.06  # of the latents' deviation, while training: the world's latents carry the noise of level t = 0 (0.0505)
+# of the latents' deviation, while training: the world's latents carry the noise of level t = 0
+# (0.0505)
+NOISE = 0.06
 SINGLE = SequenceGroup.single()
 MOMENTUM = 0.02  # of the moving mean and variance
 PENALTY = 3e-4
@@ -63,7 +66,8 @@ class NormalisedVAE(nn.Module):
         return self.group.all_reduce_sum(statistic) / self.group.size
 
     def loss(self, video: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Of a video [B, 4 n, 3, H, W], decoded with a little noise on its latents; they are pulled weakly to zero."""
+        """Of a video [B, 4 n, 3, H, W], decoded with a little noise on its latents; they are pulled
+        weakly to zero."""
         with mixed_precision(video.device):
             latents = self.encode(video)
         noise = torch.randn(latents.shape, generator=rng).to(latents)
@@ -74,8 +78,8 @@ class NormalisedVAE(nn.Module):
     def decoding_loss(self, latents: Tensor, video: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Absolute and squared error, error of the picture's gradients in space and time.
 
-        Squared in time: where a motion is not quite certain, the absolute error is least for frames that stand still.
-        """
+        Squared in time: where a motion is not quite certain, the absolute error is least for frames
+        that stand still."""
         with mixed_precision(video.device):
             made = self.vae.reconstruct(latents)
         error = made.float() - video
@@ -131,12 +135,16 @@ def _widths(text: str) -> tuple[int, int, int, int]:
 def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
     """Loads trained weights; where the decoder is to have other widths, its layers start afresh.
 
-    The encoder has to fit: its latents are what everything else was trained on. Raises UserError where it does not.
-    """
+    The encoder has to fit: its latents are what everything else was trained on. Raises UserError
+    where it does not."""
     fresh = _misfits(vae, tensors)
     if wrong := [name for name in fresh if name.startswith("encoder.")]:
-        raise UserError(f"start: the trained encoder has other widths than encoder_widths says (tensor {wrong[0]})")
-    vae.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in fresh}, strict=False)
+        raise UserError(
+            f"start: the trained encoder has other widths than encoder_widths says (tensor {wrong[0]})"
+        )
+    vae.load_state_dict(
+        {name: tensor for name, tensor in tensors.items() if name not in fresh}, strict=False
+    )
 
 
 def _misfits(vae: TinyVAE, tensors: dict[str, Tensor]) -> set[str]:
@@ -147,7 +155,9 @@ def _misfits(vae: TinyVAE, tensors: dict[str, Tensor]) -> set[str]:
 def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
     """The autoencoder and its run, resumed if there is something to resume."""
     torch.manual_seed(settings.seed)
-    config = TinyVAEConfig(_widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True)
+    config = TinyVAEConfig(
+        _widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True
+    )
     model = NormalisedVAE(config, group).to(pick_device(settings.device))
     if settings.start:
         load_what_fits(model.vae, started(settings, f"vae/{WEIGHTS}"))
@@ -160,10 +170,14 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
         adam_betas=(0.9, 0.98),
         group=group,
     )
-    return model, Run(Path(settings.work) / "autoencoder", model, optimiser, Average(parameters, 0.995))
+    return model, Run(
+        Path(settings.work) / "autoencoder", model, optimiser, Average(parameters, 0.995)
+    )
 
 
-def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+def train(
+    settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None
+) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     model, run = build(settings, group)
     clips = Clips(settings, group)
@@ -177,7 +191,8 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
 @dataclass(frozen=True)
 class Piece:
-    """Pieces of clips: video [B, 4 n, 3, H, W] in [-1, 1]; per latent its label id [B, n] and scene ids [B, n, 3]."""
+    """Pieces of clips: video [B, 4 n, 3, H, W] in [-1, 1]; per latent its label id [B, n] and scene
+    ids [B, n, 3]."""
 
     video: Tensor
     labels: Tensor
@@ -189,7 +204,11 @@ class Clips:
 
     def __init__(self, settings: TrainSettings, group: SequenceGroup) -> None:
         shards = [np.load(path) for path in data(settings)[group.rank :: group.size]]
-        self.clips = [clip for shard in shards for clip in zip(shard["frames"], shard["labels"], shard["scenes"])]
+        self.clips = [
+            clip
+            for shard in shards
+            for clip in zip(shard["frames"], shard["labels"], shard["scenes"])
+        ]
         self.seed, self.latents = settings.seed, settings.autoencoder_latents // group.size
         self.device = pick_device(settings.device)
 
@@ -208,27 +227,38 @@ class Clips:
 
 
 def trained(settings: TrainSettings) -> TinyVAE:
-    """The autoencoder of the runs, its decoder from its own run if there is one, normalisation folded in.
+    """The autoencoder of the runs, its decoder from its own run if there is one, normalisation
+    folded in.
 
-    Last weights, not averaged ones: Muon turns the kernels so far that an average over 200 steps means nothing until
-    the rate has almost ended (15 dB against 25 dB two thirds through). Raises UserError for layers that are of other
-    widths than those of the weights it goes on from, and were not trained since.
+    Last weights, not averaged ones: Muon turns the kernels so far that an average over 200 steps
+    means nothing until the rate has almost ended (15 dB against 25 dB two thirds through). Raises
+    UserError for layers that are of other widths than those of the weights it goes on from, and
+    were not trained since.
     """
     model, run = build(settings)
     if ((own := Path(settings.work) / "decoder") / "run.json").exists():
         model.vae.decoder.load_state_dict(part(read_state(own)[1], "module."))
-    elif settings.start and not run.step and _misfits(model.vae, started(settings, f"vae/{WEIGHTS}")):
-        raise UserError(f"decoder_widths: {settings.start} has others; run the stage decoder first, which trains them")
+    elif (
+        settings.start and not run.step and _misfits(model.vae, started(settings, f"vae/{WEIGHTS}"))
+    ):
+        raise UserError(
+            f"decoder_widths: {settings.start} has others; run the stage decoder first, which trains them"
+        )
     return folded(model.vae, model.mean, model.variance).eval()
 
 
 @torch.no_grad()
 def psnr(vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12) -> npt.NDArray[np.float64]:
-    """PSNR in dB of every clip [n, frames, H, W, 3], encoded and decoded whole, `chunk` latents at a time."""
+    """PSNR in dB of every clip [n, frames, H, W, 3], encoded and decoded whole, `chunk` latents at
+    a time."""
     values = []
     for clip in clips:
         video = to_video(clip)
-        latents = torch.cat([vae.encode(part[None]) for part in video.split(chunk * LATENT_FRAMES)], 1)
+        latents = torch.cat(
+            [vae.encode(part[None]) for part in video.split(chunk * LATENT_FRAMES)], 1
+        )
         made = torch.from_numpy(served_stream(vae).push(latents[0] * vae.scaling_factor)).float()
-        values.append(10 * math.log10(255**2 / float((made - torch.from_numpy(clip).float()).square().mean())))
+        values.append(
+            10 * math.log10(255**2 / float((made - torch.from_numpy(clip).float()).square().mean()))
+        )
     return np.array(values)

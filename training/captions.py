@@ -1,4 +1,5 @@
-"""Prompts of the driving world: many ways to say biome, time of day and car colour, and a tokenizer for them."""
+"""Prompts of the driving world: many ways to say biome, time of day and car colour, and a tokenizer
+for them."""
 
 from __future__ import annotations
 
@@ -55,10 +56,29 @@ COLOUR_WORDS = {
     "red": ("red", "bright red", "crimson", "scarlet", "cherry red", "dark red", "ruby"),
     "blue": ("blue", "bright blue", "navy blue", "dark blue", "azure", "sapphire", "cobalt"),
     "white": ("white", "bright white", "ivory", "pearl white", "silver", "pale", "snow-white"),
-    "yellow": ("yellow", "bright yellow", "lemon yellow", "golden", "amber", "sunny yellow", "taxi yellow"),
+    "yellow": (
+        "yellow",
+        "bright yellow",
+        "lemon yellow",
+        "golden",
+        "amber",
+        "sunny yellow",
+        "taxi yellow",
+    ),
 }
 VEHICLES = ("car", "sports car", "sedan", "automobile", "vehicle", "coupe", "racing car", "car")
-VERBS = ("drives", "is driving", "speeds", "races", "rolls", "cruises", "is moving", "travels", "goes", "rides")
+VERBS = (
+    "drives",
+    "is driving",
+    "speeds",
+    "races",
+    "rolls",
+    "cruises",
+    "is moving",
+    "travels",
+    "goes",
+    "rides",
+)
 PLACES = (
     "through",
     "through the",
@@ -130,7 +150,8 @@ TEXT_LENGTH = 24  # tokens, the end mark included
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One random way to ask for a scene; some leave something out or say something the world cannot show."""
+    """One random way to ask for a scene; some leave something out or say something the world cannot
+    show."""
 
     def pick(words: tuple[str, ...]) -> str:
         return words[int(rng.integers(len(words)))] if rng.random() < 0.6 else words[0]
@@ -159,25 +180,36 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
         words.insert(int(rng.integers(len(words) + 1)), EXTRAS[int(rng.integers(len(EXTRAS)))])
         text = " ".join(words)
     if rng.random() < 0.05:  # a word nobody knows
-        text += " " + "".join(chr(97 + int(c)) for c in rng.integers(0, 26, size=int(rng.integers(3, 8))))
+        text += " " + "".join(
+            chr(97 + int(c)) for c in rng.integers(0, 26, size=int(rng.integers(3, 8)))
+        )
     return re.sub(r" +", " ", text).strip(" ,")
 
 
 def scene_of(text: str, otherwise: Scene) -> Scene:
-    """The scene a prompt asks for, by the same words captions use (longest match first); what it leaves open stays."""
+    """The scene a prompt asks for, by the same words captions use (longest match first); what it
+    leaves open stays."""
     folded = f" {re.sub(r'[^a-z-]+', ' ', text.lower())} "
 
     def find(vocabulary: Mapping[str, tuple[str, ...]], kept: str) -> str:
-        found = [(len(word), key) for key, words in vocabulary.items() for word in words if f" {word} " in folded]
+        found = [
+            (len(word), key)
+            for key, words in vocabulary.items()
+            for word in words
+            if f" {word} " in folded
+        ]
         return max(found)[1] if found else kept
 
     return Scene(
-        find(BIOME_WORDS, otherwise.biome), find(TIME_WORDS, otherwise.time), find(COLOUR_WORDS, otherwise.colour)
+        find(BIOME_WORDS, otherwise.biome),
+        find(TIME_WORDS, otherwise.time),
+        find(COLOUR_WORDS, otherwise.colour),
     )
 
 
 def train_tokenizer(path: Path, captions: int = 20000, seed: int = 0) -> None:
-    """Writes a SentencePiece model with T5's special tokens (pad 0, end 1, unknown 2) that folds case."""
+    """Writes a SentencePiece model with T5's special tokens (pad 0, end 1, unknown 2) that folds
+    case."""
     rng = np.random.default_rng((seed, 2))
     lines = [caption(Scene.random(rng), rng) for _ in range(captions)] + list(PRESETS) * 5
     lines += ["".join(chr(c) for c in range(97, 123)), "0123456789 . , ! ? ' - : ;"]

@@ -1,8 +1,10 @@
-"""Clips of the driving world on disk: rendered frames first, then the latents an autoencoder makes of them.
+"""Clips of the driving world on disk: rendered frames first, then the latents an autoencoder makes
+of them.
 
-A shard is a folder-free pair of files, `NNNN.npz` (frames and what is known about them) and later `NNNN.safetensors`
-(latents). Shards are written once, atomically, so rendering and encoding resume where they were stopped. Shard k of n
-clips each holds seeds k n, k n + 1, ...; held-out clips start at HELD_OUT_SEED.
+A shard is a folder-free pair of files, `NNNN.npz` (frames and what is known about them) and later
+`NNNN.safetensors` (latents). Shards are written once, atomically, so rendering and encoding resume
+where they were stopped. Shard k of n clips each holds seeds k n, k n + 1, ...; held-out clips start
+at HELD_OUT_SEED.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ from training.scenery import BIOMES, COLOURS, HEIGHT, TIMES, WIDTH
 
 HELD_OUT_SEED = 1_000_000
 CHANGE_SHARE = 0.6  # of clips turn into another scene on the way
-ROAD_SHARE, WANDER_SHARE = 0.35, 0.2  # of clips follow a road; of their labels are drawn all the same
+ROAD_SHARE, WANDER_SHARE = (
+    0.35,
+    0.2,
+)  # of clips follow a road; of their labels are drawn all the same
 
 
 @dataclass(frozen=True)
 class Clip:
-    """frames uint8 [4n, H, W, 3]; labels [n] and scenes [n, 3] per latent; motion [4n, 2] (m/s, rad/s) per frame."""
+    """frames uint8 [4n, H, W, 3]; labels [n] and scenes [n, 3] per latent; motion [4n, 2] (m/s,
+    rad/s) per frame."""
 
     frames: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int8]
@@ -50,7 +56,11 @@ def render_clip(seed: int, latents: int) -> Clip:
     for _ in range(int(rng.integers(0, 24))):
         drive.car = drive.car.moved(labels[0])
     on_road = rng.random() < ROAD_SHARE
-    change = int(rng.integers(6, latents - 6)) if latents >= 16 and rng.random() < CHANGE_SHARE else latents
+    change = (
+        int(rng.integers(6, latents - 6))
+        if latents >= 16 and rng.random() < CHANGE_SHARE
+        else latents
+    )
     frames = np.empty((latents * FRAMES_PER_LATENT, HEIGHT, WIDTH, 3), np.uint8)
     scenes, motion = np.empty((latents, 3), np.int8), np.empty((len(frames), 2), np.float32)
     for k, label in enumerate(labels):
@@ -58,7 +68,10 @@ def render_clip(seed: int, latents: int) -> Clip:
             other = Scene.random(rng)
             kept = rng.random(3) < 0.4
             scene = Scene(
-                *(old if keep else new for keep, old, new in zip(kept, vars(scene).values(), vars(other).values()))
+                *(
+                    old if keep else new
+                    for keep, old, new in zip(kept, vars(scene).values(), vars(other).values())
+                )
             )
             drive.change(scene)
         if on_road and rng.random() >= WANDER_SHARE:
@@ -67,7 +80,9 @@ def render_clip(seed: int, latents: int) -> Clip:
         for f in range(k * FRAMES_PER_LATENT, (k + 1) * FRAMES_PER_LATENT):
             frames[f] = drive.frame(label)
             motion[f] = drive.car.speed, drive.car.yaw
-    return Clip(frames, np.array([LABELS.index(label) for label in labels], np.int8), scenes, motion)
+    return Clip(
+        frames, np.array([LABELS.index(label) for label in labels], np.int8), scenes, motion
+    )
 
 
 def _render_shard(path: Path, first_seed: int, count: int, latents: int) -> None:
@@ -75,7 +90,8 @@ def _render_shard(path: Path, first_seed: int, count: int, latents: int) -> None
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         arrays: dict[str, Any] = {
-            name: np.stack([getattr(clip, name) for clip in clips]) for name in Clip.__dataclass_fields__
+            name: np.stack([getattr(clip, name) for clip in clips])
+            for name in Clip.__dataclass_fields__
         }
         np.savez(file, **arrays)
     os.replace(partial, path)
@@ -84,13 +100,17 @@ def _render_shard(path: Path, first_seed: int, count: int, latents: int) -> None
 def render(
     folder: Path, shards: int, clips: int, latents: int, *, first_seed: int = 0, processes: int = 1
 ) -> list[Path]:
-    """Makes sure that `shards` shards of `clips` clips of `latents` latents are in a folder; returns their paths."""
+    """Makes sure that `shards` shards of `clips` clips of `latents` latents are in a folder;
+    returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{k:04d}.npz" for k in range(shards)]
     missing = [k for k, path in enumerate(paths) if not path.exists()]
     if missing:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_render_shard, paths[k], first_seed + k * clips, clips, latents) for k in missing]
+            jobs = [
+                pool.submit(_render_shard, paths[k], first_seed + k * clips, clips, latents)
+                for k in missing
+            ]
             for job in tqdm(jobs, desc=f"render {folder.name}", unit="shard"):
                 job.result()
     return paths

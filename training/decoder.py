@@ -1,9 +1,10 @@
-"""Goes on with the autoencoder's decoder alone: latents stay what they are, so nothing trained on them is lost.
+"""Goes on with the autoencoder's decoder alone: latents stay what they are, so nothing trained on
+them is lost.
 
-Once there is a distilled student (of the recipe, or of the weights it goes on from), the decoder also learns from
-latents as the student makes them (every latent dreamed in one call from the true one before it), towards the frames
-that were there. A dreamed latent is a little softer than an encoded one, and a decoder that knows only the latter shows
-motion in jerks.
+Once there is a distilled student (of the recipe, or of the weights it goes on from), the decoder
+also learns from latents as the student makes them (every latent dreamed in one call from the true
+one before it), towards the frames that were there. A dreamed latent is a little softer than an
+encoded one, and a decoder that knows only the latter shows motion in jerks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from training.optimise import Average, Optimiser
 from training.run import Run, generator
 from training.settings import TrainSettings
 
-PIECE = 4  # latents of an encoded piece; a dreamed one has the one before and the noisier ones after it too
+# latents of an encoded piece; a dreamed one has the one before and the noisier ones after it too
+PIECE = 4
 
 
 def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
@@ -40,10 +42,14 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
         adam_betas=(0.9, 0.98),
         group=group,
     )
-    return model, Run(Path(settings.work) / "decoder", model.vae.decoder, optimiser, Average(parameters, 0.99))
+    return model, Run(
+        Path(settings.work) / "decoder", model.vae.decoder, optimiser, Average(parameters, 0.99)
+    )
 
 
-def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+def train(
+    settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None
+) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     model, run = build(settings, group)
     clips = Clips(settings, group)
@@ -75,18 +81,23 @@ class Dreamer:
 
     @torch.no_grad()
     def dream(self, latents: Tensor, piece: autoencoder.Piece, rng: torch.Generator) -> Tensor:
-        """Latents [B, n, C, h, w] of a piece -> [B, n - G, C, h, w]: all but the first as the student would emit them.
+        """Latents [B, n, C, h, w] of a piece -> [B, n - G, C, h, w]: all but the first as the
+        student would emit them.
 
-        Each comes from a window of G + 1 true latents (G = noise groups) that begins with the one before it. As in a
-        stream with b late labels, the newest b of the window have the label of the oldest among them.
-        """
+        Each comes from a window of G + 1 true latents (G = noise groups) that begins with the one
+        before it. As in a stream with b late labels, the newest b of the window have the label of
+        the oldest among them."""
         count = latents.shape[1] - self.groups
-        window = torch.arange(count)[:, None] + torch.arange(self.groups + 1)  # [count, G + 1] places in the piece
+        window = torch.arange(count)[:, None] + torch.arange(
+            self.groups + 1
+        )  # [count, G + 1] places in the piece
         labels = piece.labels[:, window].flatten(0, 1)
         labels[:, -self.late_labels :] = labels[:, -self.late_labels, None]
         ends, _ = distill.one_call(
             self.student,
-            distill.noised(latents[:, window].flatten(0, 1), distill.timestep_row(self.groups), rng),
+            distill.noised(
+                latents[:, window].flatten(0, 1), distill.timestep_row(self.groups), rng
+            ),
             self._tokens(piece.scenes[:, window[:, 1]].flatten(0, 1), rng).to(latents.device),
             labels.to(latents.device),
         )
@@ -95,4 +106,6 @@ class Dreamer:
     def _tokens(self, scenes: Tensor, rng: torch.Generator) -> Tensor:
         """Scene ids [n, 3] -> token ids [n, N_t] of a caption each."""
         words = np.random.default_rng(int(torch.randint(2**31, (), generator=rng)))
-        return torch.tensor([diffusion.described(self.tokenizer, scene, words) for scene in scenes.tolist()])
+        return torch.tensor(
+            [diffusion.described(self.tokenizer, scene, words) for scene in scenes.tolist()]
+        )

@@ -1,8 +1,8 @@
 """Stages 2 and 3 in one set of weights: text and control to clips, and to endless streams.
 
-Most samples are stage-3 windows: a clean conditioning latent and noise groups (two, half a schedule apart, unless the
-settings say otherwise; reference section 3.3). The rest are stage-2 clips of up to 17 latents at one noise level. The
-control vectors are trained along.
+Most samples are stage-3 windows: a clean conditioning latent and noise groups (two, half a schedule
+apart, unless the settings say otherwise; reference section 3.3). The rest are stage-2 clips of up
+to 17 latents at one noise level. The control vectors are trained along.
 """
 
 from __future__ import annotations
@@ -31,13 +31,21 @@ from training.scenery import BIOMES, COLOURS, TIMES
 from training.settings import TrainSettings
 
 SINGLE = SequenceGroup.single()
-MIRRORED = torch.tensor([LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID])
+MIRRORED = torch.tensor(
+    [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
+)
 REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
-TRACE, TRACE_SHARE = 0.5, 0.2  # of another scene in the conditioning latent, at most; of windows that have one
-CHANGE_SHARE, CHANGE_LATENTS = 0.25, 6  # of windows that end so soon after the scene began to change
+TRACE, TRACE_SHARE = (
+    0.5,
+    0.2,
+)  # of another scene in the conditioning latent, at most; of windows that have one
+CHANGE_SHARE, CHANGE_LATENTS = (
+    0.25,
+    6,
+)  # of windows that end so soon after the scene began to change
 REVERSE_SHARE = 0.15  # of windows that end in reverse, which drivers seldom choose
 
 
@@ -63,7 +71,10 @@ def encode(vae: TinyVAE, shards: list[Path], device: torch.device) -> Latents:
         if not found or float(found["mark"]) != mark:
             clips = np.load(shard)
             with mixed_precision(device):
-                latents = [vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]]
+                latents = [
+                    vae.encode(autoencoder.to_video(clip)[None].to(device))[0]
+                    for clip in clips["frames"]
+                ]
             found = {
                 "latents": torch.stack(latents).half().cpu().contiguous(),
                 "labels": torch.from_numpy(clips["labels"]).long(),
@@ -77,7 +88,8 @@ def encode(vae: TinyVAE, shards: list[Path], device: torch.device) -> Latents:
 
 
 class WorldModel(nn.Module):
-    """Transformer, control vectors (nine and the null vector), and the text encoder, which stays as it was taught."""
+    """Transformer, control vectors (nine and the null vector), and the text encoder, which stays as
+    it was taught."""
 
     def __init__(self, settings: TrainSettings) -> None:
         super().__init__()
@@ -88,13 +100,18 @@ class WorldModel(nn.Module):
             self.transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}"))
             vectors = started(settings, "control_embeddings.safetensors")
             self.control.load_state_dict(
-                {"weight": torch.cat([vectors["control_embeddings"], vectors["null_control"][None]])}
+                {
+                    "weight": torch.cat(
+                        [vectors["control_embeddings"], vectors["null_control"][None]]
+                    )
+                }
             )
         else:
             initialise(self.transformer)
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
-        """latents [B, F, C, h, w], timesteps [B, F], token ids [B, N_t], label ids [B, F] -> velocity."""
+        """latents [B, F, C, h, w], timesteps [B, F], token ids [B, N_t], label ids [B, F] ->
+        velocity."""
         with mixed_precision(latents.device):
             words = self.text(input_ids=tokens).last_hidden_state
             velocity = self.transformer(latents, timesteps, words, self.control(labels))
@@ -121,7 +138,8 @@ def transformer_config(settings: TrainSettings) -> TransformerConfig:
 
 @torch.no_grad()
 def initialise(transformer: Transformer) -> None:
-    """Gates open a little, the head silent: what learned fastest (gates from zero took several times longer)."""
+    """Gates open a little, the head silent: what learned fastest (gates from zero took several
+    times longer)."""
     width = transformer.config.width
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
@@ -148,17 +166,20 @@ class Batches:
         self.data, self.tokenizer, self.settings = data, tokenizer, settings
         changed = (data.scenes[:, 1:] != data.scenes[:, :-1]).any(-1)
         self.constant = ~changed.any(-1)  # clips whose scene never changes
-        self.changes = changed.nonzero() + torch.tensor([0, 1])  # (clip, first latent of the new scene)
+        self.changes = changed.nonzero() + torch.tensor(
+            [0, 1]
+        )  # (clip, first latent of the new scene)
         self.reverses = torch.isin(data.labels, REVERSE).nonzero()  # (clip, latent)
 
     def windows(
         self, rng: np.random.Generator, count: int, length: int, one_scene: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Random windows: latents [count, length, C, h, w] fp32, labels [count, length], token ids [count, N_t].
+        """Random windows: latents [count, length, C, h, w] fp32, labels [count, length], token ids
+        [count, N_t].
 
-        Unless all of a window is to be of one scene, CHANGE_SHARE of them end while the scene is changing: there the
-        conditioning latent does not give the answer away, and the text must be read. REVERSE_SHARE end in reverse.
-        """
+        Unless all of a window is to be of one scene, CHANGE_SHARE of them end while the scene is
+        changing: there the conditioning latent does not give the answer away, and the text must be
+        read. REVERSE_SHARE end in reverse."""
         clips, total = self.data.latents.shape[:2]
         choice = np.flatnonzero(self.constant.numpy()) if one_scene else np.arange(clips)
         clip = torch.from_numpy(rng.choice(choice, size=count))
@@ -171,12 +192,18 @@ class Batches:
                 if not len(places):
                     continue
                 chosen = torch.from_numpy(rng.random(count) < share)
-                other, at = places[torch.from_numpy(rng.integers(len(places), size=count))].unbind(1)
-                last = (at + torch.from_numpy(rng.integers(0, spread, size=count))).clamp(length - 1, total - 1)
+                other, at = places[torch.from_numpy(rng.integers(len(places), size=count))].unbind(
+                    1
+                )
+                last = (at + torch.from_numpy(rng.integers(0, spread, size=count))).clamp(
+                    length - 1, total - 1
+                )
                 clip = torch.where(chosen, other, clip)
                 start = torch.where(chosen, last - length + 1, start)
         index = start[:, None] + torch.arange(length)
-        tokens = [self.tokens(scene, rng) for scene in self.data.scenes[clip, index[:, -1]].tolist()]
+        tokens = [
+            self.tokens(scene, rng) for scene in self.data.scenes[clip, index[:, -1]].tolist()
+        ]
         return (
             self.data.latents[clip[:, None], index].float(),
             self.data.labels[clip[:, None], index],
@@ -184,7 +211,11 @@ class Batches:
         )
 
     def tokens(self, scene: list[int], rng: np.random.Generator) -> list[int]:
-        return self.tokenizer("") if rng.random() < TEXT_DROP else described(self.tokenizer, scene, rng)
+        return (
+            self.tokenizer("")
+            if rng.random() < TEXT_DROP
+            else described(self.tokenizer, scene, rng)
+        )
 
 
 def described(tokenizer: Tokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
@@ -194,14 +225,21 @@ def described(tokenizer: Tokenizer, scene: list[int], rng: np.random.Generator) 
 
 
 def stream_loss(
-    model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator, augment: bool
+    model: nn.Module,
+    latents: Tensor,
+    labels: Tensor,
+    tokens: Tensor,
+    rng: torch.Generator,
+    augment: bool,
 ) -> Tensor:
     """Squared velocity error per noise group [G] of stage-3 windows of G + 1 latents."""
     batch, groups, device = latents.shape[0], latents.shape[1] - 1, latents.device
     alphas = alpha_table().float().to(device)
     span = TRAIN_STEPS // groups
     offset = torch.randint(0, span, (batch, 1), generator=rng)
-    timesteps = torch.cat([torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1).to(device)
+    timesteps = torch.cat(
+        [torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1
+    ).to(device)
     level = alphas[timesteps][:, :, None, None, None]
     noise = torch.randn(latents.shape, generator=rng).to(device)
     noised = level.sqrt() * latents + (1 - level).sqrt() * noise
@@ -214,17 +252,20 @@ def stream_loss(
 
 
 def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
-    """Conditioning latents [B, 1, C, h, w] as a long stream might have left them: noisier, softer, off in colour.
+    """Conditioning latents [B, 1, C, h, w] as a long stream might have left them: noisier, softer,
+    off in colour.
 
-    Some carry a trace of another scene: only the text tells which of the two is meant, so the text comes to be read,
-    and a stream that has strayed is pulled back to its prompt.
+    Some carry a trace of another scene: only the text tells which of the two is meant, so the text
+    comes to be read, and a stream that has strayed is pulled back to its prompt.
     """
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(shape, generator=rng).to(conditioning.device)
 
     batch, _, channels, height, width = conditioning.shape
-    soft = F.avg_pool2d(F.pad(conditioning.flatten(0, 1), (1, 1, 1, 1), mode="replicate"), 3, 1)[:, None]
+    soft = F.avg_pool2d(F.pad(conditioning.flatten(0, 1), (1, 1, 1, 1), mode="replicate"), 3, 1)[
+        :, None
+    ]
     blur = (draw(batch, 1, 1, 1, 1) - 0.8).clamp(min=0) * 2
     spread = 0.2 * draw(batch, 1, 1, 1, 1).square() * (draw(batch, 1, 1, 1, 1) < 0.7)
     shift = 0.12 * (draw(batch, 1, 1, 1, 1) < 0.3)
@@ -236,19 +277,32 @@ def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def late_or_dropped(labels: Tensor, rng: torch.Generator) -> Tensor:
-    """Labels as a stream with late labels has them (the newest latents are still to get their own), or none at all."""
+    """Labels as a stream with late labels has them (the newest latents are still to get their own),
+    or none at all."""
     batch, length = labels.shape
-    known = torch.randint(1, length - 1, (batch, 1), generator=rng).to(labels.device)  # the last one that has its own
-    late = labels.gather(1, torch.arange(length, device=labels.device).expand(batch, -1).clamp(max=known))
-    late = torch.where((torch.rand((batch, 1), generator=rng) < LATE_SHARE).to(labels.device), late, labels)
+    known = torch.randint(1, length - 1, (batch, 1), generator=rng).to(
+        labels.device
+    )  # the last one that has its own
+    late = labels.gather(
+        1, torch.arange(length, device=labels.device).expand(batch, -1).clamp(max=known)
+    )
+    late = torch.where(
+        (torch.rand((batch, 1), generator=rng) < LATE_SHARE).to(labels.device), late, labels
+    )
     dropped = (torch.rand((batch, 1), generator=rng) < CONTROL_DROP).to(labels.device)
     return torch.where(dropped, torch.full_like(late, NULL_ID), late)
 
 
-def clip_loss(model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator) -> Tensor:
+def clip_loss(
+    model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator
+) -> Tensor:
     """Squared velocity error of stage-2 clips: one noise level for all latents."""
     batch, device = latents.shape[0], latents.device
-    timesteps = torch.randint(0, TRAIN_STEPS, (batch, 1), generator=rng).expand(-1, latents.shape[1]).to(device)
+    timesteps = (
+        torch.randint(0, TRAIN_STEPS, (batch, 1), generator=rng)
+        .expand(-1, latents.shape[1])
+        .to(device)
+    )
     level = alpha_table().float().to(device)[timesteps][:, :, None, None, None]
     noise = torch.randn(latents.shape, generator=rng).to(device)
     velocity = model(level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, tokens, labels)
@@ -262,9 +316,18 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[World
     model = WorldModel(settings).to(pick_device(settings.device))
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimiser = Optimiser(
-        parameters, is_muon, muon_rate=settings.diffusion_muon_rate, adam_rate=settings.diffusion_adam_rate, group=group
+        parameters,
+        is_muon,
+        muon_rate=settings.diffusion_muon_rate,
+        adam_rate=settings.diffusion_adam_rate,
+        group=group,
     )
-    return model, Run(Path(settings.work) / "diffusion", model, optimiser, Average(parameters, settings.average_decay))
+    return model, Run(
+        Path(settings.work) / "diffusion",
+        model,
+        optimiser,
+        Average(parameters, settings.average_decay),
+    )
 
 
 def prepare(settings: TrainSettings) -> None:
@@ -276,22 +339,33 @@ def prepare(settings: TrainSettings) -> None:
         encode(vae, autoencoder.data(settings, held_out=held_out), device)
 
 
-def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+def train(
+    settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None
+) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     device = pick_device(settings.device)
     vae = autoencoder.trained(settings).to(device)
-    batches = Batches(encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings)
-    held_out = Batches(encode(vae, autoencoder.data(settings, held_out=True), device), batches.tokenizer, settings)
+    batches = Batches(
+        encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings
+    )
+    held_out = Batches(
+        encode(vae, autoencoder.data(settings, held_out=True), device), batches.tokenizer, settings
+    )
     model, run = build(settings, group)
     share = max(1, settings.diffusion_windows // group.size)
     window = settings.noise_groups + 1
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
-        rng, torch_rng = np.random.default_rng((settings.seed, 3, sample)), generator(settings.seed, 3, sample)
+        rng, torch_rng = (
+            np.random.default_rng((settings.seed, 3, sample)),
+            generator(settings.seed, 3, sample),
+        )
         if step % CLIP_EVERY == CLIP_EVERY - 1:
             length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
             count = max(1, share * window // length)
-            latents, labels, tokens = (x.to(device) for x in batches.windows(rng, count, length, one_scene=True))
+            latents, labels, tokens = (
+                x.to(device) for x in batches.windows(rng, count, length, one_scene=True)
+            )
             return clip_loss(model, latents, labels, tokens, torch_rng), {}
         latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window))
         groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
@@ -299,7 +373,8 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
 
     @torch.no_grad()
     def check() -> dict[str, float]:
-        """Errors on held-out windows, and with left and right swapped: how much the labels matter."""
+        """Errors on held-out windows, and with left and right swapped: how much the labels
+        matter."""
         rng, found = np.random.default_rng(5), []
         latents, labels, tokens = (x.to(device) for x in held_out.windows(rng, 96, window))
         for wanted in (labels, MIRRORED.to(device)[labels]):
@@ -311,7 +386,12 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
         }
 
     return run.train(
-        settings.diffusion_steps, loss_of, minutes=minutes, title="diffusion", check=check, check_every=400
+        settings.diffusion_steps,
+        loss_of,
+        minutes=minutes,
+        title="diffusion",
+        check=check,
+        check_every=400,
     )
 
 

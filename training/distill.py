@@ -1,9 +1,9 @@
 """Stage 4: one model call per latent, by phased consistency on the student's own streams.
 
-Streams are driven by changing labels (which also replace those of the newest groups: late labels) and now and then by
-a new prompt. In every state the student itself has come to, the teacher walks each noise group down to the end of its
-phase in small DDIM steps; the student learns to get there in one call. Only the transformer changes.
-"""
+Streams are driven by changing labels (which also replace those of the newest groups: late labels)
+and now and then by a new prompt. In every state the student itself has come to, the teacher walks
+each noise group down to the end of its phase in small DDIM steps; the student learns to get there
+in one call. Only the transformer changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from configs.errors import UserError
 from models.controls import LABELS, NULL_ID
 from models.device import pick_device
 from models.parallel import SequenceGroup
-from models.schedulers import alpha, consistency_coefficients, consistency_timesteps, ddim_row_step, phase_edge
+from models.schedulers import (
+    alpha,
+    consistency_coefficients,
+    consistency_timesteps,
+    ddim_row_step,
+    phase_edge,
+)
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
 from training.diffusion import SINGLE, Batches, WorldModel
@@ -34,7 +40,8 @@ BROKEN = 8.0  # a latent beyond this many deviations ends its stream
 
 
 def timestep_row(groups: int) -> list[int]:
-    """The one row of timesteps of a stream that calls the model once per latent: [0, 499, 999] for two groups."""
+    """The one row of timesteps of a stream that calls the model once per latent: [0, 499, 999] for
+    two groups."""
     return [0, *reversed(consistency_timesteps(groups, ORIGINAL_STEPS))]
 
 
@@ -52,7 +59,9 @@ class Streams(nn.Module):
     run_left: Tensor
     alive: Tensor
 
-    def __init__(self, student: WorldModel, batches: Batches, count: int, seed: int, groups: int) -> None:
+    def __init__(
+        self, student: WorldModel, batches: Batches, count: int, seed: int, groups: int
+    ) -> None:
         super().__init__()
         self.row, self.edges = timestep_row(groups), phase_edges(groups)
         self.student, self.batches, self.seed = student, batches, seed
@@ -73,12 +82,16 @@ class Streams(nn.Module):
                 self._start(i, rng)
             elif rng.random() < NEW_PROMPT:
                 clip = int(rng.integers(len(self.batches.data.scenes)))
-                self.tokens[i] = torch.tensor(self.batches.tokens(self.batches.data.scenes[clip, -1].tolist(), rng))
+                self.tokens[i] = torch.tensor(
+                    self.batches.tokens(self.batches.data.scenes[clip, -1].tolist(), rng)
+                )
             labels = self.labels[i].roll(0 if fresh else -1)
             if int(self.run_left[i]) == 0:
                 run = random_labels(rng, 9)
                 labels[-1] = LABELS.index(run[0])
-                self.run_left[i] = next((k for k, label in enumerate(run) if label != run[0]), len(run))
+                self.run_left[i] = next(
+                    (k for k, label in enumerate(run) if label != run[0]), len(run)
+                )
             elif not fresh:
                 labels[-1] = self.labels[i, -1]
             labels[-late_labels:] = labels[-1].clone()
@@ -87,15 +100,20 @@ class Streams(nn.Module):
 
     def _start(self, i: int, rng: np.random.Generator) -> None:
         latents, labels, tokens = self.batches.windows(rng, 1, len(self.row))
-        self.window[i] = noised(latents, self.row, generator(self.seed, 5, int(rng.integers(2**31))))[0]
+        self.window[i] = noised(
+            latents, self.row, generator(self.seed, 5, int(rng.integers(2**31)))
+        )[0]
         self.labels[i], self.tokens[i] = labels[0], tokens[0]
         self.run_left[i], self.alive[i] = 0, True
 
     @torch.no_grad()
     def advance(self, sample: int, student: Tensor, teacher: Tensor) -> None:
-        """Every stream goes on from the student's (or sometimes the teacher's) latents; some end."""
+        """Every stream goes on from the student's (or sometimes the teacher's) latents; some
+        end."""
         rng = np.random.default_rng((self.seed, 6, sample))
-        mine = torch.from_numpy(rng.random(len(self.window)) >= TEACHER_SHARE).to(self.window.device)
+        mine = torch.from_numpy(rng.random(len(self.window)) >= TEACHER_SHARE).to(
+            self.window.device
+        )
         moved = torch.where(mine[:, None, None, None, None], student, teacher)
         noise = torch.randn(moved[:, :1].shape, generator=generator(self.seed, 7, sample)).to(moved)
         self.window.copy_(torch.cat([moved, noise], 1))
@@ -121,16 +139,22 @@ def noised(latents: Tensor, row: list[int], rng: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def teacher_end(
-    teacher: WorldModel, streams: Streams, steps: int, guidance: float = 1.0, control_guidance: float = 1.0
+    teacher: WorldModel,
+    streams: Streams,
+    steps: int,
+    guidance: float = 1.0,
+    control_guidance: float = 1.0,
 ) -> Tensor:
     """Walks every noise group down to its phase edge in `steps` DDIM steps: [B, G, C, h, w].
 
-    guidance, control_guidance: how far to go from what the teacher does without a text, without labels, to what it does
-    with them. Above 1 the student learns to follow prompts and keys more firmly than the teacher, at no cost when it
-    runs.
+    guidance, control_guidance: how far to go from what the teacher does without a text, without
+    labels, to what it does with them. Above 1 the student learns to follow prompts and keys more
+    firmly than the teacher, at no cost when it runs.
     """
     window = streams.window
-    nothing = torch.tensor(streams.batches.tokenizer(""), device=window.device).expand_as(streams.tokens)
+    nothing = torch.tensor(streams.batches.tokenizer(""), device=window.device).expand_as(
+        streams.tokens
+    )
     without = [
         (guidance - 1, nothing, streams.labels),
         (control_guidance - 1, streams.tokens, torch.full_like(streams.labels, NULL_ID)),
@@ -149,30 +173,41 @@ def teacher_end(
     return window[:, 1:]
 
 
-def one_call(student: WorldModel, window: Tensor, tokens: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where one call of the student lands (as `consistency_step` computes it), and c_out per group for the loss.
+def one_call(
+    student: WorldModel, window: Tensor, tokens: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where one call of the student lands (as `consistency_step` computes it), and c_out per group
+    for the loss.
 
-    window [B, G + 1, C, h, w] at the levels of `timestep_row`, token ids [B, N_t], label ids [B, G + 1] -> the groups'
-    latents at their phase edges [B, G, C, h, w].
+    window [B, G + 1, C, h, w] at the levels of `timestep_row`, token ids [B, N_t], label ids [B, G
+    + 1] -> the groups' latents at their phase edges [B, G, C, h, w].
     """
     groups = window.shape[1] - 1
     row, edges = timestep_row(groups), phase_edges(groups)
     timesteps = torch.tensor([row], device=window.device).expand(len(window), -1)
     velocity = student(window, timesteps, tokens, labels)[:, 1:]
-    parts = [consistency_coefficients(t, edge, groups)[:2] for t, edge in zip(row[1:], edges[1:], strict=True)]
+    parts = [
+        consistency_coefficients(t, edge, groups)[:2]
+        for t, edge in zip(row[1:], edges[1:], strict=True)
+    ]
     skip, out = (_column(list(column)).to(window) for column in zip(*parts, strict=True))
     signal, spread = (column.to(window) for column in signal_and_spread(row[1:]))
     clean = signal * window[:, 1:] - spread * velocity
     return out * clean + skip * window[:, 1:], out * spread
 
 
-def build(settings: TrainSettings, batches: Batches, group: SequenceGroup = SINGLE) -> tuple[Streams, Run]:
-    """The student (a copy of the stage-3 model) and its run, resumed if there is something to resume."""
+def build(
+    settings: TrainSettings, batches: Batches, group: SequenceGroup = SINGLE
+) -> tuple[Streams, Run]:
+    """The student (a copy of the stage-3 model) and its run, resumed if there is something to
+    resume."""
     student = diffusion.trained(settings)
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)
-    streams = Streams(student, batches, count, settings.seed, settings.noise_groups).to(pick_device(settings.device))
+    streams = Streams(student, batches, count, settings.seed, settings.noise_groups).to(
+        pick_device(settings.device)
+    )
     parameters = dict(student.transformer.named_parameters())
     optimiser = Optimiser(
         parameters,
@@ -182,17 +217,25 @@ def build(settings: TrainSettings, batches: Batches, group: SequenceGroup = SING
         weight_decay=0.0,
         group=group,
     )
-    return streams, Run(Path(settings.work) / "distill", streams, optimiser, Average(parameters, 0.99))
+    return streams, Run(
+        Path(settings.work) / "distill", streams, optimiser, Average(parameters, 0.99)
+    )
 
 
-def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None) -> bool:
+def train(
+    settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None
+) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False).
 
     Every rank dreams its own streams; those of rank 0 are saved.
     """
     device = pick_device(settings.device)
     vae = autoencoder.trained(settings).to(device)
-    batches = Batches(diffusion.encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings)
+    batches = Batches(
+        diffusion.encode(vae, autoencoder.data(settings), device),
+        text.tokenizer(settings),
+        settings,
+    )
     teacher = diffusion.trained(settings)
     streams, run = build(settings, batches, group)
 
@@ -212,19 +255,26 @@ def train(settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float
         figures = {**groups, "deviation": float(streams.window[:, 0].std())}
         return torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean(), figures
 
-    return run.train(settings.distill_steps, loss_of, minutes=minutes, title="distill", log_every=10)
+    return run.train(
+        settings.distill_steps, loss_of, minutes=minutes, title="distill", log_every=10
+    )
 
 
 def trained(settings: TrainSettings) -> Transformer:
-    """The student's transformer with its averaged weights; without a run of its own, that of the weights to go on from.
+    """The student's transformer with its averaged weights; without a run of its own, that of the
+    weights to go on from.
 
     Raises UserError when there is neither.
     """
     if not exists(settings):
-        raise UserError("stage 4: there is no student yet; run the stage distill first, or export with --early")
+        raise UserError(
+            "stage 4: there is no student yet; run the stage distill first, or export with --early"
+        )
     transformer = Transformer(diffusion.transformer_config(settings))
     if _has_run(settings):
-        transformer.load_state_dict(part(read_state(Path(settings.work) / "distill")[1], "average."))
+        transformer.load_state_dict(
+            part(read_state(Path(settings.work) / "distill")[1], "average.")
+        )
     else:
         transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}", "stage4"))
     return transformer.eval()

@@ -1,7 +1,9 @@
-"""Measures a trained world against the simulator it learned from: `python -m training.evaluate models/tiny`.
+"""Measures a trained world against the simulator it learned from: `python -m training.evaluate
+models/tiny`.
 
-Streams run through `models.world.World` and the streaming decoder, exactly as they are served. Scenes and seeds are
-held out. Prints a table; --json, --plots and --strips write the figures, their curves and pictures.
+Streams run through `models.world.World` and the streaming decoder, exactly as they are served.
+Scenes and seeds are held out. Prints a table; --json, --plots and --strips write the figures, their
+curves and pictures.
 """
 
 from __future__ import annotations
@@ -69,8 +71,11 @@ def motion(frames: Frame) -> tuple[float, float]:
     return yaw, measure.speed(frames[-9:], yaw)
 
 
-def control(player: Player | None, scenes: list[tuple[Scene, int]], labels: Sequence[str]) -> dict[str, Any]:
-    """Counterfactuals: every label held for three seconds from the same state. player None = the simulator itself."""
+def control(
+    player: Player | None, scenes: list[tuple[Scene, int]], labels: Sequence[str]
+) -> dict[str, Any]:
+    """Counterfactuals: every label held for three seconds from the same state. player None = the
+    simulator itself."""
     expected_yaw = {"": 0, "L": 1, "R": -1}
     rows: list[dict[str, Any]] = []
     for scene, seed in tqdm(scenes, desc="control", unit="scene"):
@@ -82,11 +87,23 @@ def control(player: Player | None, scenes: list[tuple[Scene, int]], labels: Sequ
                 player.begin(scene, seed)
                 frames = player.drive(held)
             yaw, speed = motion(frames)
-            rows.append({"scene": [scene.biome, scene.time], "label": label, "yaw": yaw, "speed": speed})
-    ahead = [measure.yaw_class(r["yaw"]) == expected_yaw[r["label"][1:]] for r in rows if r["label"][0] == "D"]
-    back = [measure.yaw_class(r["yaw"]) == -expected_yaw[r["label"][1:]] for r in rows if r["label"] in ("BL", "BR")]
+            rows.append(
+                {"scene": [scene.biome, scene.time], "label": label, "yaw": yaw, "speed": speed}
+            )
+    ahead = [
+        measure.yaw_class(r["yaw"]) == expected_yaw[r["label"][1:]]
+        for r in rows
+        if r["label"][0] == "D"
+    ]
+    back = [
+        measure.yaw_class(r["yaw"]) == -expected_yaw[r["label"][1:]]
+        for r in rows
+        if r["label"] in ("BL", "BR")
+    ]
     gears = [measure.speed_class(r["speed"]) == r["label"] for r in rows if len(r["label"]) == 1]
-    means = {label: float(np.mean([r["yaw"] for r in rows if r["label"] == label])) for label in labels}
+    means = {
+        label: float(np.mean([r["yaw"] for r in rows if r["label"] == label])) for label in labels
+    }
     return {
         "yaw_sign_accuracy": float(np.mean(ahead)),
         "speed_class_accuracy": float(np.mean(gears)),
@@ -97,7 +114,8 @@ def control(player: Player | None, scenes: list[tuple[Scene, int]], labels: Sequ
 
 
 def response(player: Player | None, scenes: list[tuple[Scene, int]]) -> dict[str, Any]:
-    """From a key to half of its steady turn rate: seconds in the frames, and the median curve of all scenes."""
+    """From a key to half of its steady turn rate: seconds in the frames, and the median curve of
+    all scenes."""
     curves = []
     for scene, seed in tqdm(scenes, desc="response", unit="scene"):
         for label, sign in (("DL", 1), ("DR", -1)):
@@ -113,17 +131,25 @@ def response(player: Player | None, scenes: list[tuple[Scene, int]]) -> dict[str
     steady = float(np.mean(curve[key + 16 : key + 48]))
     after = curve[key:]
     first = int(np.argmax(after >= steady / 2))
-    return {"response_seconds": first / 16, "steady_yaw": steady, "curve": [round(float(v), 4) for v in curve]}
+    return {
+        "response_seconds": first / 16,
+        "steady_yaw": steady,
+        "curve": [round(float(v), 4) for v in curve],
+    }
 
 
 def stream_of_50(player: Player, scenes: list[tuple[Scene, int]]) -> dict[str, Any]:
-    """Fifty latents of straight, left, straight, right: does the panorama turn as the simulator's does?"""
+    """Fifty latents of straight, left, straight, right: does the panorama turn as the simulator's
+    does?"""
     script = ["D"] * 10 + ["DL"] * 12 + ["D"] * 8 + ["DR"] * 12 + ["D"] * 8
     turned: dict[str, list[float]] = {"D": [], "DL": [], "DR": []}
     truth: dict[str, list[float]] = {"D": [], "DL": [], "DR": []}
     for scene, seed in tqdm(scenes, desc="50 latents", unit="scene"):
         player.begin(scene, seed)
-        for found, frames in ((turned, player.drive(script)), (truth, simulated(scene, seed, script))):
+        for found, frames in (
+            (turned, player.drive(script)),
+            (truth, simulated(scene, seed, script)),
+        ):
             rates = measure.yaw_rates(frames)
             for k in range(1, len(script) - 1):
                 if script[k] == script[k - 1] == script[k + 1]:
@@ -139,7 +165,8 @@ def stream_of_50(player: Player, scenes: list[tuple[Scene, int]]) -> dict[str, A
 
 
 def prompts(player: Player, probe: measure.Probe, changes: int) -> dict[str, Any]:
-    """Each preset after two seconds from its start clip, and after up to ten seconds of another preset's prompt."""
+    """Each preset after two seconds from its start clip, and after up to ten seconds of another
+    preset's prompt."""
     at_start, changed = [], []
     for k, (prompt, scene) in enumerate(
         tqdm(list(zip(PRESETS, PRESET_SCENES, strict=True)), desc="prompts", unit="prompt")
@@ -156,7 +183,9 @@ def prompts(player: Player, probe: measure.Probe, changes: int) -> dict[str, Any
     return {
         "prompt_at_start": float(np.mean(at_start)),
         "prompt_after_change": float(np.mean(changed)),
-        "after_change_by_kind": dict(zip(("biome", "time", "colour"), np.mean(changed, 0).tolist(), strict=True)),
+        "after_change_by_kind": dict(
+            zip(("biome", "time", "colour"), np.mean(changed, 0).tolist(), strict=True)
+        ),
     }
 
 
@@ -166,7 +195,8 @@ def _named(probe: measure.Probe, frames: Frame, scene: Scene) -> list[bool]:
 
 
 def grid(folder: Path, stage: str, scenes: int) -> list[dict[str, Any]]:
-    """What late labels do: the weights' noise groups with the newest 1, 2, ... groups following the newest key."""
+    """What late labels do: the weights' noise groups with the newest 1, 2, ... groups following the
+    newest key."""
     rows = []
     checkpoint = Checkpoint.open(folder / stage)
     chosen, probe = held_out_scenes(scenes), measure.fitted_probe()[0]
@@ -178,7 +208,9 @@ def grid(folder: Path, stage: str, scenes: int) -> list[dict[str, Any]]:
                 "noise_groups": checkpoint.streaming.noise_groups,
                 "late_labels": late,
                 "response_seconds": response(player, chosen)["response_seconds"],
-                "yaw_sign_accuracy": control(player, chosen, ("D", "DL", "DR"))["yaw_sign_accuracy"],
+                "yaw_sign_accuracy": control(player, chosen, ("D", "DL", "DR"))[
+                    "yaw_sign_accuracy"
+                ],
                 "sharpness": measure.Look.of(player.drive(random_signal(48, 5)), probe).sharpness,
                 "horizon": horizon(checkpoint, late, probe, courses(5.0, 1), 1)[0].stream,
             }
@@ -206,7 +238,10 @@ def evaluate(
     figures: dict[str, Any] = {"stage": stage, "scenes": scenes, "megabytes": megabytes(folder)}
     figures |= reconstruction(player, scenes)
     figures["estimator"] = {k: v for k, v in control(None, chosen, labels).items() if k != "rows"}
-    figures |= {f"stream50_{k}" if k == "mean_yaw" else k: v for k, v in stream_of_50(player, chosen).items()}
+    figures |= {
+        f"stream50_{k}" if k == "mean_yaw" else k: v
+        for k, v in stream_of_50(player, chosen).items()
+    }
     figures |= control(player, chosen, labels)
     truth = response(None, chosen)
     figures |= response(player, chosen)
@@ -219,7 +254,11 @@ def evaluate(
         long, many = courses(minutes, 1), courses(min(minutes, 5.0), horizon_seeds)
         straight = courses(min(minutes, 10.0), 1, "D")
         drifts = horizon(checkpoint, None, probe, [*long, *straight, *many], processes)
-        figures |= summary("long", drifts[:1]) | summary("straight", drifts[1:2]) | summary("seeds", drifts[2:])
+        figures |= (
+            summary("long", drifts[:1])
+            | summary("straight", drifts[1:2])
+            | summary("seeds", drifts[2:])
+        )
     return figures
 
 
@@ -230,7 +269,9 @@ def table(results: list[dict[str, Any]]) -> str:
         if not all(name in r for r in results):
             continue  # no long streams were asked for
         wanted = f">= {least:g}" if most == math.inf else f"{least:g} to {most:g}"
-        cells = "".join(f"{r[name]:>9.3f} {'ok' if passes(name, r[name]) else '--'}" for r in results)
+        cells = "".join(
+            f"{r[name]:>9.3f} {'ok' if passes(name, r[name]) else '--'}" for r in results
+        )
         lines.append(f"{name:28}{wanted:>12}{cells}")
     for r in results:
         lines.append(
@@ -244,15 +285,36 @@ def table(results: list[dict[str, Any]]) -> str:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     made.add_argument(
-        "folder", type=Path, nargs="?", default=Path("models/tiny"), help="holds stage3, stage4 (default models/tiny)"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("models/tiny"),
+        help="holds stage3, stage4 (default models/tiny)",
     )
-    made.add_argument("--scenes", type=int, default=15, help="held-out scenes per experiment (default 15)")
-    made.add_argument("--minutes", type=float, default=0.0, help="of the longest stream; 30 for the target (0: none)")
-    made.add_argument("--horizon-seeds", type=int, default=8, help="streams of 5 minutes beside it (default 8)")
-    made.add_argument("--grid", action="store_true", help="only compare late labels 1, 2, ... of the same weights")
-    made.add_argument("--losses", type=Path, metavar="WORK", help="only plot the logs of a training's work folder")
     made.add_argument(
-        "--history", type=Path, nargs="+", metavar="STEP.json", help="only plot what --json wrote for several steps"
+        "--scenes", type=int, default=15, help="held-out scenes per experiment (default 15)"
+    )
+    made.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="of the longest stream; 30 for the target (0: none)",
+    )
+    made.add_argument(
+        "--horizon-seeds", type=int, default=8, help="streams of 5 minutes beside it (default 8)"
+    )
+    made.add_argument(
+        "--grid", action="store_true", help="only compare late labels 1, 2, ... of the same weights"
+    )
+    made.add_argument(
+        "--losses", type=Path, metavar="WORK", help="only plot the logs of a training's work folder"
+    )
+    made.add_argument(
+        "--history",
+        type=Path,
+        nargs="+",
+        metavar="STEP.json",
+        help="only plot what --json wrote for several steps",
     )
     made.add_argument(
         "--stages",
@@ -262,7 +324,10 @@ def parser() -> argparse.ArgumentParser:
         help="a column each (default stage4; stage3, its teacher in 20 steps, takes about ten times as long)",
     )
     made.add_argument(
-        "--threads", type=int, default=2, help="of the CPU; as many long streams are driven side by side (default 2)"
+        "--threads",
+        type=int,
+        default=2,
+        help="of the CPU; as many long streams are driven side by side (default 2)",
     )
     made.add_argument("--json", type=Path, metavar="FILE")
     made.add_argument("--plots", type=Path, metavar="DIR")
@@ -302,7 +367,14 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         begin = time.monotonic()
         results = [
-            evaluate(chosen.folder, stage, chosen.scenes, chosen.minutes, chosen.horizon_seeds, chosen.threads)
+            evaluate(
+                chosen.folder,
+                stage,
+                chosen.scenes,
+                chosen.minutes,
+                chosen.horizon_seeds,
+                chosen.threads,
+            )
             for stage in chosen.stages
         ]
         print(table(results))

@@ -1,7 +1,9 @@
-"""Writes the trained parts as weight folders in the published layout: models/tiny/{stage2,stage3,stage4}.
+"""Writes the trained parts as weight folders in the published layout:
+models/tiny/{stage2,stage3,stage4}.
 
-stage3 is complete; stage2 shares its weights (one training serves both), stage4 is `transformer/` only, as published;
-both take the other parts from their sibling stage3. Everything is stored in fp16: a loader casts.
+stage3 is complete; stage2 shares its weights (one training serves both), stage4 is `transformer/`
+only, as published; both take the other parts from their sibling stage3. Everything is stored in
+fp16: a loader casts.
 """
 
 from __future__ import annotations
@@ -57,9 +59,15 @@ def _json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def _weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def _weights(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().half().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    save_file(
+        {name: tensor.detach().half().cpu().contiguous() for name, tensor in tensors.items()},
+        path,
+        metadata,
+    )
 
 
 def write_transformer(folder: Path, transformer: Transformer) -> None:
@@ -68,13 +76,22 @@ def write_transformer(folder: Path, transformer: Transformer) -> None:
     _weights(folder / "transformer" / WEIGHTS, transformer.state_dict())
 
 
-def write_shared(folder: Path, vae: TinyVAE, text: T5EncoderModel, spiece: Path, control: Tensor) -> None:
+def write_shared(
+    folder: Path, vae: TinyVAE, text: T5EncoderModel, spiece: Path, control: Tensor
+) -> None:
     """VAE, text encoder, tokenizer, scheduler and control vectors [10, Dc]."""
     _json(folder / "vae" / "config.json", vae.config.to_json())
     _weights(folder / "vae" / WEIGHTS, vae.state_dict())
     text_config = text.config.to_dict()
-    _json(folder / "text_encoder" / "config.json", {**text_config, "architectures": ["T5EncoderModel"]})
-    shared = {name: tensor for name, tensor in text.state_dict().items() if name != "encoder.embed_tokens.weight"}
+    _json(
+        folder / "text_encoder" / "config.json",
+        {**text_config, "architectures": ["T5EncoderModel"]},
+    )
+    shared = {
+        name: tensor
+        for name, tensor in text.state_dict().items()
+        if name != "encoder.embed_tokens.weight"
+    }
     _weights(folder / "text_encoder" / "model.safetensors", shared, {"format": "pt"})
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(spiece, folder / "tokenizer" / "spiece.model")
@@ -92,18 +109,22 @@ def write_shared(folder: Path, vae: TinyVAE, text: T5EncoderModel, spiece: Path,
 
 @torch.no_grad()
 def start_clips(vae: TinyVAE) -> dict[str, Tensor]:
-    """A few latents [START_LATENTS, C, h, w] of every preset prompt's scene, driving straight on."""
+    """A few latents [START_LATENTS, C, h, w] of every preset prompt's scene, driving straight
+    on."""
     clips = {}
     for k, scene in enumerate(PRESET_SCENES):
         drive = Drive(scene, START_SEED + k)
         frames = drive.frames("D", (WARM_UP_LATENTS + START_LATENTS) * FRAMES_PER_LATENT)
-        latents = vae.encode(autoencoder.to_video(frames)[None].to(next(vae.parameters()).device))[0]
+        latents = vae.encode(autoencoder.to_video(frames)[None].to(next(vae.parameters()).device))[
+            0
+        ]
         clips[f"clip.{k}"] = latents[WARM_UP_LATENTS:] * vae.scaling_factor
     return clips
 
 
 def write(settings: TrainSettings, distilled: bool = True) -> int:
-    """Writes all three folders from the runs and returns bytes; `distilled` False: stage 4 has stage 3's weights."""
+    """Writes all three folders from the runs and returns bytes; `distilled` False: stage 4 has
+    stage 3's weights."""
     output = Path(settings.output)
     vae, world = autoencoder.trained(settings), diffusion.trained(settings)
     student = distill.trained(settings) if distilled else world.transformer
@@ -115,7 +136,12 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
     write_shared(stage3, vae, world.text, spiece, world.control.weight)
     _json(stage3 / "model_index.json", INDEX)
     groups = {"noise_groups": settings.noise_groups, "window_size": 1}
-    sampled = {**groups, "inference_steps": 20, "guidance_scale": settings.guidance_scale, "solver": "dpm"}
+    sampled = {
+        **groups,
+        "inference_steps": 20,
+        "guidance_scale": settings.guidance_scale,
+        "solver": "dpm",
+    }
     single = {
         **groups,
         "inference_steps": settings.noise_groups,
@@ -124,7 +150,10 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
     }
     _json(stage2 / "streaming.json", {**sampled, "late_labels": 1})
     late = {"late_labels": settings.late_labels}
-    _json(stage3 / "streaming.json", {**sampled, **late, "control_guidance": settings.control_guidance})
+    _json(
+        stage3 / "streaming.json",
+        {**sampled, **late, "control_guidance": settings.control_guidance},
+    )
     _json(stage4 / "streaming.json", {**single, **late, "solver": "consistency"})
     _weights(stage3 / "start_clips.safetensors", start_clips(vae), {"prompts": json.dumps(PRESETS)})
     _json(stage3 / "presets.json", list(PRESETS))

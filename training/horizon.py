@@ -1,7 +1,9 @@
-"""Long streams: is the look of the last minute further from the first than minutes of the simulator are apart?
+"""Long streams: is the look of the last minute further from the first than minutes of the simulator
+are apart?
 
-Each stream is a drive of its own, as it would be served; several run side by side, a process each. The measure is the
-simulator under the same labels: its first and last minute in several places of the same scene.
+Each stream is a drive of its own, as it would be served; several run side by side, a process each.
+The measure is the simulator under the same labels: its first and last minute in several places of
+the same scene.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ Distance = dict[str, float]  # of two looks: colour, contrast, sharpness, featur
 
 @dataclass(frozen=True)
 class Course:
-    """A long drive: the state it starts from and a label per latent. Minutes of short drives are half of the drive."""
+    """A long drive: the state it starts from and a label per latent. Minutes of short drives are
+    half of the drive."""
 
     scene: Scene
     seed: int
@@ -45,10 +48,11 @@ class Course:
 
 @dataclass(frozen=True)
 class Drift:
-    """Last minute against first: of a stream, at the widest in the simulator, and whether each is inside.
+    """Last minute against first: of a stream, at the widest in the simulator, and whether each is
+    inside.
 
-    simulator_inside: the share of places whose own first and last minute are no further apart than those of the others;
-    it says what the test asks for, since a perfect model is the simulator.
+    simulator_inside: the share of places whose own first and last minute are no further apart than
+    those of the others; it says what the test asks for, since a perfect model is the simulator.
     """
 
     stream: Distance
@@ -61,13 +65,19 @@ def courses(minutes: float, count: int, signal: str = "random") -> list[Course]:
     """Held-out drives of so many minutes, under random labels or straight on (signal "D")."""
     latents = int(minutes * MINUTE)
     return [
-        Course(scene, seed, tuple(random_signal(latents, k) if signal == "random" else ["D"] * latents))
+        Course(
+            scene, seed, tuple(random_signal(latents, k) if signal == "random" else ["D"] * latents)
+        )
         for k, (scene, seed) in enumerate(held_out_scenes(count, seed=23))
     ]
 
 
 def horizon(
-    checkpoint: Checkpoint, late_labels: int | None, probe: Probe, drives: Sequence[Course], processes: int
+    checkpoint: Checkpoint,
+    late_labels: int | None,
+    probe: Probe,
+    drives: Sequence[Course],
+    processes: int,
 ) -> list[Drift]:
     """The drift of every drive, in the order given."""
     with ProcessPoolExecutor(
@@ -78,7 +88,8 @@ def horizon(
 
 
 def summary(name: str, drifts: Sequence[Drift]) -> dict[str, Any]:
-    """Means over streams, and the share of them that is inside; the streams' own figures under `name`_streams."""
+    """Means over streams, and the share of them that is inside; the streams' own figures under
+    `name`_streams."""
     return {
         f"horizon_{name}": _mean([d.stream for d in drifts]),
         f"horizon_{name}_simulator": _mean([d.simulator for d in drifts]),
@@ -102,7 +113,8 @@ def _drift(checkpoint: Checkpoint, late_labels: int | None, probe: Probe, course
 
 
 def _simulator_pairs(course: Course, probe: Probe) -> list[list[Distance]]:
-    """Distances of the simulator's first minute in one place from its last minute in another: [PLACES][PLACES]."""
+    """Distances of the simulator's first minute in one place from its last minute in another:
+    [PLACES][PLACES]."""
     labels, minute = course.labels, course.minute
     places = [course.seed + 50 * k for k in range(PLACES)]
     firsts, lasts = (
@@ -115,7 +127,13 @@ def _simulator_pairs(course: Course, probe: Probe) -> list[list[Distance]]:
 def _simulator_inside(pairs: list[list[Distance]]) -> float:
     """The share of places whose own pair is inside what the other places' minutes span."""
     others = [
-        _widest([pairs[a][b] for a, b in itertools.product(range(len(pairs)), repeat=2) if k not in (a, b)])
+        _widest(
+            [
+                pairs[a][b]
+                for a, b in itertools.product(range(len(pairs)), repeat=2)
+                if k not in (a, b)
+            ]
+        )
         for k in range(len(pairs))
     ]
     return float(np.mean([_inside(pairs[k][k], others[k]) for k in range(len(pairs))]))

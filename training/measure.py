@@ -1,4 +1,5 @@
-"""Reads motion and scene back from frames. Each estimator is validated on simulator frames before it judges a model."""
+"""Reads motion and scene back from frames. Each estimator is validated on simulator frames before
+it judges a model."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ TURNED, STOOD = 0.12, 1.6  # rad/s beyond which a car turns; m/s below which it 
 
 
 def panorama_shift(before: Frame, after: Frame, reach: int) -> float:
-    """Pixels by which the far picture moved to the right between two frames, to a fraction; |shift| <= reach.
+    """Pixels by which the far picture moved to the right between two frames, to a fraction; |shift|
+    <= reach.
 
-    Compares horizontal gradients of the strip above the horizon, so brightness does not matter; the fit is refined by a
-    parabola. A left turn moves the picture to the right.
+    Compares horizontal gradients of the strip above the horizon, so brightness does not matter; the
+    fit is refined by a parabola. A left turn moves the picture to the right.
     """
     first, second = (np.diff(f[STRIP].astype(np.float32).mean(-1), axis=1) for f in (before, after))
     scores = []
@@ -40,7 +42,10 @@ def panorama_shift(before: Frame, after: Frame, reach: int) -> float:
 
 def yaw_rates(frames: Frame, every: int = 4, reach: int = 24) -> Floats:
     """Yaw in rad/s (left positive) between frames `every` apart: [(len(frames) - 1) // every]."""
-    shifts = [panorama_shift(frames[k], frames[k + every], reach) for k in range(0, len(frames) - every, every)]
+    shifts = [
+        panorama_shift(frames[k], frames[k + every], reach)
+        for k in range(0, len(frames) - every, every)
+    ]
     return np.array(shifts) / FOCAL * (FRAMES_PER_SECOND / every)
 
 
@@ -56,17 +61,20 @@ def _ground_mask() -> npt.NDArray[np.bool_]:
 
 
 def _detail(frames: Frame) -> npt.NDArray[np.float32]:
-    """Frames without their broad light: a headlight's pool travels with the camera, as if the car stood still."""
+    """Frames without their broad light: a headlight's pool travels with the camera, as if the car
+    stood still."""
     video = torch.from_numpy(frames).movedim(-1, 1).float()
     broad = torch.nn.functional.avg_pool2d(video, 13, 1, 6, count_include_pad=False)
     return np.ascontiguousarray((video - broad).movedim(1, -1).numpy())
 
 
 def speed(frames: Frame, yaw: float, step: int = 2) -> float:
-    """Speed in m/s (forward positive) over some frames with a known yaw rate, from how the ground plane moves.
+    """Speed in m/s (forward positive) over some frames with a known yaw rate, from how the ground
+    plane moves.
 
-    The camera's height and view are known, so each candidate speed says where every ground pixel was `step` frames
-    before; the candidate whose prediction fits best, summed over all frames, wins.
+    The camera's height and view are known, so each candidate speed says where every ground pixel
+    was `step` frames before; the candidate whose prediction fits best, summed over all frames,
+    wins.
     """
     seconds = step / FRAMES_PER_SECOND
     depth = FOCAL * CAMERA_HEIGHT / (_ROWS + 0.5 - HORIZON)[:, None]
@@ -81,7 +89,12 @@ def speed(frames: Frame, yaw: float, step: int = 2) -> float:
         row = HORIZON + FOCAL * CAMERA_HEIGHT / np.maximum(past_depth, 1e-3) - 0.5
         column = WIDTH / 2 - FOCAL * past_left / np.maximum(past_depth, 1e-3) - 0.5
         inside = (
-            mask & (past_depth > 1) & (row < HEIGHT - 1) & (row > HORIZON + 1) & (column > 0) & (column < WIDTH - 1)
+            mask
+            & (past_depth > 1)
+            & (row < HEIGHT - 1)
+            & (row > HORIZON + 1)
+            & (column > 0)
+            & (column < WIDTH - 1)
         )
         covered = (row > HEIGHT - 34) & (np.abs(column - WIDTH / 2) < 30)
         inside &= ~covered
@@ -111,11 +124,16 @@ def yaw_class(value: float) -> int:
 
 
 def features(frames: Frame) -> Tensor:
-    """What the scene probe looks at: [n, features] coarse colours of the whole frame, finer ones of the car."""
+    """What the scene probe looks at: [n, features] coarse colours of the whole frame, finer ones of
+    the car."""
     video = torch.from_numpy(frames).movedim(-1, 1).float() / 255
     whole = torch.nn.functional.avg_pool2d(video, 8)
-    rough = torch.nn.functional.avg_pool2d((video - torch.nn.functional.interpolate(whole, scale_factor=8)).abs(), 12)
-    car = torch.nn.functional.avg_pool2d(video[:, :, HEIGHT - 28 : HEIGHT - 4, WIDTH // 2 - 20 : WIDTH // 2 + 20], 4)
+    rough = torch.nn.functional.avg_pool2d(
+        (video - torch.nn.functional.interpolate(whole, scale_factor=8)).abs(), 12
+    )
+    car = torch.nn.functional.avg_pool2d(
+        video[:, :, HEIGHT - 28 : HEIGHT - 4, WIDTH // 2 - 20 : WIDTH // 2 + 20], 4
+    )
     return torch.cat([whole.flatten(1), rough.flatten(1), car.flatten(1)], 1)
 
 
@@ -135,7 +153,9 @@ class Probe:
         centre, spread = x.mean(0), x.std(0) + 0.02
         x = torch.cat([(x - centre) / spread, torch.ones(len(x), 1)], 1)
         ids = torch.from_numpy(scenes.astype(np.int64))
-        targets = torch.cat([torch.nn.functional.one_hot(ids[:, k], n) for k, n in enumerate(Probe.SIZES)], 1).float()
+        targets = torch.cat(
+            [torch.nn.functional.one_hot(ids[:, k], n) for k, n in enumerate(Probe.SIZES)], 1
+        ).float()
         gram = x.T @ x + ridge * torch.eye(x.shape[1])
         return Probe(centre, spread, torch.linalg.solve(gram, x.T @ targets))
 
@@ -143,11 +163,14 @@ class Probe:
         """Frames of one moment [n, H, W, 3] -> [n, 3] ids of biome, time, colour."""
         x = (features(frames) - self.centre) / self.spread
         scores = torch.cat([x, torch.ones(len(x), 1)], 1) @ self.weights
-        return torch.stack([part.argmax(1) for part in scores.split(list(Probe.SIZES), 1)], 1).numpy()
+        return torch.stack(
+            [part.argmax(1) for part in scores.split(list(Probe.SIZES), 1)], 1
+        ).numpy()
 
 
 def fitted_probe(clips: int = 400) -> tuple[Probe, float]:
-    """The scene probe, fitted on simulator frames, and its accuracy on held-out simulator frames."""
+    """The scene probe, fitted on simulator frames, and its accuracy on held-out simulator
+    frames."""
 
     def sample(first: int, count: int) -> tuple[Frame, np.ndarray]:
         frames, ids = [], []
@@ -158,7 +181,9 @@ def fitted_probe(clips: int = 400) -> tuple[Probe, float]:
             for _ in range(int(rng.integers(40))):
                 drive.car = drive.car.moved(str(rng.choice(["D", "DL", "DR"])))
             frames += [drive.frame("D"), drive.frames("DL" if k % 2 else "DR", 3)[-1]]
-            ids += [(BIOMES.index(scene.biome), TIMES.index(scene.time), COLOURS.index(scene.colour))] * 2
+            ids += [
+                (BIOMES.index(scene.biome), TIMES.index(scene.time), COLOURS.index(scene.colour))
+            ] * 2
         return np.stack(frames), np.array(ids, np.int8)
 
     probe = Probe.fit(*sample(5_000_000, clips))
@@ -168,7 +193,8 @@ def fitted_probe(clips: int = 400) -> tuple[Probe, float]:
 
 @dataclass(frozen=True)
 class Look:
-    """What drifts when a stream decays: mean colour [3] in steps of 255, contrast, sharpness, mean probe features."""
+    """What drifts when a stream decays: mean colour [3] in steps of 255, contrast, sharpness, mean
+    probe features."""
 
     colour: Floats
     contrast: float

@@ -1,4 +1,5 @@
-"""The optimiser of every training: Muon on matrices and convolutions, AdamW on the rest; averaged weights."""
+"""The optimiser of every training: Muon on matrices and convolutions, AdamW on the rest; averaged
+weights."""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ MUON_MOMENTUM = 0.95
 
 
 def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: the quintic Newton-Schulz iteration of Muon (Jordan, 2024).
+    """The nearest semi-orthogonal matrix, roughly: the quintic Newton-Schulz iteration of Muon
+    (Jordan, 2024).
 
     In bfloat16 where that is fast: the result is a direction, good to a few percent by design.
     """
-    x = (matrix / (matrix.norm() + 1e-7)).to(torch.bfloat16 if has_bfloat16(matrix.device) else torch.float32)
+    x = (matrix / (matrix.norm() + 1e-7)).to(
+        torch.bfloat16 if has_bfloat16(matrix.device) else torch.float32
+    )
     wide = x.shape[0] <= x.shape[1]
     x = x if wide else x.T
     for _ in range(iterations):
@@ -29,10 +33,11 @@ def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Optimiser:
-    """Muon for the parameters `muon` chooses (folded to matrices [out, rest]), AdamW for the others.
+    """Muon for the parameters `muon` chooses (folded to matrices [out, rest]), AdamW for the
+    others.
 
-    Rates are multiplied by the schedule's scale at each step. Gradients are clipped to norm 1 together. With a group,
-    every rank has its own samples and the same weights.
+    Rates are multiplied by the schedule's scale at each step. Gradients are clipped to norm 1
+    together. With a group, every rank has its own samples and the same weights.
     """
 
     def __init__(
@@ -52,12 +57,17 @@ class Optimiser:
         self.momentum = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
         self.muon_rate, self.adam_rate = muon_rate, adam_rate
         self.adam = torch.optim.AdamW(
-            list(self.others.values()), lr=adam_rate, betas=adam_betas, weight_decay=weight_decay, foreach=True
+            list(self.others.values()),
+            lr=adam_rate,
+            betas=adam_betas,
+            weight_decay=weight_decay,
+            foreach=True,
         )
 
     @torch.no_grad()
     def step(self, scale: float) -> float:
-        """Applies and clears the gradients, averaged over the group's ranks; returns their norm before clipping."""
+        """Applies and clears the gradients, averaged over the group's ranks; returns their norm
+        before clipping."""
         everything = [*self.matrices.values(), *self.others.values()]
         self._average([p.grad for p in everything if p.grad is not None])
         norm = float(torch.nn.utils.clip_grad_norm_(everything, 1.0))
@@ -66,15 +76,21 @@ class Optimiser:
         self.adam.step()
         for p, update in zip(self.matrices.values(), self._updates(), strict=True):
             rows, columns = p.flatten(1).shape
-            p.add_(update.view_as(p), alpha=-self.muon_rate * scale * max(1.0, rows / columns) ** 0.5)
+            p.add_(
+                update.view_as(p), alpha=-self.muon_rate * scale * max(1.0, rows / columns) ** 0.5
+            )
         for p in everything:
             p.grad = None
         return norm
 
     def _average(self, tensors: list[Tensor]) -> None:
         if self.group.size > 1:
-            total = self.group.all_reduce_sum(torch.cat([t.flatten() for t in tensors])).div_(self.group.size)
-            for tensor, part in zip(tensors, total.split([t.numel() for t in tensors]), strict=True):
+            total = self.group.all_reduce_sum(torch.cat([t.flatten() for t in tensors])).div_(
+                self.group.size
+            )
+            for tensor, part in zip(
+                tensors, total.split([t.numel() for t in tensors]), strict=True
+            ):
                 tensor.copy_(part.view_as(tensor))
 
     def _updates(self) -> list[Tensor]:
@@ -102,14 +118,19 @@ class Optimiser:
         for name, momentum in self.momentum.items():
             momentum.copy_(state[f"momentum.{name}"])
         for name, p in self.others.items():
-            found = {key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            found = {
+                key: state.get(f"adam.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
+            }
             self.adam.state[p] = {
-                key: value.to(p.device if key != "step" else "cpu") for key, value in found.items() if value is not None
+                key: value.to(p.device if key != "step" else "cpu")
+                for key, value in found.items()
+                if value is not None
             }
 
 
 class Average:
-    """Exponential moving average of parameters, the weights that are shipped. Young averages forget faster."""
+    """Exponential moving average of parameters, the weights that are shipped. Young averages forget
+    faster."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.parameters, self.decay = dict(parameters), decay
@@ -118,7 +139,9 @@ class Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self.parameters.values()], weight)
+        torch._foreach_lerp_(
+            list(self.values.values()), [p.detach() for p in self.parameters.values()], weight
+        )
 
     @contextmanager
     def worn(self) -> Iterator[None]:

@@ -1,4 +1,5 @@
-"""A trained world, streamed as it is served, from held-out states; and the simulator from the same states."""
+"""A trained world, streamed as it is served, from held-out states; and the simulator from the same
+states."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from training.scenery import BIOMES, COLOURS, TIMES
 
 @dataclass
 class Player:
-    """A weight folder, loaded to be streamed again and again. late_labels: None = as the weights say."""
+    """A weight folder, loaded to be streamed again and again. late_labels: None = as the weights
+    say."""
 
     checkpoint: Checkpoint
     late_labels: int | None = None
@@ -35,7 +37,11 @@ class Player:
         if self.late_labels is not None:
             settings = replace(settings, late_labels=self.late_labels)
         self.world = World(
-            self.checkpoint, device=self.device, dtype=dtype, settings=settings, guidance=settings.served_guidance
+            self.checkpoint,
+            device=self.device,
+            dtype=dtype,
+            settings=settings,
+            guidance=settings.served_guidance,
         )
         self.vae = self.checkpoint.autoencoder(self.device, dtype)  # type: ignore[assignment]
         self.text = self.checkpoint.text_encoder(self.device, dtype)
@@ -46,7 +52,8 @@ class Player:
         return self.text.encode([prompt, ""])
 
     def begin(self, scene: Scene, seed: int, warm: int = 8) -> None:
-        """Resets the world to a held-out drive of the scene, straight on, its start encoded from simulator frames."""
+        """Resets the world to a held-out drive of the scene, straight on, its start encoded from
+        simulator frames."""
         if (scene, seed) not in self.starts:
             frames = Drive(scene, seed).frames("D", warm * FRAMES_PER_LATENT)
             with torch.inference_mode():
@@ -65,7 +72,11 @@ def held_out_scenes(count: int, seed: int = 11) -> list[tuple[Scene, int]]:
     rng = np.random.default_rng(seed)
     return [
         (
-            Scene(BIOMES[k % len(BIOMES)], TIMES[(k // len(BIOMES) + k) % len(TIMES)], str(rng.choice(COLOURS))),
+            Scene(
+                BIOMES[k % len(BIOMES)],
+                TIMES[(k // len(BIOMES) + k) % len(TIMES)],
+                str(rng.choice(COLOURS)),
+            ),
             3_000_000 + 17 * seed + k,
         )
         for k in range(count)
@@ -73,7 +84,8 @@ def held_out_scenes(count: int, seed: int = 11) -> list[tuple[Scene, int]]:
 
 
 def whole_caption(scene: Scene, seed: int) -> str:
-    """A random caption that names biome, time and colour: what a prompt leaves open, a world is free to change."""
+    """A random caption that names biome, time and colour: what a prompt leaves open, a world is
+    free to change."""
     rng = np.random.default_rng(seed)
     while scene_of(text := caption(scene, rng), Scene("", "", "")) != scene:
         pass

@@ -39,7 +39,9 @@ def train(stage: str, settings: TrainSettings, minutes: float | None) -> bool:
         workers = []
         for rank in range(settings.ranks):
             ours, theirs = context.Pipe(duplex=False)
-            worker = context.Process(target=_rank, args=(rank, stage, settings, address, minutes, theirs), daemon=True)
+            worker = context.Process(
+                target=_rank, args=(rank, stage, settings, address, minutes, theirs), daemon=True
+            )
             worker.start()
             theirs.close()
             ends.append(ours)
@@ -50,15 +52,24 @@ def train(stage: str, settings: TrainSettings, minutes: float | None) -> bool:
             if worker.is_alive():
                 worker.terminate()
         if any(worker.exitcode for worker in workers):
-            raise UserError(f"{stage}: a rank failed (see above); what was saved is kept, repeat the command")
+            raise UserError(
+                f"{stage}: a rank failed (see above); what was saved is kept, repeat the command"
+            )
         return bool(ends[0].recv())
 
 
 def _rank(
-    rank: int, stage: str, settings: TrainSettings, address: str, minutes: float | None, done: Connection
+    rank: int,
+    stage: str,
+    settings: TrainSettings,
+    address: str,
+    minutes: float | None,
+    done: Connection,
 ) -> None:
     use_threads(settings.threads)
-    group = SequenceGroup.join(rank, settings.ranks, init_method=address, timeout_seconds=TIMEOUT_SECONDS)
+    group = SequenceGroup.join(
+        rank, settings.ranks, init_method=address, timeout_seconds=TIMEOUT_SECONDS
+    )
     try:
         done.send(STAGES[stage](settings, group, minutes))
     finally:

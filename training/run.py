@@ -1,8 +1,8 @@
 """A training run that survives interruption: a folder with its weights, optimiser, average and log.
 
-Everything random in step i follows from (seed, i), so a resumed run equals an undisturbed one. Several ranks, a thread
-each, may share the work of a step: on a busy machine they lose far less to waiting than one process with many threads.
-"""
+Everything random in step i follows from (seed, i), so a resumed run equals an undisturbed one.
+Several ranks, a thread each, may share the work of a step: on a busy machine they lose far less to
+waiting than one process with many threads."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def generator(*key: int) -> torch.Generator:
 
 
 def schedule(step: int, steps: int, warm_up: int = 50, decay_share: float = 0.5) -> float:
-    """Scale of the rates: a short rise, a plateau, then a straight line down to 2 % over the last share of steps."""
+    """Scale of the rates: a short rise, a plateau, then a straight line down to 2 % over the last
+    share of steps."""
     left = (steps - step) / (steps * decay_share)
     return min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * min(1.0, left))
 
 
 def write_pieces(folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Writes tensors as safetensors files of at most PIECE_BYTES each (a bigger tensor alone in its own)."""
+    """Writes tensors as safetensors files of at most PIECE_BYTES each (a bigger tensor alone in its
+    own)."""
     pieces: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -49,7 +51,9 @@ def write_pieces(folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
         if pieces[-1] and size + length > PIECE_BYTES - 65536:
             pieces.append({})
             size = 0
-        pieces[-1][name] = tensor.detach().cpu().contiguous().clone()  # tied tensors become independent
+        pieces[-1][name] = (
+            tensor.detach().cpu().contiguous().clone()
+        )  # tied tensors become independent
         size += length
     names = [f"piece-{k:02d}.safetensors" for k in range(len(pieces))]
     for name, piece in zip(names, pieces, strict=True):
@@ -68,24 +72,34 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def started(settings: TrainSettings, file: str, stage: str = "stage3") -> dict[str, Tensor]:
-    """Float32 tensors of a file of a stage in the exported weights that training is to go on from."""
+    """Float32 tensors of a file of a stage in the exported weights that training is to go on
+    from."""
     path = Path(settings.start) / stage / file
     if not path.is_file():
-        raise UserError(f"start: expected a folder of exported weights like models/tiny, but {path} is not there")
+        raise UserError(
+            f"start: expected a folder of exported weights like models/tiny, but {path} is not there"
+        )
     return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
 class Run:
-    """The folder of one training: `state-N/` (newest complete one is named in `run.json`) and `log.jsonl`."""
+    """The folder of one training: `state-N/` (newest complete one is named in `run.json`) and
+    `log.jsonl`."""
 
-    def __init__(self, folder: Path, module: nn.Module, optimiser: Optimiser, average: Average) -> None:
+    def __init__(
+        self, folder: Path, module: nn.Module, optimiser: Optimiser, average: Average
+    ) -> None:
         self.folder, self.module, self.optimiser, self.average = folder, module, optimiser, average
         self.group = optimiser.group
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,17 +155,23 @@ class Run:
         check: Callable[[], dict[str, float]] | None = None,
         check_every: int = 400,
     ) -> bool:
-        """Steps until `steps` are done or the minutes are over; saves on the way and at the end. True when done.
+        """Steps until `steps` are done or the minutes are over; saves on the way and at the end.
+        True when done.
 
-        loss_of(step, sample) gives a step's loss and figures to log, its draws following from the sample; check() is
-        called now and then with the averaged weights.
+        loss_of(step, sample) gives a step's loss and figures to log, its draws following from the
+        sample; check() is called now and then with the averaged weights.
         """
         begin = saved = time.monotonic()
         before = self.seconds
         self.module.train()
         sums: dict[str, list[float]] = {}
         with tqdm(
-            total=steps, initial=self.step, desc=title, unit="step", mininterval=5, disable=self.group.rank > 0
+            total=steps,
+            initial=self.step,
+            desc=title,
+            unit="step",
+            mininterval=5,
+            disable=self.group.rank > 0,
         ) as bar:
             while self.step < steps and not self._over(begin, minutes):
                 loss, figures = loss_of(self.step, self.sample)
@@ -191,4 +211,6 @@ class Run:
             return
         bar.set_postfix(means, refresh=False)
         with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **means}) + "\n")
+            log.write(
+                json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **means}) + "\n"
+            )

@@ -1,7 +1,8 @@
-"""What the driving world looks like: palettes, panoramas, sprites and ground textures, all drawn from equations.
+"""What the driving world looks like: palettes, panoramas, sprites and ground textures, all drawn
+from equations.
 
-Everything here is drawn once and cached; driving_world.py only samples it, which is why a frame costs 2 ms.
-Colours are float32 RGB in [0, 1]; a sprite is premultiplied RGBA.
+Everything here is drawn once and cached; driving_world.py only samples it, which is why a frame
+costs 2 ms. Colours are float32 RGB in [0, 1]; a sprite is premultiplied RGBA.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ COLOURS = ("red", "blue", "white", "yellow")
 
 HEIGHT, WIDTH, HORIZON = 96, 144, 40  # pixels; the horizon is a row
 FOCAL = 108.0  # pixels: a view of 67 degrees
-PANORAMA_COLUMNS = 1024  # columns around the full circle: about one per pixel at the edge of the view
+PANORAMA_COLUMNS = (
+    1024  # columns around the full circle: about one per pixel at the edge of the view
+)
 GROUND_TEXELS, TEXELS_PER_METRE = 1024, 4  # a period of 256 m
 
 PAINT = {
@@ -37,7 +40,8 @@ def _rgb(*values: float) -> Array:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one biome at one time of day, light already applied, but for the ridges' own light in the panorama."""
+    """Colours of one biome at one time of day, light already applied, but for the ridges' own light
+    in the panorama."""
 
     ground: tuple[Array, Array]
     road: Array
@@ -82,8 +86,11 @@ def palette(biome: str, time: str) -> Palette:
     )
 
 
-def smooth_noise(rng: np.random.Generator, rows: int, columns: int, row_cells: int, column_cells: int) -> Array:
-    """Periodic value noise in [0, 1], smoothstep between random values on a row_cells x column_cells lattice."""
+def smooth_noise(
+    rng: np.random.Generator, rows: int, columns: int, row_cells: int, column_cells: int
+) -> Array:
+    """Periodic value noise in [0, 1], smoothstep between random values on a row_cells x
+    column_cells lattice."""
     lattice = rng.random((row_cells, column_cells), dtype=np.float32)
 
     def axis(n: int, cells: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
@@ -100,7 +107,8 @@ def smooth_noise(rng: np.random.Generator, rows: int, columns: int, row_cells: i
 
 @cache
 def ground_textures() -> tuple[Array, Array]:
-    """(broad, fine) noise, zero mean, flattened [GROUND_TEXELS ** 2]: patches of 20 m and tufts of 3 m."""
+    """(broad, fine) noise, zero mean, flattened [GROUND_TEXELS ** 2]: patches of 20 m and tufts of
+    3 m."""
     rng = np.random.default_rng(7)
     n = GROUND_TEXELS
     broad = 0.65 * smooth_noise(rng, n, n, 12, 12) + 0.35 * smooth_noise(rng, n, n, 28, 28)
@@ -108,8 +116,11 @@ def ground_textures() -> tuple[Array, Array]:
     return (broad - broad.mean()).ravel(), (fine - fine.mean()).ravel()
 
 
-# --- panorama: everything at infinity ---------------------------------------------------------------------------------
-def _ridge_line(rng: np.random.Generator, low: int, high: int, roughness: float) -> npt.NDArray[np.float64]:
+# --- panorama: everything at infinity
+# ---------------------------------------------------------------------------------
+def _ridge_line(
+    rng: np.random.Generator, low: int, high: int, roughness: float
+) -> npt.NDArray[np.float64]:
     angle = np.arange(PANORAMA_COLUMNS) * (2 * np.pi / PANORAMA_COLUMNS)
     line = np.zeros(PANORAMA_COLUMNS)
     for k in range(low, high):
@@ -123,14 +134,17 @@ def _paint(image: Array, colour: Array, alpha: npt.NDArray[np.floating]) -> None
 
 @lru_cache(maxsize=64)
 def panorama(biome: str, time: str, seed: int) -> Array:
-    """Sky, sun or moon, clouds or stars, ridges or skyline: [HORIZON, PANORAMA_COLUMNS, 3]; column = heading angle."""
+    """Sky, sun or moon, clouds or stars, ridges or skyline: [HORIZON, PANORAMA_COLUMNS, 3]; column
+    = heading angle."""
     rng = np.random.default_rng(seed)
     p = palette(biome, time)
     rows, columns = HORIZON, PANORAMA_COLUMNS
     y = np.arange(rows, dtype=np.float32)[:, None]
     height = rows - y - 0.5  # pixels above the horizon
     t = ((y + 0.5) / rows)[..., None] ** 1.4
-    image = np.broadcast_to(p.zenith * (1 - t) + p.horizon * t, (rows, columns, 3)).astype(np.float32)
+    image = np.broadcast_to(p.zenith * (1 - t) + p.horizon * t, (rows, columns, 3)).astype(
+        np.float32
+    )
     _sky_lights(image, rng, time, y)
     _clouds(image, rng, time, y)
 
@@ -156,17 +170,31 @@ def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array) -> 
     """Sun, low sun or moon (a disc with a glow), and stars at night."""
     columns = image.shape[1]
     x = np.arange(columns, dtype=np.float32)[None]
-    pixels = 2 * np.pi / columns * FOCAL  # screen pixels per panorama column, near the middle of the view
-    level, radius, glow = {"day": (9.0, 4.6, 0.16), "sunset": (19.0, 6.5, 0.45), "night": (10.0, 5.0, 0.12)}[time]
-    colour = {"day": _rgb(1, 0.98, 0.86), "sunset": _rgb(1, 0.86, 0.45), "night": _rgb(0.88, 0.92, 1)}[time]
+    pixels = (
+        2 * np.pi / columns * FOCAL
+    )  # screen pixels per panorama column, near the middle of the view
+    level, radius, glow = {
+        "day": (9.0, 4.6, 0.16),
+        "sunset": (19.0, 6.5, 0.45),
+        "night": (10.0, 5.0, 0.12),
+    }[time]
+    colour = {
+        "day": _rgb(1, 0.98, 0.86),
+        "sunset": _rgb(1, 0.86, 0.45),
+        "night": _rgb(0.88, 0.92, 1),
+    }[time]
     if time == "night":
         for _ in range(24):
             cx, cy, size = rng.uniform(0, columns), rng.uniform(0, 28), rng.uniform(1.2, 1.7)
             near = np.abs(x[0] - cx) < 6
             d2 = ((x[:, near] - cx) * pixels) ** 2 + (y - cy) ** 2
-            image[:, near] += (np.exp(-d2 / (2 * size**2)) * rng.uniform(0.5, 1.0))[..., None] * _rgb(0.9, 0.93, 1.0)
+            image[:, near] += (np.exp(-d2 / (2 * size**2)) * rng.uniform(0.5, 1.0))[
+                ..., None
+            ] * _rgb(0.9, 0.93, 1.0)
     first = rng.uniform(0, columns)
-    for offset in (0.0, 0.5) if time == "night" else (0.0,):  # one sun; by night a moon and, opposite, a small one
+    for offset in (
+        (0.0, 0.5) if time == "night" else (0.0,)
+    ):  # one sun; by night a moon and, opposite, a small one
         centre = (first + columns * offset) % columns
         size = radius * (1 if offset == 0 else 0.6)
         dx = (x - centre + columns / 2) % columns - columns / 2
@@ -177,7 +205,9 @@ def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array) -> 
 
 def _clouds(image: Array, rng: np.random.Generator, time: str, y: Array) -> None:
     rows, columns, _ = image.shape
-    noise = 0.7 * smooth_noise(rng, rows, columns, 3, 14) + 0.3 * smooth_noise(rng, rows, columns, 7, 34)
+    noise = 0.7 * smooth_noise(rng, rows, columns, 3, 14) + 0.3 * smooth_noise(
+        rng, rows, columns, 7, 34
+    )
     window = np.clip(1 - np.abs(y / rows - 0.32) / 0.34, 0, 1)
     alpha = np.clip((noise - 0.50) * 4.5, 0, 1) * window
     colour, strength = {
@@ -189,7 +219,8 @@ def _clouds(image: Array, rng: np.random.Generator, time: str, y: Array) -> None
 
 
 def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, height: Array) -> None:
-    """Distant towers, at night with lit windows: few and large ones, the most that tiny latents carry without blur."""
+    """Distant towers, at night with lit windows: few and large ones, the most that tiny latents
+    carry without blur."""
     columns = image.shape[1]
     left = 0
     while left < columns:
@@ -200,16 +231,25 @@ def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, heig
         tone = 0.55 + 0.4 * rng.random()
         _paint(part, p.ridge * tone + p.horizon * 0.12, inside)
         x = np.arange(part.shape[1])[None]
-        lit = (height < top - 2) & (height > 2) & (height % 8 < 4) & (x % 9 >= 3) & (x > 1) & (x < width - 2)
+        lit = (
+            (height < top - 2)
+            & (height > 2)
+            & (height % 8 < 4)
+            & (x % 9 >= 3)
+            & (x > 1)
+            & (x < width - 2)
+        )
         lamp = _rgb(1.0, 0.80, 0.42) if time != "day" else p.ridge * 0.6
         _paint(part, lamp, lit * np.float32({"day": 0.25, "sunset": 0.35, "night": 0.6}[time]))
         left += width + int(rng.integers(0, 9))
 
 
-# --- sprites: everything that stands on the ground ------------------------------------------------------------------
+# --- sprites: everything that stands on the ground
+# ------------------------------------------------------------------
 @dataclass(frozen=True)
 class Sprite:
-    """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest (64 rows) first."""
+    """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest (64
+    rows) first."""
 
     width: float
     height: float
@@ -217,7 +257,8 @@ class Sprite:
 
     @staticmethod
     def draw(width: float, height: float, rgba: Array) -> Sprite:
-        """From straight RGBA [256, 256, 4]; reduced by box filters so that no size on screen shimmers."""
+        """From straight RGBA [256, 256, 4]; reduced by box filters so that no size on screen
+        shimmers."""
         image = rgba.astype(np.float32).copy()
         image[..., :3] *= image[..., 3:]
         levels = []
@@ -245,7 +286,8 @@ def _layers(*layers: tuple[npt.NDArray[np.bool_], Array]) -> Array:
 
 @cache
 def sprites(biome: str, time: str) -> tuple[Sprite, ...]:
-    """The things of a biome, lit for a time of day; the same thing may appear more than once, in other sizes."""
+    """The things of a biome, lit for a time of day; the same thing may appear more than once, in
+    other sizes."""
     p = palette(biome, time)
     n = 256
     a = ((np.arange(n) + 0.5) / n * 2 - 1)[None] * np.ones((n, 1))  # -1 left .. 1 right
@@ -262,16 +304,26 @@ def sprites(biome: str, time: str) -> tuple[Sprite, ...]:
         )
         cactus = _layers((trunk | arms, lit(0.20, 0.46, 0.20)))
         rock = _layers((a * a + b * b < 1, lit(0.58, 0.38, 0.26)))
-        return Sprite.draw(2.2, 3.4, cactus), Sprite.draw(3.6, 1.7, rock), Sprite.draw(2.8, 4.4, cactus)
+        return (
+            Sprite.draw(2.2, 3.4, cactus),
+            Sprite.draw(3.6, 1.7, rock),
+            Sprite.draw(2.8, 4.4, cactus),
+        )
     if biome == "meadow":
         crown = (a * a + ((b - 0.64) / 0.36) ** 2) < 1
-        tree = _layers(((np.abs(a) < 0.13) & (b < 0.5), lit(0.36, 0.25, 0.14)), (crown, lit(0.16, 0.44, 0.12)))
+        tree = _layers(
+            ((np.abs(a) < 0.13) & (b < 0.5), lit(0.36, 0.25, 0.14)), (crown, lit(0.16, 0.44, 0.12))
+        )
         bush = _layers((a * a + b * b < 1, lit(0.86, 0.42, 0.50)))
         return Sprite.draw(3.8, 4.6, tree), Sprite.draw(2.2, 1.2, bush), Sprite.draw(4.8, 6.0, tree)
     if biome == "city":
         return tuple(
             _tower(time, p, a, b, tone, floors)
-            for tone, floors in (((0.62, 0.50, 0.44), 3), ((0.48, 0.52, 0.60), 4), ((0.66, 0.62, 0.54), 5))
+            for tone, floors in (
+                ((0.62, 0.50, 0.44), 3),
+                ((0.48, 0.52, 0.60), 4),
+                ((0.66, 0.62, 0.54), 5),
+            )
         )
     cone = np.abs(a) < (1 - b) * 0.98
     trunk = (np.abs(a) < 0.12) & (b < 0.14)
@@ -299,17 +351,26 @@ def _tower(
     glass = _rgb(1.0, 0.82, 0.42) if time == "night" else _rgb(0.30, 0.38, 0.48) * p.light
     roof = b > 0.965
     return Sprite.draw(
-        9.0, 3.0 * floors, _layers((wall, _rgb(*tone) * light), (window, glass), (roof, _rgb(0.3, 0.3, 0.32) * p.light))
+        9.0,
+        3.0 * floors,
+        _layers(
+            (wall, _rgb(*tone) * light), (window, glass), (roof, _rgb(0.3, 0.3, 0.32) * p.light)
+        ),
     )
 
 
-# --- the car --------------------------------------------------------------------------------------------------------
-CAR_HALF_WIDTH, CAR_HEIGHT, LEANS = 17.0, 21.0, 12  # pixels, pixels, steps from straight to full lock
+# --- the car --------------------------------------------------------------------------------------
+CAR_HALF_WIDTH, CAR_HEIGHT, LEANS = (
+    17.0,
+    21.0,
+    12,
+)  # pixels, pixels, steps from straight to full lock
 
 
 @cache
 def car(colour: str, time: str, lean: int, gear: str) -> Array:
-    """The car from behind, premultiplied RGBA [30, 50, 4]; lean -LEANS (right) .. LEANS (left); gear D, B or N."""
+    """The car from behind, premultiplied RGBA [30, 50, 4]; lean -LEANS (right) .. LEANS (left);
+    gear D, B or N."""
     s = 4  # supersampling
     rows, columns = 30, 50
     u = ((np.arange(columns * s) + 0.5) / s - columns / 2)[None] / CAR_HALF_WIDTH
@@ -342,7 +403,9 @@ def car(colour: str, time: str, lean: int, gear: str) -> Array:
     put((np.abs(shift) < cabin - 0.13) & (b > 0.58) & (b < 0.90), _rgb(0.13, 0.16, 0.22) * lamp)
     put(box(0.96, 0.10, 0.17), paint * 0.55)
     put(box(0.28, 0.18, 0.30), _rgb(0.80, 0.80, 0.74) * lamp)
-    red = {"D": _rgb(0.62, 0.04, 0.05), "N": _rgb(0.34, 0.03, 0.04), "B": _rgb(1.0, 0.12, 0.08)}[gear]
+    red = {"D": _rgb(0.62, 0.04, 0.05), "N": _rgb(0.34, 0.03, 0.04), "B": _rgb(1.0, 0.12, 0.08)}[
+        gear
+    ]
     for x in (-0.78, 0.78):
         put(box(0.17, 0.32, 0.47, x), red * (lamp if gear != "B" else 1))
         if gear == "B":

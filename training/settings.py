@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a config leaves out has these values. Folders are created; `work` is not part of the repository."""
+    """What a config leaves out has these values. Folders are created; `work` is not part of the
+    repository."""
 
     work: str = "build/train_tiny"  # rendered clips, latents, checkpoints
     output: str = "models/tiny"
-    start: str = ""  # folder of exported weights (models/tiny) to go on from instead of from nothing
+    start: str = (
+        ""  # folder of exported weights (models/tiny) to go on from instead of from nothing
+    )
     seed: int = 0
     device: str = "auto"
     ranks: int = 2  # processes that share each step's work (CPU; 1 on a GPU)

@@ -1,4 +1,5 @@
-"""The driving world's command line (`python -m training.driving_world`): live in the page, a filter, or a picture."""
+"""The driving world's command line (`python -m training.driving_world`): live in the page, a
+filter, or a picture."""
 
 from __future__ import annotations
 
@@ -20,18 +21,22 @@ from training.scenery import HEIGHT, WIDTH
 
 
 class Pipe:
-    """Answers protocol lines (docs/protocol.md): labels with four raw frames, `reset SEED`, `prompt TEXT`."""
+    """Answers protocol lines (docs/protocol.md): labels with four raw frames, `reset SEED`, `prompt
+    TEXT`."""
 
     def __init__(self, seed: int, scene: Scene = PRESET_SCENES[0]) -> None:
         self.scene = scene
         self.drive = Drive(scene, seed)
 
     def answer(self, line: str) -> bytes:
-        """What a line is answered with, possibly nothing. Raises UserError for lines the protocol does not know."""
+        """What a line is answered with, possibly nothing. Raises UserError for lines the protocol
+        does not know."""
         verb, _, rest = line.partition(" ")
         if verb == "reset":
             if not rest.isascii() or not rest.isdecimal():
-                raise UserError(f"pipe: expected 'reset SEED' with a whole number, got {line[:60]!a}")
+                raise UserError(
+                    f"pipe: expected 'reset SEED' with a whole number, got {line[:60]!a}"
+                )
             self.drive = Drive(self.scene, int(rest))
         elif verb == "prompt":
             self.scene = scene_of(rest, self.scene)
@@ -75,12 +80,18 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m training.driving_world", description=__doc__)
     what = made.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--play", action="store_true", help="drive the simulator in the live page (python -m pipeline play)"
+        "--play",
+        action="store_true",
+        help="drive the simulator in the live page (python -m pipeline play)",
     )
     what.add_argument(
-        "--pipe", action="store_true", help="label lines on standard input, raw frames on standard output"
+        "--pipe",
+        action="store_true",
+        help="label lines on standard input, raw frames on standard output",
     )
-    what.add_argument("--strip", type=Path, metavar="FILE.png", help="draw every biome and time of day")
+    what.add_argument(
+        "--strip", type=Path, metavar="FILE.png", help="draw every biome and time of day"
+    )
     made.add_argument("--seed", type=int, default=0, help="of the world (default 0)")
     made.add_argument("--port", help="of the live page, with --play")
     return made
@@ -99,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing to flush at exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader left: nothing to flush at exit
     return 0
 
 

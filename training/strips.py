@@ -42,7 +42,8 @@ def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
 
 
 def render_strips(player: Player, folder: Path) -> None:
-    """The strips of docs/training.md: simulator, reconstruction, turns, worlds, prompt and horizon, all .png."""
+    """The strips of docs/training.md: simulator, reconstruction, turns, worlds, prompt and horizon,
+    all .png."""
     _save(_simulated(), folder / "simulator.png")
     _save(_reconstructions(player), folder / "reconstruction.png")
     rows = []
@@ -57,7 +58,9 @@ def render_strips(player: Player, folder: Path) -> None:
         rows.append(list(player.drive(script)[3 :: 6 * FRAMES_PER_LATENT]))
     _save(rows, folder / "worlds.png")
     first, second = 0, 8
-    player.world.reset(1, player.embed(PRESETS[first]), player.checkpoint.start_latents(PRESETS[first]))
+    player.world.reset(
+        1, player.embed(PRESETS[first]), player.checkpoint.start_latents(PRESETS[first])
+    )
     before = player.drive(["D"] * 4)
     player.world.set_prompt(player.embed(PRESETS[second]))
     after = player.drive(["D"] * 16)
@@ -66,17 +69,21 @@ def render_strips(player: Player, folder: Path) -> None:
 
 
 def _first_and_last_minute(player: Player, minutes: int) -> list[list[Frame]]:
-    """Two rows: a frame of every eight seconds in the first minute of a long random drive, and in the last one."""
+    """Two rows: a frame of every eight seconds in the first minute of a long random drive, and in
+    the last one."""
     labels = random_signal(minutes * 240, 3)
     player.world.reset(3, player.embed(PRESETS[0]), player.checkpoint.start_latents(PRESETS[0]))
     first = player.drive(labels[:240])
     for label in tqdm(labels[240:-240], desc=f"{minutes} minutes", unit="latent"):
         player.world.step([label])
-    return [list(frames[3 :: 8 * FRAMES_PER_SECOND]) for frames in (first, player.drive(labels[-240:]))]
+    return [
+        list(frames[3 :: 8 * FRAMES_PER_SECOND]) for frames in (first, player.drive(labels[-240:]))
+    ]
 
 
 def _simulated() -> list[list[Frame]]:
-    """Every biome and time of day in the simulator itself: straight, right, straight, left, reverse."""
+    """Every biome and time of day in the simulator itself: straight, right, straight, left,
+    reverse."""
     script = ["D"] * 6 + ["DR"] * 6 + ["D"] * 4 + ["DL"] * 6 + ["B"] * 10
     rows = []
     for k, (biome, time) in enumerate(itertools.product(BIOMES, TIMES)):
@@ -100,7 +107,9 @@ def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
     """response.png: turn rate after a key, per stage and in the simulator."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(7, 3.2))
-    curves = [(r["stage"], r["curve"]) for r in results] + [("simulator", results[0]["simulator_response"]["curve"])]
+    curves = [(r["stage"], r["curve"]) for r in results] + [
+        ("simulator", results[0]["simulator_response"]["curve"])
+    ]
     for name, curve in curves:
         axes.plot((np.arange(len(curve)) - 31) / 16, curve, label=name)
     axes.set(xlabel="seconds after the key", ylabel="turn rate (rad/s)")
@@ -110,11 +119,18 @@ def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
     plt.close(figure)
 
 
-def plot_history(files: Sequence[Path], targets: Mapping[str, tuple[float, float]], folder: Path) -> None:
-    """figures.png: every figure that has a target against the training step that an evaluation's file is named by."""
+def plot_history(
+    files: Sequence[Path], targets: Mapping[str, tuple[float, float]], folder: Path
+) -> None:
+    """figures.png: every figure that has a target against the training step that an evaluation's
+    file is named by."""
     folder.mkdir(parents=True, exist_ok=True)
     found = sorted((int(path.stem), json.loads(path.read_text())[0]) for path in files)
-    targets = {name: bounds for name, bounds in targets.items() if all(name in figures for _, figures in found)}
+    targets = {
+        name: bounds
+        for name, bounds in targets.items()
+        if all(name in figures for _, figures in found)
+    }
     figure, axes = plt.subplots(3, -(-len(targets) // 3), figsize=(12, 7), sharex=True)
     for axis, (name, bounds) in zip(axes.flat, targets.items(), strict=False):
         axis.plot([step for step, _ in found], [figures[name] for _, figures in found], marker="o")
@@ -141,7 +157,9 @@ def plot_training(work: Path, folder: Path) -> None:
     }
     logs = {run: path for run in shown if (path := work / run / "log.jsonl").exists()}
     if not logs:
-        raise UserError(f"--losses {work}: expected the work folder of a training, with a log in {' or '.join(shown)}")
+        raise UserError(
+            f"--losses {work}: expected the work folder of a training, with a log in {' or '.join(shown)}"
+        )
     figure, axes = plt.subplots(1, len(logs), figsize=(4 * len(logs), 3.2), squeeze=False)
     for axis, (run, path) in zip(axes[0], logs.items(), strict=True):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,8 +1,9 @@
-"""Teaches the small T5 what prompts speak of, before anything is drawn from them: seconds instead of hours.
+"""Teaches the small T5 what prompts speak of, before anything is drawn from them: seconds instead
+of hours.
 
-Every token of an encoded caption has to tell biome, time of day and car colour. The transformer, which sees the text
-matter only where a scene begins or changes, then finds it ready to be read. (Trained along with the transformer, the
-text was still ignored after 1700 steps.)
+Every token of an encoded caption has to tell biome, time of day and car colour. The transformer,
+which sees the text matter only where a scene begins or changes, then finds it ready to be read.
+(Trained along with the transformer, the text was still ignored after 1700 steps.)
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ def text_config(settings: TrainSettings, vocabulary: int) -> T5Config:
     )
 
 
-def scene_loss(model: T5EncoderModel, heads: nn.Linear, tokens: Tensor, scenes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy of every token's guesses at the scenes [B, 3], and the share that the last token gets right."""
+def scene_loss(
+    model: T5EncoderModel, heads: nn.Linear, tokens: Tensor, scenes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of every token's guesses at the scenes [B, 3], and the share that the last
+    token gets right."""
     logits = heads(model(input_ids=tokens).last_hidden_state).split(list(SIZES), -1)
     wanted = scenes.repeat_interleave(TEXT_LENGTH, 0)
     losses = [F.cross_entropy(part.flatten(0, 1), wanted[:, k]) for k, part in enumerate(logits)]
@@ -80,12 +84,17 @@ def train(settings: TrainSettings) -> None:
     torch.manual_seed(settings.seed)
     model = T5EncoderModel(text_config(settings, words.pieces.vocab_size()))
     heads = nn.Linear(settings.text_width, sum(SIZES))
-    optimiser = torch.optim.AdamW([*model.parameters(), *heads.parameters()], lr=3e-3, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(
+        [*model.parameters(), *heads.parameters()], lr=3e-3, weight_decay=1e-3
+    )
     with tqdm(range(settings.text_steps), desc="text", unit="step", mininterval=5) as bar:
         for step in bar:
             rng = np.random.default_rng((settings.seed, 8, step))
             scenes = [Scene.random(rng) for _ in range(CAPTIONS)]
-            ids = [(BIOMES.index(s.biome), TIMES.index(s.time), COLOURS.index(s.colour)) for s in scenes]
+            ids = [
+                (BIOMES.index(s.biome), TIMES.index(s.time), COLOURS.index(s.colour))
+                for s in scenes
+            ]
             tokens = torch.tensor([words(caption(scene, rng)) for scene in scenes])
             loss, right = scene_loss(model, heads, tokens, torch.tensor(ids))
             for group in optimiser.param_groups:
@@ -97,13 +106,22 @@ def train(settings: TrainSettings) -> None:
             if step % 25 == 0:
                 bar.set_postfix(loss=float(loss.detach()), right=float(right), refresh=False)
     # Tied tensors are stored once, by their first name.
-    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k != "encoder.embed_tokens.weight"}, path)
+    save_file(
+        {
+            k: v.contiguous()
+            for k, v in model.state_dict().items()
+            if k != "encoder.embed_tokens.weight"
+        },
+        path,
+    )
 
 
 def trained(settings: TrainSettings) -> T5EncoderModel:
     """The text encoder, trained if it is not yet."""
     train(settings)
     model = T5EncoderModel(text_config(settings, tokenizer(settings).pieces.vocab_size()))
-    missing = model.load_state_dict(load_file(Path(settings.work) / "text.safetensors"), strict=False)
+    missing = model.load_state_dict(
+        load_file(Path(settings.work) / "text.safetensors"), strict=False
+    )
     assert set(missing.missing_keys) <= {"encoder.embed_tokens.weight"}
     return model

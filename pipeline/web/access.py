@@ -1,8 +1,9 @@
-"""Who may talk to the gateway: one token, a Host allow-list and an exact Origin. Decisions only, no HTTP framework.
+"""Who may talk to the gateway: one token, a Host allow-list and an exact Origin. Decisions only, no
+HTTP framework.
 
-The token arrives once in the printed URL and is exchanged for a cookie; programs send it as a Bearer token instead.
-The Host allow-list defeats DNS rebinding; the Origin is compared with its port, because browsers hand the cookies of
-one port to every other port of the same host.
+The token arrives once in the printed URL and is exchanged for a cookie; programs send it as a
+Bearer token instead. The Host allow-list defeats DNS rebinding; the Origin is compared with its
+port, because browsers hand the cookies of one port to every other port of the same host.
 """
 
 import hashlib
@@ -29,10 +30,15 @@ SECURITY_HEADERS = {
 
 
 class Access:
-    """The gateway's door. ``host`` is the bind address; ``names`` are further host names people may type."""
+    """The gateway's door. ``host`` is the bind address; ``names`` are further host names people may
+    type."""
 
     def __init__(self, token: str, host: str, *, secure: bool, names: Iterable[str] = ()) -> None:
-        if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+        if (
+            len(token) < SHORTEST_TOKEN
+            or not (token.isascii() and token.isprintable())
+            or " " in token
+        ):
             raise UserError(
                 f"access token: expected at least {SHORTEST_TOKEN} printable ASCII characters without spaces, "
                 f"got {len(token)} characters; leave it out to have one made"
@@ -43,31 +49,38 @@ class Access:
         self.hosts = LOOPBACK_NAMES | _reachable_names(host) | self._names
 
     def host_allowed(self, host: str | None) -> bool:
-        """Whether a Host header names this machine. Any port will do: a tunnel (ssh -L) may use another."""
+        """Whether a Host header names this machine. Any port will do: a tunnel (ssh -L) may use
+        another."""
         return host is not None and _split_host(host)[0] in self.hosts
 
     def origin_allowed(self, origin: str | None, host: str | None) -> bool:
-        """Whether a browser's Origin is this very page: same scheme, name and port as the Host it asked for.
+        """Whether a browser's Origin is this very page: same scheme, name and port as the Host it
+        asked for.
 
-        A name that was given may be that of a proxy which speaks TLS for us: there https will do as well.
-        """
-        schemes = {self.scheme, "https"} if _split_host(host or "")[0] in self._names else {self.scheme}
+        A name that was given may be that of a proxy which speaks TLS for us: there https will do as
+        well."""
+        schemes = (
+            {self.scheme, "https"} if _split_host(host or "")[0] in self._names else {self.scheme}
+        )
         return host is not None and origin in {f"{scheme}://{host}" for scheme in schemes}
 
     def token_matches(self, candidate: str) -> bool:
         return hmac.compare_digest(candidate.encode(errors="replace"), self._token.encode())
 
     def cookie_name(self, host: str) -> str:
-        """Named after the port the browser sees, so that two worlds on one machine do not evict each other."""
+        """Named after the port the browser sees, so that two worlds on one machine do not evict
+        each other."""
         return f"matrix_{_split_host(host)[1] or {'http': 80, 'https': 443}[self.scheme]}"
 
     @property
     def cookie_value(self) -> str:
-        """Derived from the token, not the token itself; the same after a restart, so pages come back by themselves."""
+        """Derived from the token, not the token itself; the same after a restart, so pages come
+        back by themselves."""
         return hmac.new(self._token.encode(), b"matrix page cookie", hashlib.sha256).hexdigest()
 
     def admits(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request carries the cookie of a signed-in page or the Bearer token of a program."""
+        """Whether a request carries the cookie of a signed-in page or the Bearer token of a
+        program."""
         return self.has_bearer(headers) or self.has_cookie(headers)
 
     def has_bearer(self, headers: Mapping[str, str]) -> bool:
@@ -90,8 +103,8 @@ def _split_host(host: str) -> tuple[str, str]:
 
 
 def _reachable_names(host: str) -> frozenset[str]:
-    """Names and addresses under which a bind address is reached: off loopback also by the machine's own names, and for
-    a wildcard at every interface."""
+    """Names and addresses under which a bind address is reached: off loopback also by the machine's
+    own names, and for a wildcard at every interface."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -102,4 +115,7 @@ def _reachable_names(host: str) -> frozenset[str]:
     names = {own, own.split(".")[0], f"{own.split('.')[0]}.local", socket.getfqdn().lower()}
     if not address.is_unspecified:
         return frozenset({host.lower()} | names)
-    return frozenset(names | {each.address.split("%")[0] for link in psutil.net_if_addrs().values() for each in link})
+    return frozenset(
+        names
+        | {each.address.split("%")[0] for link in psutil.net_if_addrs().values() for each in link}
+    )

@@ -10,8 +10,8 @@ LONGEST_EXCESS = 10.0  # seconds
 
 @dataclass
 class Allowance:
-    """Spends one message at a time. Beyond the allowance a client is read no faster than RATE, so that its flood waits
-    in its own network buffers; one that floods on and on is sent away."""
+    """Spends one message at a time. Beyond the allowance a client is read no faster than RATE, so
+    that its flood waits in its own network buffers; one that floods on and on is sent away."""
 
     _spent_until: float = -inf  # the moment by which RATE has paid for everything taken
     _since: float = inf  # start of the excess that goes on

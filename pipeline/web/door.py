@@ -1,4 +1,5 @@
-"""The door: every request passes here first. Host, Origin and token are checked; answers get their security headers."""
+"""The door: every request passes here first. Host, Origin and token are checked; answers get their
+security headers."""
 
 from urllib.parse import parse_qs
 
@@ -29,7 +30,9 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is not None and scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: a plain 403
+            await send(
+                {"type": "websocket.close", "code": 1008}
+            )  # before it is accepted: a plain 403
         elif refusal is not None:
             await refusal(scope, receive, _with_headers(send))
         else:
@@ -41,7 +44,9 @@ class Door:
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else None
         if host is None or not self._access.host_allowed(host):
-            return self._refuse("host", PlainTextResponse("this host name is not served here\n", 403))
+            return self._refuse(
+                "host", PlainTextResponse("this host name is not served here\n", 403)
+            )
         if scope["type"] == "websocket":
             return self._refused_socket(headers, host)
         if scope["path"] in OPEN_TO_ALL:
@@ -65,7 +70,8 @@ class Door:
         return None
 
     def _exchanged(self, host: str) -> Response:
-        """The token of the printed address becomes a cookie; the address bar and the history keep none of it."""
+        """The token of the printed address becomes a cookie; the address bar and the history keep
+        none of it."""
         response = RedirectResponse("/", 303)
         response.set_cookie(
             self._access.cookie_name(host),

@@ -1,4 +1,5 @@
-"""One port: the page, the live socket, downloads, health and figures. Everything else is refused at the door."""
+"""One port: the page, the live socket, downloads, health and figures. Everything else is refused at
+the door."""
 
 import asyncio
 import contextlib
@@ -35,8 +36,9 @@ READ_AT_ONCE = 16  # messages of one client, before everybody else's turn on the
 class Gateway:
     """Serves one show to browsers and programs.
 
-    Building it binds the port and so raises UserError when that is taken; nothing is answered before ``start``. It
-    works from before the show has loaded until after it ended, and never touches signal handlers.
+    Building it binds the port and so raises UserError when that is taken; nothing is answered
+    before ``start``. It works from before the show has loaded until after it ended, and never
+    touches signal handlers.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Gateway:
         names: Iterable[str] = (),
         registry: CollectorRegistry | None = None,
     ) -> None:
-        """``tls`` is (certificate chain, key) as PEM files; ``names`` are further host names of this machine; port 0
-        means any free one; ``registry`` holds what /metrics shows besides the gateway's own figures."""
+        """``tls`` is (certificate chain, key) as PEM files; ``names`` are further host names of
+        this machine; port 0 means any free one; ``registry`` holds what /metrics shows besides the
+        gateway's own figures."""
         self._show = show
         self._token = token
         self._registry = registry or CollectorRegistry()
@@ -88,7 +91,10 @@ class Gateway:
             WebSocketRoute("/live", self._live),
             Mount("/static", StaticFiles(directory=PAGE)),
         ]
-        return Starlette(routes=routes, middleware=[Middleware(Door, access=self._access, counters=self._counters)])
+        return Starlette(
+            routes=routes,
+            middleware=[Middleware(Door, access=self._access, counters=self._counters)],
+        )
 
     async def _page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html")
@@ -97,7 +103,11 @@ class Gateway:
         return PlainTextResponse("alive\n")
 
     async def _ready(self, request: Request) -> Response:
-        return PlainTextResponse("ready\n") if self._show.ready else PlainTextResponse("not ready\n", 503)
+        return (
+            PlainTextResponse("ready\n")
+            if self._show.ready
+            else PlainTextResponse("not ready\n", 503)
+        )
 
     async def _metrics(self, request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
@@ -131,10 +141,13 @@ class Gateway:
             await socket.close(1001)
 
     async def _write(self, viewer: Viewer, socket: WebSocket) -> None:
-        await viewer.run(lambda event: self._room.hear(viewer, event), socket.send_text, socket.send_bytes)
+        await viewer.run(
+            lambda event: self._room.hear(viewer, event), socket.send_text, socket.send_bytes
+        )
 
     async def _read(self, viewer: Viewer, socket: WebSocket) -> None:
-        """Handle what comes, fairly: a client that sends too much waits, and everybody else has their turn."""
+        """Handle what comes, fairly: a client that sends too much waits, and everybody else has
+        their turn."""
         allowance = Allowance()
         count = 0
         while (message := await socket.receive())["type"] == "websocket.receive":

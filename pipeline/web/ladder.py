@@ -1,18 +1,25 @@
-"""Which JPEG quality a viewer's link carries: a decision over how late its acknowledgements come."""
+"""Which JPEG quality a viewer's link carries: a decision over how late its acknowledgements
+come."""
 
 from dataclasses import dataclass
 from math import inf
 
 RUNGS = (85, 75, 60, 45)
-LATE = 0.080  # seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
-SMALL = 6000  # bytes: a frame this small fits any link worth the name, so its lateness has another cause
+# seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
+LATE = 0.080
+# bytes: a frame this small fits any link worth the name, so its lateness has another cause
+SMALL = 6000
 LATE_IN_A_ROW = 4
-FIRST_PATIENCE, LONGEST_PATIENCE = 5.0, 60.0  # seconds of punctual acknowledgements before a step up
+FIRST_PATIENCE, LONGEST_PATIENCE = (
+    5.0,
+    60.0,
+)  # seconds of punctual acknowledgements before a step up
 
 
 @dataclass
 class Ladder:
-    """Steps down after a few late acknowledgements, up again after a while without; hesitates longer after a relapse.
+    """Steps down after a few late acknowledgements, up again after a while without; hesitates
+    longer after a relapse.
 
     ``round_trip`` is what the viewer measured with small messages (seconds, 0 = unknown).
     """

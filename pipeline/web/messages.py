@@ -1,4 +1,5 @@
-"""The wire format of the live socket: the header of binary frames, and the JSON messages of a client. Pure functions.
+"""The wire format of the live socket: the header of binary frames, and the JSON messages of a
+client. Pure functions.
 
 docs/protocol.md documents every field for people; this file decides.
 """
@@ -27,7 +28,8 @@ LARGEST_NUMBER = 2**53 - 1  # the largest whole number a browser holds exactly
 MOST_BRACKETS = 512  # a replay with every part it may have; what is deeper is not ours
 
 _LONG_COUNT = re.compile("[0-9]{6}")
-# magic, version, codec, flags, control id, quality, -, width, height, epoch, frame, cursor, prompt version, clock
+# magic, version, codec, flags, control id, quality, -, width, height, epoch, frame, cursor, prompt
+# version, clock
 _HEADER = struct.Struct("!2sBBBBBxHHIIIId")
 HEADER_BYTES = _HEADER.size
 FLAG_FIRST = 1  # the first frame of its epoch
@@ -37,8 +39,8 @@ FLAG_FIRST = 1  # the first frame of its epoch
 class FrameHeader:
     """What travels before each JPEG.
 
-    ``frame`` counts from 0 in its epoch; ``cursor`` is the newest control conditioned into it (0 = none yet);
-    ``clock`` is the server's monotonic clock in seconds at sending.
+    ``frame`` counts from 0 in its epoch; ``cursor`` is the newest control conditioned into it (0 =
+    none yet); ``clock`` is the server's monotonic clock in seconds at sending.
     """
 
     label: str
@@ -77,13 +79,16 @@ def unpack_frame(message: bytes) -> tuple[FrameHeader, bytes]:
         raise ValueError(f"frame message of {len(message)} bytes is shorter than its header")
     magic, version, codec, _, label, quality, *rest = _HEADER.unpack_from(message)
     if magic != b"MX" or version != PROTOCOL or codec != CODEC_JPEG or label >= len(LABELS):
-        raise ValueError(f"expected a JPEG frame of protocol {PROTOCOL}, got {magic!r} version {version} codec {codec}")
+        raise ValueError(
+            f"expected a JPEG frame of protocol {PROTOCOL}, got {magic!r} version {version} codec {codec}"
+        )
     return FrameHeader(LABELS[label], quality, *rest), message[HEADER_BYTES:]
 
 
 @dataclass(frozen=True)
 class Input:
-    """The whole set of held keys (or a label outright) as one label; ``seq`` is the client's own counter."""
+    """The whole set of held keys (or a label outright) as one label; ``seq`` is the client's own
+    counter."""
 
     seq: int
     label: str
@@ -91,14 +96,16 @@ class Input:
 
 
 def label_of(keys: frozenset[str]) -> str:
-    """The control label of a set of held keys (reference section 9); opposite keys cancel, no key drives straight."""
+    """The control label of a set of held keys (reference section 9); opposite keys cancel, no key
+    drives straight."""
     motion = "B" if "reverse" in keys else "N" if "coast" in keys else "D"
     turn = ("left" in keys) - ("right" in keys)
     return motion + {1: "L", 0: "", -1: "R"}[turn]
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """One client message as a JSON object with a ``type``. Raises UserError with a line fit for the client."""
+    """One client message as a JSON object with a ``type``. Raises UserError with a line fit for the
+    client."""
     if len(text) > LONGEST_MESSAGE:
         raise UserError(f"message: expected at most {LONGEST_MESSAGE} characters, got {len(text)}")
     if text.count("[") + text.count("{") > MOST_BRACKETS:
@@ -106,14 +113,17 @@ def parse_object(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise UserError('message: expected a JSON object such as {"type": "ping"}, got something else') from None
+        raise UserError(
+            'message: expected a JSON object such as {"type": "ping"}, got something else'
+        ) from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise UserError('message: expected a JSON object with a text field "type"')
     return message
 
 
 def parse_input(message: dict[str, Any]) -> Input:
-    """{"type": "input", "seq": 7, "keys": ["left"], "source": "keyboard"}, or "label": "DL" in place of the keys."""
+    """{"type": "input", "seq": 7, "keys": ["left"], "source": "keyboard"}, or "label": "DL" in
+    place of the keys."""
     seq = whole_number("seq", message.get("seq"), 0, LARGEST_NUMBER)
     source = text_field(message, "source", 32, default="client")
     if "label" in message:
@@ -128,9 +138,14 @@ def parse_input(message: dict[str, Any]) -> Input:
 
 
 def parse_replay(message: dict[str, Any]) -> Take:
-    """{"type": "replay", "seed": 42, "parts": [{"prompt": "...", "controls": "D*16,DL*8"}]}: one label per latent."""
+    """{"type": "replay", "seed": 42, "parts": [{"prompt": "...", "controls": "D*16,DL*8"}]}: one
+    label per latent."""
     parts = message.get("parts")
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+    if (
+        not isinstance(parts, list)
+        or not parts
+        or not all(isinstance(part, dict) for part in parts)
+    ):
         raise UserError("replay parts: expected a list of objects with prompt and controls")
     labels: list[str] = []
     prompts: list[str] = []
@@ -147,9 +162,13 @@ def parse_replay(message: dict[str, Any]) -> Take:
 
 
 def take_parts(take: Take) -> list[dict[str, str]]:
-    """The parts of a replay message: one per prompt, labels run-length coded. The inverse of ``parse_replay``."""
+    """The parts of a replay message: one per prompt, labels run-length coded. The inverse of
+    ``parse_replay``."""
     together = groupby(zip(take.prompts, take.labels), key=itemgetter(0))
-    return [{"prompt": prompt, "controls": run_lengths(label for _, label in part)} for prompt, part in together]
+    return [
+        {"prompt": prompt, "controls": run_lengths(label for _, label in part)}
+        for prompt, part in together
+    ]
 
 
 def run_lengths(labels: Iterable[str]) -> str:
@@ -167,13 +186,17 @@ def text_field(message: dict[str, Any], name: str, longest: int, default: str) -
     """An optional short text field, one printable line."""
     value = message.get(name, default)
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
-        raise UserError(f"{name}: expected a line of at most {longest} characters, got {shown(value)}")
+        raise UserError(
+            f"{name}: expected a line of at most {longest} characters, got {shown(value)}"
+        )
     return value
 
 
 def shown(value: Any) -> str:
     """A foreign value, short and harmless enough to be repeated in an error or a log line."""
-    return ascii(value if isinstance(value, str | int | float | bool | None) else type(value).__name__)[:60]
+    return ascii(
+        value if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    )[:60]
 
 
 def _no_constant(name: str) -> float:

@@ -18,7 +18,9 @@ from pipeline.web.viewer import Pictures, Viewer
 
 MOST_VIEWERS = 64
 SILENCE = 1.0  # seconds without an input after which the held keys count as released
-UNANSWERED = 64  # controls that wait for their first frame; older ones are answered by a newer answer
+UNANSWERED = (
+    64  # controls that wait for their first frame; older ones are answered by a newer answer
+)
 STRAIGHT_ON = "D"  # what no key at all means
 
 Message = dict[str, Any]
@@ -28,8 +30,8 @@ Handler = Callable[[Viewer, Message], None]
 class Room:
     """One driver and any number of viewers around one show.
 
-    The first to come drives; whoever asks takes over. A seat that falls empty waits for its owner's page to come back,
-    for a newcomer, or for the first viewer who steers.
+    The first to come drives; whoever asks takes over. A seat that falls empty waits for its owner's
+    page to come back, for a newcomer, or for the first viewer who steers.
     """
 
     def __init__(self, show: Show, counters: Counters) -> None:
@@ -79,9 +81,13 @@ class Room:
             "presets": list(info.presets),
             "devices": info.devices,
         }
-        viewer.tell("welcome", protocol=PROTOCOL, world=world, state=self._state(), keys=list(messages.KEYS))
+        viewer.tell(
+            "welcome", protocol=PROTOCOL, world=world, state=self._state(), keys=list(messages.KEYS)
+        )
         alone = len(self.viewers) == 1
-        returned = bool(name) and name == self._owner and (self.driver is None or self.driver.name == name)
+        returned = (
+            bool(name) and name == self._owner and (self.driver is None or self.driver.name == name)
+        )
         if alone or returned:
             self._seat(viewer)
         else:
@@ -100,7 +106,8 @@ class Room:
         self._tell_roles()
 
     def handle(self, viewer: Viewer, text: str | None) -> None:
-        """Do what one message asks (None: it was binary). A bad one is answered with an error and changes nothing."""
+        """Do what one message asks (None: it was binary). A bad one is answered with an error and
+        changes nothing."""
         try:
             if text is None:
                 raise UserError("binary message: expected JSON text")
@@ -125,10 +132,16 @@ class Room:
             if viewer is self.driver:
                 self._applied(viewer, data)
         elif event.kind == "record":
-            viewer.tell("record", **data, files=self._downloads() if data.get("state") != "started" else [])
+            viewer.tell(
+                "record", **data, files=self._downloads() if data.get("state") != "started" else []
+            )
         elif event.kind == "stats":
             self._count(viewer)
-            mine = {"quality": viewer.ladder.quality, "dropped": viewer.dropped, "sent_bytes": viewer.sent_bytes}
+            mine = {
+                "quality": viewer.ladder.quality,
+                "dropped": viewer.dropped,
+                "sent_bytes": viewer.sent_bytes,
+            }
             viewer.tell("stats", **data, mine=mine)
         else:
             viewer.tell(event.kind, **data)
@@ -158,7 +171,11 @@ class Room:
 
     def _ping(self, viewer: Viewer, message: Message) -> None:
         clock = message.get("clock", 0)
-        if isinstance(clock, bool) or not isinstance(clock, int | float) or not abs(clock) < messages.LARGEST_NUMBER:
+        if (
+            isinstance(clock, bool)
+            or not isinstance(clock, int | float)
+            or not abs(clock) < messages.LARGEST_NUMBER
+        ):
             raise UserError(f"ping clock: expected a number, got {shown(clock)}")
         if "round_trip" in message:
             viewer.ladder.round_trip = messages.milliseconds(message, "round_trip") / 1000
@@ -176,12 +193,20 @@ class Room:
     def _take(self, viewer: Viewer, message: Message) -> None:
         take = self._show.take()
         parts = messages.take_parts(take)
-        viewer.tell("take", seed=take.seed, model=self._show.info.model_hash, latents=len(take.labels), parts=parts)
+        viewer.tell(
+            "take",
+            seed=take.seed,
+            model=self._show.info.model_hash,
+            latents=len(take.labels),
+            parts=parts,
+        )
 
     def _replay(self, viewer: Viewer, message: Message) -> None:
         model, ours = message.get("model"), self._show.info.model_hash
         if model is not None and model != ours:
-            raise UserError(f"this drive belongs to another model ({shown(model)}), this world is {ours}: not replayed")
+            raise UserError(
+                f"this drive belongs to another model ({shown(model)}), this world is {ours}: not replayed"
+            )
         self._show.replay([messages.parse_replay(message)])
 
     def _record(self, viewer: Viewer, message: Message) -> None:
@@ -242,8 +267,8 @@ class Room:
             self._hold(STRAIGHT_ON)
 
     def _applied(self, viewer: Viewer, receipt: Message) -> None:
-        """The second phase: the first frame each waiting control conditioned; one that a newer one overtook within
-        the same latent gets that one's frame."""
+        """The second phase: the first frame each waiting control conditioned; one that a newer one
+        overtook within the same latent gets that one's frame."""
         self._last_receipt = receipt
         while self._unanswered and self._unanswered[0][1] <= receipt["cursor"]:
             seq, cursor = self._unanswered.popleft()
@@ -272,7 +297,9 @@ class Room:
 
     def _downloads(self) -> list[str]:
         """Addresses of this run's recordings that exist by now."""
-        return [f"/recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()]
+        return [
+            f"/recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()
+        ]
 
 
 def fresh_seed() -> int:

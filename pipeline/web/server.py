@@ -1,4 +1,5 @@
-"""The HTTP server itself: a bound port, uvicorn without its signal handlers, and patience limits for slow requests."""
+"""The HTTP server itself: a bound port, uvicorn without its signal handlers, and patience limits
+for slow requests."""
 
 import asyncio
 import contextlib
@@ -21,14 +22,22 @@ MOST_CONNECTIONS = 400
 REQUEST_SECONDS = 10.0  # for the whole of a request's header
 CLOSE_SECONDS = 2
 # What uvicorn logs about clients that talk nonsense: any stranger could fill the terminal with it.
-NO_NEWS = ("Invalid HTTP request", "Invalid UTF-8", "Unsupported upgrade request", "Exceeded concurrency limit")
+NO_NEWS = (
+    "Invalid HTTP request",
+    "Invalid UTF-8",
+    "Unsupported upgrade request",
+    "Exceeded concurrency limit",
+)
 
 
 class Server:
     """One ASGI application on one bound socket, inside a running event loop."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, tls: tuple[Path, Path] | None) -> None:
-        """``tls`` is (certificate chain, key) as PEM files. Raises UserError when they cannot be used."""
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, tls: tuple[Path, Path] | None
+    ) -> None:
+        """``tls`` is (certificate chain, key) as PEM files. Raises UserError when they cannot be
+        used."""
         self._listener = listener
         config = uvicorn.Config(
             app,
@@ -54,7 +63,9 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             listener.close()
             files = ", ".join(map(str, tls or ()))
-            raise UserError(f"TLS files {files}: expected a PEM certificate chain and its key ({error})") from None
+            raise UserError(
+                f"TLS files {files}: expected a PEM certificate chain and its key ({error})"
+            ) from None
         logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._uvicorn = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
@@ -77,7 +88,8 @@ class Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError when the port is taken or the address is not this machine's."""
+    """A listening socket. Raises UserError when the port is taken or the address is not this
+    machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,7 +100,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         where = f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
         reason = error.strerror or str(error)
-        raise UserError(f"cannot listen on {where}: {reason}; choose another --host or --port (0 = any free)") from None
+        raise UserError(
+            f"cannot listen on {where}: {reason}; choose another --host or --port (0 = any free)"
+        ) from None
     return listener
 
 
@@ -113,7 +127,8 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _PatientProtocol(H11Protocol):
-    """Ends connections that dribble a request (slow loris); uvicorn's own time-out starts after a first answer only."""
+    """Ends connections that dribble a request (slow loris); uvicorn's own time-out starts after a
+    first answer only."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

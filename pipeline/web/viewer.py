@@ -35,7 +35,8 @@ class Pictures:
 
 
 class Viewer:
-    """A client's outgoing side. ``tell`` and ``acked`` never wait; ``run`` is the only writer to the socket."""
+    """A client's outgoing side. ``tell`` and ``acked`` never wait; ``run`` is the only writer to
+    the socket."""
 
     def __init__(self, name: str, subscription: Subscription, pictures: Pictures) -> None:
         self.name = name  # chosen by the client, the same after a reconnect; "" for a stranger
@@ -47,11 +48,14 @@ class Viewer:
         self._messages: deque[dict[str, Any]] = deque()
         self._frame: ShownFrame | None = None
         self._counted = (0, 0)
-        self._in_flight: deque[tuple[int, int, float, int]] = deque()  # epoch, frame index, sent at, bytes
+        self._in_flight: deque[tuple[int, int, float, int]] = (
+            deque()
+        )  # epoch, frame index, sent at, bytes
         self._wake = asyncio.Event()
 
     def tell(self, kind: str, **fields: Any) -> None:
-        """Queue a message. Far behind, a newer one of the same kind takes the place of an older one."""
+        """Queue a message. Far behind, a newer one of the same kind takes the place of an older
+        one."""
         message = {"type": kind, **fields}
         if len(self._messages) >= PATIENT_BACKLOG and kind in _CUMULATIVE:
             kept = (waiting for waiting in self._messages if waiting["type"] != kind)
@@ -86,7 +90,8 @@ class Viewer:
         send_text: Callable[[str], Awaitable[None]],
         send_bytes: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        """Write until the subscription ends: messages first, then the newest frame if fewer than two are in flight.
+        """Write until the subscription ends: messages first, then the newest frame if fewer than
+        two are in flight.
 
         ``hear`` gets every event of the show and turns it into messages.
         """
@@ -104,7 +109,8 @@ class Viewer:
             listener.cancel()
 
     async def _listen(self, hear: Callable[[Any], None]) -> None:
-        """Take what the show offers at once, whatever the socket does, so that nothing piles up there."""
+        """Take what the show offers at once, whatever the socket does, so that nothing piles up
+        there."""
         try:
             while await self._subscription.wait():
                 for event in self._subscription.events():
@@ -122,7 +128,15 @@ class Viewer:
         height, width, _ = frame.image.shape
         now = time.monotonic()
         header = FrameHeader(
-            frame.label, quality, width, height, frame.epoch, frame.index, frame.cursor, frame.prompt_version, now
+            frame.label,
+            quality,
+            width,
+            height,
+            frame.epoch,
+            frame.index,
+            frame.cursor,
+            frame.prompt_version,
+            now,
         )
         message = header.pack() + self._pictures.of(frame, quality)
         self._in_flight.append((frame.epoch, frame.index, now, len(message)))

@@ -1,4 +1,5 @@
-"""``python -m tests.golden [DIR]``: run every golden case of a directory and print how close we come."""
+"""``python -m tests.golden [DIR]``: run every golden case of a directory and print how close we
+come."""
 
 import argparse
 import math
@@ -13,11 +14,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.golden", description=__doc__)
     own = Path(__file__).parent
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=own, metavar="DIR", help="default: the copy in the tests"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=own,
+        metavar="DIR",
+        help="default: the copy in the tests",
     )
     folder = parser.parse_args().folder
     if not (folder / "cases").is_dir():
-        print(f"error: {folder}: no cases/ there; expected a directory of golden numbers", file=sys.stderr)
+        print(
+            f"error: {folder}: no cases/ there; expected a directory of golden numbers",
+            file=sys.stderr,
+        )
         return 2
     passed = failed = 0
     print(f"{'case':<44} {'max_error':>10} {'tolerance':>10}")
@@ -37,7 +46,10 @@ def _results(folder: Path, name: str) -> Iterator[tuple[Comparison, str]]:
     try:
         yield from ((result, "") for result in CASES[name](folder))
     except Exception as error:  # whatever it is: the other cases still run
-        yield Comparison(name, math.inf, 0.0), f" ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        yield (
+            Comparison(name, math.inf, 0.0),
+            f" ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+        )
 
 
 sys.exit(main())

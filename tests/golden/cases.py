@@ -1,8 +1,8 @@
 """Every golden case: what is computed, what is expected and how close it must be.
 
-A directory holds stage4/{transformer,vae} (config and safetensors), taecvx_shaped.safetensors and cases/*. Sizes, layer
-counts and settings are read from there. One forward, step or decode may differ by 1e-4 of the largest expected value,
-a whole stream by 1e-3.
+A directory holds stage4/{transformer,vae} (config and safetensors), taecvx_shaped.safetensors and
+cases/*. Sizes, layer counts and settings are read from there. One forward, step or decode may
+differ by 1e-4 of the largest expected value, a whole stream by 1e-3.
 """
 
 import json
@@ -51,7 +51,8 @@ class Comparison:
 
 
 def compare(case: str, ours: Tensor, expected: Tensor, relative: float = SINGLE) -> Comparison:
-    """Hold ours against expected where that is finite: the published solver gives NaN beyond its phases."""
+    """Hold ours against expected where that is finite: the published solver gives NaN beyond its
+    phases."""
     finite = torch.isfinite(expected)
     tolerance = relative * float(expected[finite].abs().max())
     same = ours.shape == expected.shape and bool(torch.isfinite(ours).all())
@@ -61,10 +62,11 @@ def compare(case: str, ours: Tensor, expected: Tensor, relative: float = SINGLE)
 
 @dataclass
 class StoredNoise:
-    """Draws in the published order: the start, then per outer step those of its inner steps and the fresh group.
+    """Draws in the published order: the start, then per outer step those of its inner steps and the
+    fresh group.
 
-    draws_per_inner_step: how many each inner step takes; a second-order step takes two and uses the second.
-    """
+    draws_per_inner_step: how many each inner step takes; a second-order step takes two and uses the
+    second."""
 
     draws: list[Tensor]
     draws_per_inner_step: Sequence[int]
@@ -128,7 +130,9 @@ def transformer_forward(folder: Path) -> Iterator[Comparison]:
         yield compare(f"transformer_forward {prefix}", ours, tensors[f"{prefix}.output"])
 
 
-def _same_timesteps(case: str, timesteps: list[int], matrix: list[list[int]], tensors: dict[str, Tensor]) -> Comparison:
+def _same_timesteps(
+    case: str, timesteps: list[int], matrix: list[list[int]], tensors: dict[str, Tensor]
+) -> Comparison:
     number = case.split()[-1]
     same = timesteps == tensors[f"{number}.timesteps"].tolist()
     same = same and matrix == tensors[f"{number}.timesteps_grouped"].tolist()
@@ -139,16 +143,28 @@ def lcm_swin_step(folder: Path) -> Iterator[Comparison]:
     tensors, _ = _case(folder, "lcm_swin_step")
     for entry in json.loads((folder / "cases/lcm_swin_step.json").read_text()):
         case = f"lcm_swin_step {entry['case']}"
-        timesteps = consistency_timesteps(entry["num_inference_steps"], entry["original_inference_steps"])
+        timesteps = consistency_timesteps(
+            entry["num_inference_steps"], entry["original_inference_steps"]
+        )
         matrix = grouped_timesteps(timesteps, entry["num_noise_groups"], entry["window_size"])
         yield _same_timesteps(case, timesteps, matrix, tensors)
         for inner, row in enumerate(matrix):
-            at = {name: tensors[f"{entry['case']}.{inner}.{name}"] for name in ("sample", "model_output", "noise")}
+            at = {
+                name: tensors[f"{entry['case']}.{inner}.{name}"]
+                for name in ("sample", "model_output", "noise")
+            }
             stepped, clean = consistency_step(
-                at["sample"], at["model_output"], row[1:], timesteps, entry["num_lcm_phases"], at["noise"]
+                at["sample"],
+                at["model_output"],
+                row[1:],
+                timesteps,
+                entry["num_lcm_phases"],
+                at["noise"],
             )
             for name, ours in (("prev_sample", stepped), ("denoised", clean)):
-                yield compare(f"{case}.{inner} {name}", ours, tensors[f"{entry['case']}.{inner}.{name}"])
+                yield compare(
+                    f"{case}.{inner} {name}", ours, tensors[f"{entry['case']}.{inner}.{name}"]
+                )
 
 
 def swin_dpm_step(folder: Path) -> Iterator[Comparison]:
@@ -161,18 +177,30 @@ def swin_dpm_step(folder: Path) -> Iterator[Comparison]:
         for inner, row in enumerate(matrix):
             prefix = f"{entry['case']}.{inner}"
             second = dpm_is_second_order(inner, row[1:], steps)
-            history = (tensors[f"{prefix}.old_pred_original_sample"], matrix[inner - 1][1:]) if second else None
+            history = (
+                (tensors[f"{prefix}.old_pred_original_sample"], matrix[inner - 1][1:])
+                if second
+                else None
+            )
             noise = tensors[f"{prefix}.noise.{int(second)}"]
             stepped, clean = dpm_step(
-                tensors[f"{prefix}.sample"], tensors[f"{prefix}.model_output"], row[1:], steps, noise, history
+                tensors[f"{prefix}.sample"],
+                tensors[f"{prefix}.model_output"],
+                row[1:],
+                steps,
+                noise,
+                history,
             )
             yield compare(f"{case}.{inner} prev_sample", stepped, tensors[f"{prefix}.prev_sample"])
             expected = tensors[f"{prefix}.pred_original_sample"]
-            yield compare(f"{case}.{inner} pred_original_sample", clean.to(expected.dtype), expected)
+            yield compare(
+                f"{case}.{inner} pred_original_sample", clean.to(expected.dtype), expected
+            )
 
 
 def _stream_decode(vae: FullVAE, latents: Tensor) -> list[Tensor]:
-    """Decode [1, C, n, h, w] as a stream does, two latents first: a list of [1, 3, frames, H, W]."""
+    """Decode [1, C, n, h, w] as a stream does, two latents first: a list of [1, 3, frames, H,
+    W]."""
     run = Pass(double_single=True)
     parts = [latents[:, :, :2], *(latents[:, :, i : i + 1] for i in range(2, latents.shape[2]))]
     return [vae.decoder(part, run) for part in parts]
@@ -217,7 +245,9 @@ def _draws(tensors: dict[str, Tensor]) -> list[Tensor]:
     return [tensors[name] for name in sorted(tensors) if name.startswith("noise.")]
 
 
-def _stream(folder: Path, name: str, solver: str, draws_per_inner_step: Sequence[int]) -> Iterator[Comparison]:
+def _stream(
+    folder: Path, name: str, solver: str, draws_per_inner_step: Sequence[int]
+) -> Iterator[Comparison]:
     """The whole streaming loop and the decoding of what it emits."""
     tensors, metadata = _case(folder, name)
     groups, window = int(metadata["num_noise_groups"]), int(metadata["window_size"])
@@ -281,9 +311,14 @@ def stage2_base(folder: Path) -> Iterator[Comparison]:
 
 def control_signals(folder: Path) -> Iterator[Comparison]:
     for entry in json.loads((folder / "cases/control_signals.json").read_text()):
-        ours, expected = random_signal(entry["length"], entry["seed"]), parse_signal(entry["signal"])
+        ours, expected = (
+            random_signal(entry["length"], entry["seed"]),
+            parse_signal(entry["signal"]),
+        )
         wrong = sum(label_id(a) != label_id(b) for a, b in zip(ours, expected, strict=True))
-        yield Comparison(f"control_signals {entry['length']} of seed {entry['seed']}", float(wrong), 0.0)
+        yield Comparison(
+            f"control_signals {entry['length']} of seed {entry['seed']}", float(wrong), 0.0
+        )
 
 
 CASES: dict[str, Callable[[Path], Iterator[Comparison]]] = {
