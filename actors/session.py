@@ -26,7 +26,8 @@ import numpy as np
 from actors.cluster import Cluster, Layout
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
-from actors.records import FrameChunk, Pace, StageReport, Take, Weights, WorldInfo
+from actors.records import Weights
+from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
 from actors.steps import Commit, Fault, Prompt, Step, gathered, is_done, line, watched
 from actors.text import TextWorker
 from actors.vae import VaeWorker
@@ -45,7 +46,7 @@ FAULT_SECONDS: Final = 60.0
 
 
 class Session:
-    """A ChunkSource (pipeline/source.py) over Ray. ``address`` joins a cluster that exists, else it
+    """A ChunkSource (actors/source.py) over Ray. ``address`` joins a cluster that exists, else it
     starts its own."""
 
     def __init__(

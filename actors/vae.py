@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import FrameChunk, LatentChunk, Weights
+from actors.records import LatentChunk, Weights
+from actors.source import FrameChunk
 from actors.worker import Worker, settle
 from models.checkpoint import served_stream
 from models.device import use_threads

@@ -26,7 +26,7 @@ class Command:
 
 COMMANDS = {
     "run": Command(
-        "pipeline.interactive",
+        "pipeline.commands.run",
         "Drive a live world: starts the workers, prints a URL, streams at 16 frames a second.",
         """\
   python -m pipeline run                                        drive the embedded world in the browser
@@ -38,7 +38,7 @@ COMMANDS = {
         "run_main",
     ),
     "dit": Command(
-        "pipeline.interactive",
+        "pipeline.commands.run",
         "Run the transformer group alone and print latents per second, until Ctrl-C.",
         """\
   python -m pipeline dit                                        one rank, default weights
@@ -47,27 +47,27 @@ COMMANDS = {
         "dit_main",
     ),
     "base": Command(
-        "pipeline.base_video",
+        "pipeline.commands.base",
         "Stage 2: a video of up to 4 s from a prompt and a control signal.",
         """\
   python -m pipeline base --prompt "A car on a desert road" --output base.mp4
   python -m pipeline base --prompt "..." --controls "D*9,DL*8" --steps 20 --seed 7 --output left.mp4""",
     ),
     "stream": Command(
-        "pipeline.streaming_video",
+        "pipeline.commands.stream",
         "Stages 3 and 4: continue a video for as long as you like, offline.",
         """\
   python -m pipeline stream --prompt "A car on a desert road" --init-video base.mp4 --sample-groups 32 --output long.mp4
   python -m pipeline stream --stage 3 --prompt "..." --controls "D*20,DR*20" --output drive.mp4""",
     ),
     "play": Command(
-        "pipeline.play",
+        "pipeline.commands.play",
         "Drive any program that speaks the frame protocol of docs/protocol.md, such as the training simulator.",
         """\
   python -m pipeline play -- python -m training.driving_world --pipe     the simulator the small world learned from""",
     ),
     "bench": Command(
-        "pipeline.bench",
+        "pipeline.commands.bench",
         "Measure this machine: attention, models, live delay, loading.",
         """\
   python -m pipeline bench                                      everything, a few minutes

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.audience import Event
+from pipeline.stage.audience import Event
 
 
 class Console:

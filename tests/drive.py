@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from actors.cluster import Layout
-from actors.records import Take
+from actors.source import Take
 from configs.schema import RunConfig
-from pipeline.audience import ShownFrame
-from pipeline.live import Plan, summary
-from pipeline.show import Show
+from pipeline.launch import Plan, summary
+from pipeline.stage.audience import ShownFrame
+from pipeline.stage.show import Show
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

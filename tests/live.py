@@ -12,8 +12,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from pipeline.program import Program
-from pipeline.show import Show
+from pipeline.stage.program import Program
+from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
 
 ROAD = [sys.executable, "-m", "tests.road"]

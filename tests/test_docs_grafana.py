@@ -8,10 +8,10 @@ import sys
 from prometheus_client import CollectorRegistry, generate_latest
 
 from configs.load import ROOT
-from pipeline.metrics import registry
-from pipeline.program import Program
-from pipeline.show import Show
+from pipeline.stage.program import Program
+from pipeline.stage.show import Show
 from pipeline.web.counters import Counters
+from pipeline.web.metrics import registry
 
 
 def names_in(registry_: CollectorRegistry) -> set[str]:

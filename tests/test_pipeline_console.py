@@ -5,10 +5,10 @@ import asyncio
 import json
 import re
 
-import pipeline.interactive as interactive
-from pipeline.audience import Event
+import pipeline.commands.run as interactive
 from pipeline.console import Console
-from tests.test_pipeline_show import Squares, play, watch
+from pipeline.stage.audience import Event
+from tests.test_pipeline_stage_show import Squares, play, watch
 
 
 def test_text_from_outside_can_forge_no_line(capsys):

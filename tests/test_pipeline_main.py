@@ -17,7 +17,7 @@ import pytest
 from configs.load import ROOT
 from models.checkpoint import Checkpoint
 from pipeline.__main__ import COMMANDS, Parser, main
-from pipeline.streaming_video import resample
+from pipeline.commands.stream import resample
 from pipeline.video import VideoWriter, read_video
 from tests.tiny_checkpoint import write_checkpoint
 

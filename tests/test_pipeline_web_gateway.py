@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from configs.errors import UserError
-from pipeline.client import connect as connect_client
-from pipeline.recording import read_control_log
+from pipeline.clients.client import connect as connect_client
+from pipeline.stage.recording import read_control_log
 from pipeline.video import read_video
 from pipeline.web import allowance as allowances
 from pipeline.web import room as rooms

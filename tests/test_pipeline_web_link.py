@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.pacing import percentile
+from pipeline.stage.pacing import percentile
 from tests.browser import chromium, needs_chromium, page, playing
 from tests.live import live
 from tests.slow_link import slow_link

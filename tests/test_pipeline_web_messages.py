@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.records import Take
+from actors.source import Take
 from configs.errors import UserError
 from models.controls import LABELS
 from pipeline.web import messages

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from pipeline.program import Program
-from pipeline.show import Show
+from pipeline.stage.program import Program
+from pipeline.stage.show import Show
 from pipeline.web import room as rooms
 from pipeline.web.counters import Counters
 from pipeline.web.messages import unpack_frame

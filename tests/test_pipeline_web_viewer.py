@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from pipeline.audience import Audience, Event, ShownFrame
+from pipeline.stage.audience import Audience, Event, ShownFrame
 from pipeline.video import decode_jpeg
 from pipeline.web.messages import unpack_frame
 from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Pictures, Viewer

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from configs.errors import UserError
-from pipeline.show import Show
+from pipeline.stage.show import Show
 from pipeline.web.access import Access
 from pipeline.web.allowance import RATE, Allowance
 from pipeline.web.counters import Counters

@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from actors.records import Take
+from actors.source import Take
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed, real_number, whole_number
 from models.controls import LABELS, label_id, parse_signal

@@ -9,8 +9,8 @@ from typing import Any
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed, whole_number
-from pipeline.audience import Event
-from pipeline.show import Show
+from pipeline.stage.audience import Event
+from pipeline.stage.show import Show
 from pipeline.web import messages
 from pipeline.web.counters import Counters
 from pipeline.web.messages import PROTOCOL, shown

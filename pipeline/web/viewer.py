@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pipeline.audience import ShownFrame, Subscription
+from pipeline.stage.audience import ShownFrame, Subscription
 from pipeline.video import encode_jpeg
 from pipeline.web.ladder import Ladder
 from pipeline.web.messages import FrameHeader

@@ -40,16 +40,16 @@ def main(args: argparse.Namespace) -> int:
         check_output_file(config.record, "--record")
         check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
 
-    from pipeline.interactive import finish
+    from pipeline.commands.run import finish
 
     return finish(asyncio.run(_play(config, args.command)))
 
 
 async def _play(config: RunConfig, command: list[str]) -> int:
+    from pipeline.commands.run import open_gateway, perform
     from pipeline.console import Console
-    from pipeline.interactive import open_gateway, perform
-    from pipeline.program import Program
-    from pipeline.show import Show
+    from pipeline.stage.program import Program
+    from pipeline.stage.show import Show
 
     console = Console(config.json_logs)
     program = await Program.launch(command)

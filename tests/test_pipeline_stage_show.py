@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from actors.records import FrameChunk, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
-from pipeline.recording import read_control_log
-from pipeline.show import Show
+from pipeline.stage.recording import read_control_log
+from pipeline.stage.show import Show
 from pipeline.video import read_video
 
 INFO = WorldInfo(name="squares", model_hash="a" * 16, height=16, width=32, presets=("night",))

@@ -12,11 +12,11 @@ from configs.limits import whole_number
 from configs.load import load
 from configs.schema import RunConfig
 from pipeline.console import Console
-from pipeline.supervisor import Supervisor, leave
+from pipeline.signals import Supervisor, leave
 
 if TYPE_CHECKING:
-    from pipeline.live import Plan
-    from pipeline.show import Show
+    from pipeline.launch import Plan
+    from pipeline.stage.show import Show
     from pipeline.web.gateway import Gateway
 
 STATS_SECONDS: Final = 10.0
@@ -132,7 +132,9 @@ def run_main(args: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(args).items() if name != "config"}
     config = load(RunConfig, flags, None if args.config is None else Path(args.config))
     console = Console(config.json_logs)
-    from pipeline.live import Plan  # the models' libraries take seconds: bad flags are told before
+    from pipeline.launch import (
+        Plan,  # the models' libraries take seconds: bad flags are told before
+    )
 
     plan = Plan.make(config)
     return finish(asyncio.run(_run(plan, console, begun)))
@@ -147,7 +149,7 @@ def dit_main(args: argparse.Namespace) -> int:
 
 
 async def _run(plan: "Plan", console: Console, begun: float) -> int:
-    from pipeline.live import summary, write_whole
+    from pipeline.launch import summary, write_whole
 
     config = plan.config
     session = plan.session()
@@ -167,8 +169,8 @@ async def _run(plan: "Plan", console: Console, begun: float) -> int:
 
 def open_gateway(show: "Show", config: RunConfig) -> "Gateway | None":
     """The page of a show, its port bound but not yet served; None for a headless run."""
-    from pipeline.metrics import registry
     from pipeline.web.gateway import Gateway
+    from pipeline.web.metrics import registry
 
     if config.headless:
         return None
@@ -249,8 +251,8 @@ async def _dit(config: RunConfig, console: Console) -> int:
     from actors.records import Weights
     from actors.solo import latents
     from configs.load import model_folder
-    from pipeline.live import DEFAULT_PROMPT, check_layout, open_checkpoint
-    from pipeline.pacing import percentile
+    from pipeline.launch import DEFAULT_PROMPT, check_layout, open_checkpoint
+    from pipeline.stage.pacing import percentile
 
     folder, note = model_folder(config.model_path)
     checkpoint = open_checkpoint(config, folder)

@@ -1,7 +1,7 @@
 """The world as a Gymnasium environment: nine actions, a picture, four frames (0.25 s) a step. One
 process, no Ray.
 
-    env = gymnasium.make("TheMatrix/Drive-v0")        # after: import pipeline.gym_env
+    env = gymnasium.make("TheMatrix/Drive-v0")        # after: import pipeline.clients.gym_env
     picture, info = env.reset(seed=7, options={"prompt": "A red car on a desert road"})
     picture, reward, terminated, truncated, info = env.step(DrivingEnv.action("DL"))
 
@@ -121,4 +121,4 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._picture.copy(), info
 
 
-gymnasium.register(id="TheMatrix/Drive-v0", entry_point="pipeline.gym_env:DrivingEnv")
+gymnasium.register(id="TheMatrix/Drive-v0", entry_point="pipeline.clients.gym_env:DrivingEnv")

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from actors.records import FrameChunk, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from models.controls import LABELS
 
@@ -29,7 +29,7 @@ AHEAD: Final = 2  # latents that may be made before they are shown
 
 
 class Program:
-    """A ChunkSource (pipeline/show.py) over a child process. ``launch`` starts one."""
+    """A ChunkSource (pipeline/stage/show.py) over a child process. ``launch`` starts one."""
 
     def __init__(self, child: Process, info: WorldInfo) -> None:
         self.info = info

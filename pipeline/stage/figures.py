@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.pacing import Showing, percentile
+from pipeline.stage.pacing import Showing, percentile
 
 RECENT_SECONDS: Final = 10.0  # what "frames per second now" looks back on
 RECENT_LATENTS: Final = 240  # one minute of latents for the split by stage

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from configs.errors import UserError
 from configs.load import load
 from configs.schema import StreamConfig, StreamSettings
-from pipeline.base_video import (
+from pipeline.commands.base import (
     add_common_arguments,
     given_labels,
     load_parts,

@@ -13,8 +13,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.figures import BOUNDS, Times
-from pipeline.show import Show
+from pipeline.stage.figures import BOUNDS, Times
+from pipeline.stage.show import Show
 
 STATES: Final = ("starting", "playing", "paused", "rebuilding", "ended")
 

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env  # noqa: E402
 from configs.errors import UserError  # noqa: E402
 from models.controls import LABELS  # noqa: E402
 from models.world import World  # noqa: E402
-from pipeline.gym_env import DrivingEnv  # noqa: E402
+from pipeline.clients.gym_env import DrivingEnv  # noqa: E402
 from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint  # noqa: E402
 
 

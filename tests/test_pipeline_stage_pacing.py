@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline import pacing
-from pipeline.pacing import Lead, Slots
+from pipeline.stage import pacing
+from pipeline.stage.pacing import Lead, Slots
 
 SLOT = 1 / 16
 

@@ -8,9 +8,9 @@ import math
 from collections import deque
 from typing import Final
 
-from actors.records import FrameChunk, Pace
-from pipeline import pacing
-from pipeline.audience import ShownFrame
+from actors.source import FrameChunk, Pace
+from pipeline.stage import pacing
+from pipeline.stage.audience import ShownFrame
 
 WARM_UP: Final = (
     4  # latents after a reset that pay for more than themselves and say nothing about the next ones

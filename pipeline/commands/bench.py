@@ -231,9 +231,9 @@ def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
             "decode_ms": percentiles(decodes),
         }
         figures.append(row)
-        rows.append(
-            (f"{count} threads", *(row[key][p] for key in list(row)[1:] for p in ("p50", "p95")))
-        )  # type: ignore[index]
+        timed = (steps, whole, decodes)
+        cells = [percentiles(one)[p] for one in timed for p in ("p50", "p95")]
+        rows.append((f"{count} threads", *cells))
     titles = ("ms per latent", "step p50", "p95", "recomputed p50", "p95", "decode p50", "p95")
     table(titles, rows)
     size = f"{parts.width}x{parts.height}, F = {parts.streaming.latents}, {device.type}"
@@ -244,8 +244,8 @@ def model_speed(model: Path, threads: Sequence[int]) -> dict[str, Any]:
 def live_speed(model: Path, seconds: float, plot: str | None) -> dict[str, Any]:
     """Headless live runs with random keys: steps started just in time against steps started as
     early as they can."""
-    from pipeline.bench_live import PARTS, columns, draw, run_live
-    from pipeline.figures import OVERHEAD
+    from pipeline.commands.bench_live import PARTS, columns, draw, run_live
+    from pipeline.stage.figures import OVERHEAD
 
     runs = {}
     for name, just_in_time in (("just in time", True), ("free running", False)):

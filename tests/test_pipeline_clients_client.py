@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from pipeline.client import connect
+from pipeline.clients.client import connect
 from tests.live import live
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.figures import Figures, Rate, Times
-from pipeline.pacing import Showing, Slots
+from pipeline.stage.figures import Figures, Rate, Times
+from pipeline.stage.pacing import Showing, Slots
 
 STAMPS = {
     "received": 0.9,

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from actors.records import Pace, Take
+from actors.source import Pace, Take
 from configs.errors import UserError
-from pipeline.program import Program
+from pipeline.stage.program import Program
 from tests.road import Road
 
 OTHER = (

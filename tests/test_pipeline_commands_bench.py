@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.bench as bench
+import pipeline.commands.bench as bench
 from pipeline.__main__ import main
-from pipeline.bench_live import PARTS, columns, draw, run_live
+from pipeline.commands.bench_live import PARTS, columns, draw, run_live
 from tests.tiny_checkpoint import write_checkpoint
 
 

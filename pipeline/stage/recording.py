@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from actors.records import Take, WorldInfo
+from actors.source import Take, WorldInfo
 from configs.errors import UserError
 from configs.limits import check_output_file, check_prompt, check_seed
 from models.controls import label_id

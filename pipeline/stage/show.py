@@ -15,15 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from actors.records import StageReport, Take, WorldInfo
+from actors.source import ChunkSource, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
 from models.controls import label_id
-from pipeline.audience import Audience, Event, ShownFrame, Subscription
-from pipeline.figures import Figures
-from pipeline.player import Player
-from pipeline.recording import Recorder, Tape
-from pipeline.source import ChunkSource
+from pipeline.stage.audience import Audience, Event, ShownFrame, Subscription
+from pipeline.stage.figures import Figures
+from pipeline.stage.recording import Recorder, Tape
+from pipeline.stage.slots import Player
 
 STRAIGHT_ON: Final = "D"  # no key held
 PENDING_CONTROLS: Final = (

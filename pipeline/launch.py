@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from actors.cluster import Layout, visible_gpus
 from actors.gang import peak_memory
-from actors.records import Take, Weights, WorldInfo
+from actors.records import Weights
 from actors.session import Session
+from actors.source import Take, WorldInfo
 from configs.errors import UserError
 from configs.limits import check_output_file
 from configs.load import model_folder
@@ -18,8 +19,8 @@ from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
 from models.world import PIXELS
-from pipeline.recording import read_control_log
-from pipeline.show import Show
+from pipeline.stage.recording import read_control_log
+from pipeline.stage.show import Show
 
 DEFAULT_PROMPT: Final = "A car drives along a road through open country under a clear sky."
 

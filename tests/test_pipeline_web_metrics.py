@@ -8,9 +8,9 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.metrics import registry
 from pipeline.web.counters import Counters
-from tests.test_pipeline_show import Squares, play, watch
+from pipeline.web.metrics import registry
+from tests.test_pipeline_stage_show import Squares, play, watch
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import psutil
 
 from configs.schema import RunConfig
-from pipeline.live import Plan, summary
-from pipeline.show import Show
+from pipeline.launch import Plan, summary
+from pipeline.stage.show import Show
 
 KEYS: Final = ("D", "DL", "DR")
 HELD_SECONDS: Final = (

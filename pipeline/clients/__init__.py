@@ -1,0 +1,1 @@
+"""A running world from other programs: the socket client and the Gymnasium environment."""

@@ -1,0 +1,1 @@
+"""What happens between a source of frames and those who watch: pacing, fan-out, recording."""
