@@ -1,5 +1,6 @@
-"""A live run put together: settings checked into a plan, the plan into a session and a show."""
+"""A live run put together: settings checked, then a session, a show and its files."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
 from models.world import PIXELS
+from pipeline.broadcast import Broadcast
+from pipeline.console import Console
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
 
@@ -26,7 +29,7 @@ DEFAULT_PROMPT: Final = "A car drives along a road through open country under a 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Launch:
     """All that a live run needs to know, checked: nothing has been started or written yet."""
 
     config: RunConfig
@@ -39,7 +42,7 @@ class Plan:
     note: str  # which model was chosen when none was named
 
     @staticmethod
-    def make(config: RunConfig) -> "Plan":
+    def make(config: RunConfig) -> "Launch":
         """Check everything a person can get wrong. Raises UserError."""
         for name in ("record", "control_log", "summary"):
             if getattr(config, name) is not None:
@@ -72,7 +75,24 @@ class Plan:
             seed = config.seed
             if labels:
                 takes = (Take(seed, tuple(labels), (prompt,) * len(labels)),)
-        return Plan(config, info, weights, layout, prompt, seed, takes, note)
+        return Launch(config, info, weights, layout, prompt, seed, takes, note)
+
+    async def run(self, console: Console, begun: float) -> int:
+        """Play it; the exit code. ``begun`` is when the command started."""
+        session = self.session()
+        show = self.show(session)
+        broadcast = Broadcast(show, self.config, console)
+        self.open_files(show)
+        self._introduce(console)
+        try:
+            return await broadcast.run()
+        finally:
+            file = self.config.summary
+            if file is not None:
+                write_whole(file, json.dumps(summary(show, session, begun), indent=2) + "\n")
+            for path in (self.config.record, self.config.control_log, file):
+                if path is not None and path.exists():
+                    console.result(path)
 
     def session(self) -> Session:
         """The workers, not yet started."""
@@ -99,6 +119,14 @@ class Plan:
             show.start_recording(record)
         if log is not None and (record is None or log != record.with_suffix(".jsonl")):
             show.log_controls(log)
+
+    def _introduce(self, console: Console) -> None:
+        if self.note:
+            console.say("model", self.note)
+        info, model = self.info, self.info.model_hash[:12]
+        size = f"{info.width}x{info.height}"
+        console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
+        console.say("devices", f"devices: {self.layout}")
 
 
 def open_checkpoint(config: RunConfig, folder: Path) -> Checkpoint:

@@ -12,7 +12,7 @@ GRACE_SECONDS: Final = (
 )
 
 
-class Supervisor:
+class StopSignals:
     """Runs one coroutine under signals.
 
     The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT,
@@ -61,3 +61,10 @@ def leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def finish(code: int) -> int:
+    """After a signal, end at once: a thread may still wait for a cluster that is gone."""
+    if code > 128:
+        leave(code)
+    return code

@@ -22,7 +22,7 @@ import numpy as np
 from actors.cluster import Layout
 from actors.source import Take
 from configs.schema import RunConfig
-from pipeline.launch import Plan, summary
+from pipeline.launch import Launch, summary
 from pipeline.stage.audience import ShownFrame
 from pipeline.stage.show import Show
 
@@ -55,7 +55,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         headless=True,
         ray_address=spec.get("address"),
     )
-    plan = Plan.make(config)
+    plan = Launch.make(config)
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
     session = plan.session()
     takes = [

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.commands.bench as bench
+import pipeline.bench.load as load
 from pipeline.__main__ import main
-from pipeline.commands.bench_live import PARTS, columns, draw, run_live
+from pipeline.bench.attention import measure as measure_attention
+from pipeline.bench.live import PARTS, columns, run_live
+from pipeline.bench.options import Options
+from pipeline.bench.plot import draw
+from pipeline.bench.timing import in_a_process
 from tests.tiny_checkpoint import write_checkpoint
 
 
@@ -39,28 +43,32 @@ def test_model_figures_as_table_and_json(
 
 
 def test_both_forms_of_attention_agree(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = bench.attention(tokens=300, heads=4)
+    figures = measure_attention(Options(Path(), (), 0.0, Path()), tokens=300, heads=4)
     assert figures["max_difference"] < 1e-4
     assert figures["quadratic_ms"] > 0 and figures["closed_ms"] > 0
     assert "one block, 5 x 300 tokens" in capsys.readouterr().out
 
 
 def test_loading_is_measured_in_processes_of_their_own(weights: Path) -> None:
-    for load in (bench.load_ours, bench.load_plain):
-        figures = bench.in_a_process(load, str(weights / "transformer"))
-        assert figures["seconds"] > 0 and figures["peak_gb"] > figures["loaded_gb"] >= 0
+    for way in (load.load_ours, load.load_plain):
+        figures = in_a_process(way, str(weights / "transformer"))
+        assert (
+            figures["seconds"] > 0
+            and figures["peak_mb"] > figures["loaded_mb"] >= 0
+            and figures["peak_mb"] > 50
+        )
 
 
 def test_loading_is_skipped_with_a_reason_where_there_is_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "LOAD_ROOM", 1e18)
-    assert "disk has" in bench.load_speed(tmp_path)["skipped"]
+    monkeypatch.setattr(load, "LOAD_ROOM", 1e18)
+    assert "disk has" in load.measure(Options(Path(), (), 0.0, tmp_path))["skipped"]
     assert "skipped: disk has" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
 def test_a_live_run_is_split_into_its_parts(weights: Path, tmp_path: Path) -> None:
-    figures = bench.in_a_process(run_live, weights, 3.0, True)
+    figures = in_a_process(run_live, weights, 3.0, True)
     assert figures["frames"] >= 24 and figures["restarts"] == 0
     assert all(figures["split_ms"][part]["p50"] >= 0 for part in PARTS)
     least = sum(figures["split_ms"][part]["p50"] for part in ("queue", "hop", "back"))
@@ -69,5 +77,5 @@ def test_a_live_run_is_split_into_its_parts(weights: Path, tmp_path: Path) -> No
     assert {"launcher", "DitWorker", "VaeWorker"} <= set(figures["cpu_percent"])
     assert all(memory > 50 for memory in figures["peak_rss_mb"].values())
     assert [row[0].split(":")[0] for row in columns(figures)] == [*PARTS, "key to frame shown"]
-    draw({"just in time": figures, "free running": figures}, tmp_path / "split.png")
+    draw({"just in time": figures, "free running": figures}, list(PARTS), tmp_path / "split.png")
     assert (tmp_path / "split.png").read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,8 @@ import asyncio
 import json
 import re
 
-import pipeline.commands.run as interactive
+import pipeline.broadcast as broadcast
+from configs.schema import RunConfig
 from pipeline.console import Console
 from pipeline.stage.audience import Event
 from tests.test_pipeline_stage_show import Squares, play, watch
@@ -47,15 +48,17 @@ def test_json_lines_carry_what_happened(capsys):
 
 
 def test_figures_are_told_again_and_again(capsys, monkeypatch):
-    assert interactive.STATS_SECONDS == 10
-    monkeypatch.setattr(interactive, "STATS_SECONDS", 0.2)
+    assert broadcast.STATS_SECONDS == 10
+    monkeypatch.setattr(broadcast, "STATS_SECONDS", 0.2)
 
     async def drive(show):
-        counting = [
-            asyncio.create_task(interactive._count(show, Console(as_json)))
+        plain, as_json = (
+            broadcast.Broadcast(show, RunConfig(headless=True), Console(as_json))
             for as_json in (False, True)
+        )
+        counting = [
+            asyncio.create_task(work) for work in (plain.count(), as_json.count(), plain.tell())
         ]
-        counting.append(asyncio.create_task(interactive._tell(show, Console(False))))
         await watch(show, lambda frames, events: len(frames) >= 16)
         for task in counting:
             task.cancel()

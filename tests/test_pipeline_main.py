@@ -1,7 +1,6 @@
 """The command line: help that teaches, and bad input answered by one line and exit code 2 before
 anything starts."""
 
-import importlib
 import re
 import shlex
 import shutil
@@ -16,7 +15,7 @@ import pytest
 
 from configs.load import ROOT
 from models.checkpoint import Checkpoint
-from pipeline.__main__ import COMMANDS, Parser, main
+from pipeline.__main__ import COMMANDS, command, main, parser_of
 from pipeline.commands.stream import resample
 from pipeline.video import VideoWriter, read_video
 from tests.tiny_checkpoint import write_checkpoint
@@ -43,7 +42,7 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     for arguments in ([], ["--help"], ["help"]):
         assert main(arguments) == 0
         shown = capsys.readouterr().out
-        assert all(name in shown and command.purpose in shown for name, command in COMMANDS.items())
+        assert all(name in shown and command(name).PURPOSE in shown for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -56,12 +55,9 @@ def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_example_is_accepted_by_its_parser(name: str) -> None:
-    command = COMMANDS[name]
-    for line in command.examples.splitlines():
+    for line in command(name).EXAMPLES.splitlines():
         words = shlex.split(re.split(r"\s{2,}", line.strip())[0])
-        parser = Parser(prog=name)
-        getattr(importlib.import_module(command.module), command.add_arguments)(parser)
-        parser.parse(words[words.index(name) + 1 :])
+        parser_of(name).parse(words[words.index(name) + 1 :])
 
 
 @pytest.mark.parametrize(

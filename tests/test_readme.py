@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from configs.load import ROOT
-from pipeline.__main__ import COMMANDS
+from pipeline.__main__ import COMMANDS, parser_of
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 TREE = re.findall(
@@ -64,19 +64,12 @@ def test_named_files_and_commands_exist() -> None:
 
 
 def test_flags_in_the_commands_are_known() -> None:
-    import importlib
-
-    from pipeline.__main__ import Parser
-
     for line in re.findall(
         r"^    (?:bash run_interactive\.sh|python -m pipeline) .*$", TEXT, flags=re.MULTILINE
     ):
         words = shlex.split(line, comments=True)
         name = words[3] if words[0] == "python" else "run"
-        command = COMMANDS[name]
-        parser = Parser(prog=name)
-        getattr(importlib.import_module(command.module), command.add_arguments)(parser)
-        parser.parse(words[4 if words[0] == "python" else 2 :])
+        parser_of(name).parse(words[4 if words[0] == "python" else 2 :])
 
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL))

@@ -3,7 +3,7 @@ setting at hand."""
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
@@ -13,6 +13,11 @@ from configs.schema import BaseConfig, OfflineConfig
 if TYPE_CHECKING:  # torch takes a second to import; bad input is answered before
     from models.checkpoint import Checkpoint
     from models.offline import Parts
+
+PURPOSE: Final = "Stage 2: a video of up to 4 s from a prompt and a control signal."
+EXAMPLES: Final = """\
+  python -m pipeline base --prompt "A car on a desert road" --output base.mp4
+  python -m pipeline base --prompt "..." --controls "D*9,DL*8" --steps 20 --seed 7 --output left.mp4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

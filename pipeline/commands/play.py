@@ -3,12 +3,20 @@ the same page."""
 
 import argparse
 import asyncio
+from typing import Final
 
 from configs.limits import check_output_file
 from configs.load import load
 from configs.schema import RunConfig
+from pipeline.console import Console
+from pipeline.signals import finish
 
-NAMELESS = "a world without a prompt"
+PURPOSE: Final = (
+    "Drive any program that speaks the frame protocol of docs/protocol.md, "
+    "such as the training simulator."
+)
+EXAMPLES: Final = """\
+  python -m pipeline play -- python -m training.driving_world --pipe     the simulator the small world learned from"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,31 +47,7 @@ def main(args: argparse.Namespace) -> int:
     if config.record is not None:
         check_output_file(config.record, "--record")
         check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
+    # the page's libraries take a second to import: bad flags are told before
+    from pipeline.launch_program import play_program
 
-    from pipeline.commands.run import finish
-
-    return finish(asyncio.run(_play(config, args.command)))
-
-
-async def _play(config: RunConfig, command: list[str]) -> int:
-    from pipeline.commands.run import open_gateway, perform
-    from pipeline.console import Console
-    from pipeline.stage.program import Program
-    from pipeline.stage.show import Show
-
-    console = Console(config.json_logs)
-    program = await Program.launch(command)
-    try:
-        prompt = config.prompt or next(iter(program.info.presets), NAMELESS)
-        show = Show(program, seed=config.seed, prompt=prompt, duration=config.duration)
-        gateway = open_gateway(show, config)
-    except BaseException:
-        await program.close()
-        raise
-    if config.record is not None:
-        show.start_recording(config.record)
-    console.say("model", f"program {program.info.name}, {program.info.width}x{program.info.height}")
-    code = await perform(show, gateway, console)
-    if config.record is not None and config.record.exists():
-        console.result(config.record)
-    return code
+    return finish(asyncio.run(play_program(config, args.command, Console(config.json_logs))))

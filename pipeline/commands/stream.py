@@ -1,7 +1,7 @@
 """Stages 3 and 4 as a script: continue a clip for as long as asked, with every setting at hand."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.offline import Parts
+
+PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
+EXAMPLES: Final = """\
+  python -m pipeline stream --prompt "A car on a desert road" --init-video base.mp4 --sample-groups 32 --output long.mp4
+  python -m pipeline stream --stage 3 --prompt "..." --controls "D*20,DR*20" --output drive.mp4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
-"""The live part of the benchmark: headless runs with keys pressed at random, just in time against
-free running."""
+"""Headless live runs with keys pressed at random: steps started just in time against steps started
+as early as they can."""
 
 import asyncio
 import itertools
@@ -12,9 +12,21 @@ from typing import Any, Final
 import psutil
 
 from configs.schema import RunConfig
-from pipeline.launch import Plan, summary
+from pipeline.bench.options import Options
+from pipeline.bench.table import table
+from pipeline.bench.timing import in_a_process
+from pipeline.launch import Launch, summary
+from pipeline.stage.figures import OVERHEAD
 from pipeline.stage.show import Show
 
+COUNTS: Final = (
+    "fps_shown",
+    "frames",
+    "stalls",
+    "late_slots",
+    "longest_gap_ms",
+    "first_frame_seconds",
+)
 KEYS: Final = ("D", "DL", "DR")
 HELD_SECONDS: Final = (
     0.4,
@@ -62,17 +74,50 @@ class Usage:
         return {name: round(share, 1) for name, share in shares.items() if share >= 0.05}
 
 
+def measure(options: Options) -> dict[str, Any]:
+    """The split of the delay, one run each way, in processes of their own."""
+    runs = {}
+    for name, just_in_time in (("just in time", True), ("free running", False)):
+        print(f"{name}: {options.seconds:g} s of stream ...", flush=True)
+        runs[name] = in_a_process(run_live, options.model, options.seconds, just_in_time)
+    report(*runs.values())
+    if options.plot:
+        # an optional package: only the plot needs it
+        from pipeline.bench.plot import draw
+
+        draw(runs, list(PARTS), options.plot)
+    return {"model": str(options.model), "parts": PARTS, **runs}
+
+
+def report(ours: dict[str, Any], free: dict[str, Any]) -> None:
+    """Print both runs side by side."""
+    rows = [
+        (title, p50, p95, *other[1:])
+        for (title, p50, p95), other in zip(columns(ours), columns(free))
+    ]
+    table(("ms", "just in time p50", "p95", "free running p50", "p95"), rows)
+    for title, key in (
+        (f"system overhead ({' + '.join(OVERHEAD)}), ms", "overhead_ms"),
+        *((key, key) for key in COUNTS),
+        ("reset to first frame, ms", "reset_to_frame_ms"),
+    ):
+        print(f"{title}: {ours[key]} (free running {free[key]})")
+    cpu, memory = ours["cpu_percent"].items(), ours["peak_rss_mb"].items()
+    print("CPU % of one core: " + ", ".join(f"{name} {used}" for name, used in cpu))
+    print("peak memory MB: " + ", ".join(f"{name} {used:.0f}" for name, used in memory))
+
+
 def run_live(model: Path, seconds: float, just_in_time: bool) -> dict[str, Any]:
     """One headless run of ``seconds``; the summary with the split of the delay and CPU use
     added."""
     begun = time.monotonic()
-    plan = Plan.make(RunConfig(model_path=model, headless=True, duration=seconds))
-    return asyncio.run(_run(plan, just_in_time, begun))
+    launch = Launch.make(RunConfig(model_path=model, headless=True, duration=seconds))
+    return asyncio.run(_run(launch, just_in_time, begun))
 
 
-async def _run(plan: Plan, just_in_time: bool, begun: float) -> dict[str, Any]:
-    session = plan.session()
-    show = plan.show(session, just_in_time=just_in_time)
+async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, Any]:
+    session = launch.session()
+    show = launch.show(session, just_in_time=just_in_time)
     driving = asyncio.create_task(_drive(show))
     try:
         await show.run()
@@ -135,30 +180,3 @@ def columns(figures: dict[str, Any]) -> list[tuple[str, float | None, float | No
         for name, meaning in PARTS.items()
     ]
     return [*rows, ("key to frame shown", control["p50"], control["p95"])]
-
-
-def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
-    """Stacked bars of the medians, one bar per run."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 2.6))
-    for place, figures in enumerate(runs.values()):
-        left = 0.0
-        for part, color in zip(PARTS, pyplot.get_cmap("tab10").colors):  # type: ignore[attr-defined]
-            width = figures["split_ms"][part]["p50"] or 0.0
-            axes.barh(place, width, left=left, color=color, label=part if not place else None)
-            left += width
-        p95 = figures["control_to_frame_ms"]["p95"]
-        axes.plot(
-            [p95], [place], "k|", markersize=14, label="p95 of the whole" if not place else None
-        )
-        axes.text(left + 4, place, f"{left:.0f} ms", va="center")
-    axes.set_yticks(range(len(runs)), list(runs))
-    axes.invert_yaxis()
-    axes.set_xlabel("milliseconds from a key to its first frame (medians of the parts)")
-    axes.legend(ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.34), frameon=False)
-    figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
-    pyplot.close(figure)

@@ -1,0 +1,43 @@
+"""What a benchmark is asked for, and on what machine it runs."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Options:
+    """model: weights of the parts ``model`` and ``live``. threads: counts that part ``model``
+    tries. seconds: shown stream of part ``live``, whose split of the delay is drawn to ``plot``.
+    folder: where part ``load`` writes its 4 GB."""
+
+    model: Path
+    threads: tuple[int, ...]
+    seconds: float
+    folder: Path
+    plot: Path | None = None
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    processor = platform.processor() or platform.machine()
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        processor = next(
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+            processor,
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    summary = (
+        f"{cores} cores of {processor}, {memory:.0f} GiB, torch {version('torch')}, load {load:.1f}"
+    )
+    return {
+        "summary": summary,
+        "cores": cores,
+        "processor": processor,
+        "memory_gib": round(memory, 1),
+    }

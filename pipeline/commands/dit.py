@@ -1,0 +1,49 @@
+"""``python -m pipeline dit``: the transformer group alone."""
+
+import argparse
+import asyncio
+from typing import Final
+
+from configs.limits import whole_number
+from configs.load import load
+from configs.schema import RunConfig
+from pipeline.commands.weights import add_weights
+from pipeline.console import Console
+from pipeline.signals import finish
+
+PURPOSE: Final = "Run the transformer group alone and print latents per second, until Ctrl-C."
+EXAMPLES: Final = """\
+  python -m pipeline dit                                        one rank, default weights
+  python -m pipeline dit --ranks 2 --model-path models/stage4   two ranks"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``dit``."""
+    parser.add_argument(
+        "--ranks",
+        metavar="N",
+        help="transformer ranks: GPUs, or CPU processes without any (NUM_GPUS_DIT)",
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="text of the world (default: the first preset of the weights)",
+    )
+    parser.add_argument("--seed", metavar="N", help="0 to 2^53 - 1 (42)")
+    parser.add_argument(
+        "--duration",
+        metavar="SECONDS",
+        help="end after so many seconds of running (default: Ctrl-C)",
+    )
+    add_weights(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the DiT group alone and print its speed."""
+    flags = {name: value for name, value in vars(args).items() if name != "ranks"}
+    config = load(RunConfig, {**flags, "num_gpus_dit": args.ranks})
+    whole_number("ranks", config.num_gpus_dit or 1, 1, 999)
+    # torch and Ray take seconds to import: bad flags are told before
+    from pipeline.dit_speed import DitSpeed
+
+    return finish(asyncio.run(DitSpeed(config, Console(config.json_logs)).run()))
