@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.stage.figures import Figures, Rate, Times
-from pipeline.stage.pacing import Showing, Slots
+from pipeline.stage.pacing import Placed, Slots
 
 STAMPS = {
     "received": 0.9,
@@ -18,7 +18,7 @@ STAMPS = {
 
 
 def shown(figures, now, late=0, stalled=False):
-    figures.frame(now, Showing(Slots(1 / 16), late, stalled))
+    figures.frame(now, Placed(Slots(1 / 16), late, stalled))
 
 
 def test_the_parts_of_a_delay_add_up_to_the_whole():
@@ -43,7 +43,7 @@ def test_a_reset_is_timed_to_its_first_frame_and_is_no_gap():
     figures = Figures()
     for number in range(4):
         shown(figures, number / 16)
-    figures.begin(0.2)
+    figures.reset_asked(0.2)
     for number in range(4):
         shown(figures, 0.5 + number / 16)
     assert list(figures.reset.everything) == [pytest.approx(0.3)]

@@ -14,16 +14,16 @@ SLOT = 1 / 16
 
 
 def test_the_first_frame_is_shown_when_it_comes():
-    showing = pacing.show(Slots(SLOT), 5.0)
-    assert (showing.slots.due, showing.late, showing.stalled) == (5.0 + SLOT, 0, False)
+    placed = pacing.place(Slots(SLOT), 5.0)
+    assert (placed.slots.due, placed.late, placed.stalled) == (5.0 + SLOT, 0, False)
 
 
 def test_small_jitter_keeps_the_grid():
-    slots = pacing.show(Slots(SLOT), 0.0).slots
+    slots = pacing.place(Slots(SLOT), 0.0).slots
     for frame in range(1, 1001):
-        showing = pacing.show(slots, frame * SLOT + (frame % 5) * 0.003)
-        assert showing.late == 0
-        slots = showing.slots
+        placed = pacing.place(slots, frame * SLOT + (frame % 5) * 0.003)
+        assert placed.late == 0
+        slots = placed.slots
     assert slots.due == pytest.approx(1001 * SLOT)
 
 
@@ -39,14 +39,14 @@ def test_small_jitter_keeps_the_grid():
     ],
 )
 def test_a_late_frame_counts_missed_slots_and_starts_a_new_grid(lateness, late, stalled):
-    showing = pacing.show(Slots(SLOT, due=1.0), 1.0 + lateness)
-    assert (showing.late, showing.stalled) == (late, stalled)
-    assert showing.slots.due == pytest.approx((1.0 if late == 0 else 1.0 + lateness) + SLOT)
+    placed = pacing.place(Slots(SLOT, due=1.0), 1.0 + lateness)
+    assert (placed.late, placed.stalled) == (late, stalled)
+    assert placed.slots.due == pytest.approx((1.0 if late == 0 else 1.0 + lateness) + SLOT)
 
 
 def test_a_pause_is_neither_late_nor_a_stall():
-    showing = pacing.show(pacing.restart(Slots(SLOT, due=1.0)), 60.0)
-    assert (showing.late, showing.stalled, showing.slots.due) == (0, False, 60.0 + SLOT)
+    placed = pacing.place(pacing.restart(Slots(SLOT, due=1.0)), 60.0)
+    assert (placed.late, placed.stalled, placed.slots.due) == (0, False, 60.0 + SLOT)
 
 
 def test_nothing_measured_means_start_at_once():
@@ -146,10 +146,10 @@ def play(step, latents):
         played.waits.append(now - arrival)
         lead = pacing.adapt(lead, max(0.0, arrival - (slots.due or arrival)))
         for _ in range(4):
-            showing = pacing.show(slots, max(now, slots.due or 0.0))
-            played.late += showing.late
+            placed = pacing.place(slots, max(now, slots.due or 0.0))
+            played.late += placed.late
             played.gaps.append(max(now, slots.due or 0.0) - shown)
-            shown, slots = max(now, slots.due or 0.0), showing.slots
+            shown, slots = max(now, slots.due or 0.0), placed.slots
     played.gaps.pop(0)  # before the first frame
     return played
 

@@ -115,11 +115,11 @@ def test_a_silent_server_is_noticed_within_two_seconds():
         ):
             await playing(tab)
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show._held == "DL")
+            await theatre.until(lambda: theatre.show.held == "DL")
             link.frozen = True
             await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
             assert await tab.locator("#keys .lit").count() == 0
-            await theatre.until(lambda: theatre.show._held == "D", 5)
+            await theatre.until(lambda: theatre.show.held == "D", 5)
             link.frozen = False
             await playing(tab)
             await theatre.until(lambda: len(theatre.gateway._room.viewers) == 1)

@@ -62,19 +62,19 @@ def test_every_key_lights_up_and_steers_while_it_is_held(run):
             for codes, label, lit in KEYS:
                 for code in codes:
                     await tab.keyboard.down(code)
-                await theatre.until(lambda label=label: theatre.show._held == label)
+                await theatre.until(lambda label=label: theatre.show.held == label)
                 shown = await tab.locator("#keys .lit").evaluate_all(
                     "keys => keys.map(k => k.dataset.key)"
                 )
                 assert sorted(shown) == lit
                 if label in ("DL", "BL"):
                     await asyncio.sleep(1.5)
-                    assert theatre.show._held == label, (
+                    assert theatre.show.held == label, (
                         "held keys stay held, because the page repeats them"
                     )
                 for code in codes:
                     await tab.keyboard.up(code)
-                await theatre.until(lambda: theatre.show._held == "D")
+                await theatre.until(lambda: theatre.show.held == "D")
                 assert await tab.locator("#keys .lit").count() == 0
 
     run(body)
@@ -161,9 +161,9 @@ def test_keys_are_let_go_when_the_window_loses_its_focus(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show._held == "DL")
+            await theatre.until(lambda: theatre.show.held == "DL")
             await tab.evaluate("window.dispatchEvent(new Event('blur'))")
-            await theatre.until(lambda: theatre.show._held == "D", 5)
+            await theatre.until(lambda: theatre.show.held == "D", 5)
 
     run(body)
 
@@ -176,7 +176,7 @@ def test_the_prompt_is_pending_until_its_pictures_arrive_and_typing_does_not_ste
             await tab.keyboard.press("KeyT")
             await so(tab, "document.activeElement.id == 'prompt'")
             await tab.keyboard.type("wasd <b>road</b> at night", delay=10)
-            assert theatre.show._held == "D"
+            assert theatre.show.held == "D"
             theatre.show.pause()
             await tab.keyboard.press("Enter")
             await eventually(lambda: is_text(tab, "#prompt-state", "pending"))
@@ -318,7 +318,7 @@ def test_two_pages_one_wheel(run):
             assert await second.is_disabled("#pause") and not await first.is_visible("#take")
             await second.keyboard.down("KeyA")
             await asyncio.sleep(0.4)
-            assert theatre.show._held == "D", "who watches does not steer"
+            assert theatre.show.held == "D", "who watches does not steer"
             await second.keyboard.up("KeyA")
             await second.click("#take")
             await so(
@@ -326,7 +326,7 @@ def test_two_pages_one_wheel(run):
                 "document.getElementById('role-text').textContent == '1 watching, you drive'",
             )
             await second.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show._held == "DL")
+            await theatre.until(lambda: theatre.show.held == "DL")
             await so(first, "document.getElementById('role-text').textContent == 'you watch'")
 
     run(body)

@@ -31,14 +31,14 @@ def test_a_lost_connection_is_said_within_two_seconds_and_the_page_comes_back_by
                 tab = await pages.enter_async_context(page(browser, theatre.url))
                 await playing(tab)
                 await tab.keyboard.down("KeyA")
-                await theatre.until(lambda: theatre.show._held == "DL")
+                await theatre.until(lambda: theatre.show.held == "DL")
                 await theatre.gateway.close()
                 await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
                 assert (
                     "Keys released" in await text(tab, "#banner")
                     and await tab.locator("#keys .lit").count() == 0
                 )
-                assert theatre.show._held == "D"
+                assert theatre.show.held == "D"
             async with live(port=theatre.port):
                 await playing(tab)
                 assert (
@@ -179,11 +179,11 @@ def test_it_fits_a_phone_and_fingers_steer(run):
                 await touch.send(
                     "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]}
                 )
-                await theatre.until(lambda label=label: theatre.show._held == label)
+                await theatre.until(lambda label=label: theatre.show.held == label)
                 await touch.send(
                     "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
                 )
-                await theatre.until(lambda: theatre.show._held == "D")
+                await theatre.until(lambda: theatre.show.held == "D")
 
     run(body)
 
@@ -208,7 +208,7 @@ def test_a_gamepad_steers_with_stick_and_cross_beyond_the_dead_zone(run):
                 ("pad.buttons[2].pressed = false", "D"),
             ):
                 await tab.evaluate(change)
-                await theatre.until(lambda label=label: theatre.show._held == label)
+                await theatre.until(lambda label=label: theatre.show.held == label)
 
     run(body)
 
@@ -256,9 +256,9 @@ def test_it_can_be_used_without_a_mouse_and_without_seeing(run):
             assert wanted <= reached
             await tab.focus('#keys [data-key="left"]')
             await tab.keyboard.down("Space")
-            await theatre.until(lambda: theatre.show._held == "DL")
+            await theatre.until(lambda: theatre.show.held == "DL")
             await tab.keyboard.up("Space")
-            await theatre.until(lambda: theatre.show._held == "D")
+            await theatre.until(lambda: theatre.show.held == "D")
             assert not theatre.show.paused
             live_region = tab.locator("#announcer")
             assert await live_region.get_attribute("aria-live") == "polite"
@@ -369,7 +369,7 @@ def test_a_given_name_works_behind_a_proxy_that_speaks_tls(desk, tmp_path):
                 assert tab.url == address
                 await playing(tab)
                 await tab.keyboard.down("KeyA")
-                await theatre.until(lambda: theatre.show._held == "DL")
+                await theatre.until(lambda: theatre.show.held == "DL")
             async with page(browser, address.replace("drive", "other")) as tab:
                 assert "not served here" in await tab.inner_text("body")
 

@@ -212,11 +212,11 @@ def test_a_silent_driver_lets_go_of_the_keys_after_a_second(monkeypatch):
             s.say(driver, "input", seq=seq, keys=["left"])
             said = time.monotonic()
             await asyncio.sleep(0.15)
-            assert s.show._held == "DL" or time.monotonic() - said > 0.6, "repeated inputs keep it"
-        await s.until(lambda: s.show._held == "D", 5)
+            assert s.show.held == "DL" or time.monotonic() - said > 0.6, "repeated inputs keep it"
+        await s.until(lambda: s.show.held == "D", 5)
         s.say(driver, "input", seq=9, keys=["left"])
         s.room.leave(driver)
-        assert s.show._held == "D", "a driver who leaves lets go at once"
+        assert s.show.held == "D", "a driver who leaves lets go at once"
 
     stage(body)
     monkeypatch.undo()

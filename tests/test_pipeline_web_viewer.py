@@ -67,16 +67,16 @@ def test_at_most_two_frames_are_in_flight_and_the_newest_follows():
         audience = Audience()
         seat = Seat(audience)
         for index in range(10):
-            audience.show(frame(index))
+            audience.offer(frame(index))
             await settle()
         assert seat.wire.frames == [0, 1] and FRAMES_IN_FLIGHT == 2
         seat.viewer.acked(0, 0)
         await settle()
         assert seat.wire.frames == [0, 1, 9] and seat.viewer.dropped == 7
         seat.viewer.acked(0, 9)
-        audience.show(frame(10))
+        audience.offer(frame(10))
         await settle()
-        audience.show(frame(11))
+        audience.offer(frame(11))
         await settle()
         assert seat.wire.frames[-2:] == [10, 11], (
             "an acknowledgement counts for all frames before it"
@@ -91,7 +91,7 @@ def test_messages_overtake_frames_and_none_is_lost():
         audience = Audience()
         seat = Seat(audience)
         await settle()
-        audience.show(frame(0))
+        audience.offer(frame(0))
         for number in range(5):
             audience.tell("notice", level="info", message=str(number))
         await settle()
@@ -110,7 +110,7 @@ def test_a_stuck_viewer_delays_nobody_and_costs_bounded_memory():
         await settle()
         stuck.wire.open.clear()
         for index in range(1000):
-            audience.show(frame(index))
+            audience.offer(frame(index))
             stuck.viewer.tell("received", seq=index)
             await settle()
             quick.viewer.acked(0, index)

@@ -132,6 +132,7 @@ class Audience:
 
     def __init__(self) -> None:
         self.dropped = 0  # frames that members did not take in time
+        self.newest: ShownFrame | None = None
         self._members: set[Subscription] = set()
 
     @property
@@ -140,10 +141,12 @@ class Audience:
         return sum(member.viewer for member in self._present())
 
     def join(self, *past: Event, viewer: bool = True) -> Subscription:
-        """A new subscription that starts with the events ``past``."""
+        """A new subscription that starts with the events ``past`` and the newest frame."""
         subscription = Subscription(viewer)
         for event in past:
             subscription.tell(event)
+        if self.newest is not None:
+            subscription.offer(self.newest)
         self._members.add(subscription)
         return subscription
 
@@ -153,8 +156,9 @@ class Audience:
         for member in self._present():
             member.tell(event)
 
-    def show(self, frame: ShownFrame) -> None:
-        """Offer a frame to everybody."""
+    def offer(self, frame: ShownFrame) -> None:
+        """Offer a frame to everybody; who joins later starts with it."""
+        self.newest = frame
         for member in self._present():
             self.dropped += member.offer(frame)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.stage.pacing import Showing, percentile
+from pipeline.stage.pacing import Placed, percentile
 
 RECENT_SECONDS: Final = 10.0  # what "frames per second now" looks back on
 RECENT_LATENTS: Final = 240  # one minute of latents for the split by stage
@@ -117,6 +117,7 @@ class Figures:
     def __init__(self) -> None:
         self.frames = 0
         self.generated = 0
+        self.overtaken = 0  # frames that came after the reset that made them worthless
         self.stalls = 0
         self.late_slots = 0
         self.restarts = 0
@@ -126,12 +127,11 @@ class Figures:
             Times()
         )  # a latent's queue, hop and back together: neither the models' compute nor a wait
         self.control = Times()
-        self.photon = Times()  # key press to paint, as viewers report it
         self.reset = Times()  # from a reset to the first frame of the new world
         self.first_shown: float | None = None
         self.shown = Rate()
         self.made = Rate()
-        self._begun: float | None = None  # a reset that nothing has been shown of yet
+        self._reset_at: float | None = None  # a reset that nothing has been shown of yet
 
     def chunk(self, frames: int, stamps: Mapping[str, float]) -> None:
         """A chunk of ``frames`` frames arrived (``stamps`` up to "arrived")."""
@@ -146,17 +146,17 @@ class Figures:
                 )
             )
 
-    def frame(self, now: float, showing: Showing) -> None:
+    def frame(self, now: float, placed: Placed) -> None:
         """A frame is shown."""
         if self.first_shown is None:
             self.first_shown = now
-        if self._begun is not None:
-            self.reset.add(now - self._begun)
-            self._begun = None
+        if self._reset_at is not None:
+            self.reset.add(now - self._reset_at)
+            self._reset_at = None
         self.longest_gap = max(self.longest_gap, self.shown.add(now, 1))
         self.frames += 1
-        self.late_slots += showing.late
-        self.stalls += showing.stalled
+        self.late_slots += placed.late
+        self.stalls += placed.stalled
 
     def latent(self, stamps: Mapping[str, float]) -> None:
         """The first frame of a latent is shown."""
@@ -168,9 +168,9 @@ class Figures:
         if "received" in stamps:
             self.control.add(stamps["shown"] - stamps["received"])
 
-    def begin(self, now: float) -> None:
+    def reset_asked(self, now: float) -> None:
         """A reset was asked for."""
-        self._begun = now
+        self._reset_at = now
         self.rest()
 
     def rest(self) -> None:

@@ -40,8 +40,8 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Showing:
-    """What showing one frame means: the new grid, slots that passed empty before it, and whether
+class Placed:
+    """What a frame at its moment means: the new grid, slots that passed empty before it, and whether
     eyes saw a stall."""
 
     slots: Slots
@@ -49,20 +49,20 @@ class Showing:
     stalled: bool = False
 
 
-def show(slots: Slots, now: float) -> Showing:
-    """Show a frame at ``now``.
+def place(slots: Slots, now: float) -> Placed:
+    """Place a frame on the grid at ``now``.
 
     A frame within the tolerance keeps the grid, so small jitter never adds up; a later one is shown
     at once and starts a new grid, because waiting for the old grid would only add delay.
     """
     if slots.due is None:
-        return Showing(replace(slots, due=now + slots.period))
+        return Placed(replace(slots, due=now + slots.period))
     lateness = now - slots.due
     if lateness <= SLOT_TOLERANCE * slots.period:
-        return Showing(replace(slots, due=slots.due + slots.period))
+        return Placed(replace(slots, due=slots.due + slots.period))
     late = math.ceil(lateness / slots.period - SLOT_TOLERANCE)
     stalled = lateness + slots.period > STALL_SLOTS * slots.period
-    return Showing(replace(slots, due=now + slots.period), late, stalled)
+    return Placed(replace(slots, due=now + slots.period), late, stalled)
 
 
 def restart(slots: Slots) -> Slots:

@@ -105,7 +105,9 @@ class Tape:
     """The drive since the last reset, and everything that is being written of it: videos and
     control logs."""
 
-    def __init__(self, info: WorldInfo, folder: Path) -> None:
+    def __init__(self, info: WorldInfo, folder: Path, seed: int) -> None:
+        """folder: for recordings that name no path. seed: of the world that is shown."""
+        self.seed = seed
         self.files: dict[str, Path] = {}  # of this run, for download
         self.recorder: Recorder | None = None
         self._info = info
@@ -115,21 +117,22 @@ class Tape:
         self._labels: list[str] = []
         self._prompts: list[str] = []
 
-    def take(self, seed: int) -> Take:
+    def take(self) -> Take:
         """The drive since the last reset."""
-        return Take(seed, tuple(self._labels), tuple(self._prompts))
+        return Take(self.seed, tuple(self._labels), tuple(self._prompts))
 
-    def begin(self) -> None:
-        """A reset."""
+    def rewind(self, seed: int) -> None:
+        """A reset: the drive begins again."""
+        self.seed = seed
         self._labels, self._prompts = [], []
 
-    def latent(self, epoch: int, label: str, prompt: str, seed: int) -> list[str]:
+    def latent(self, epoch: int, label: str, prompt: str) -> list[str]:
         """The next latent is shown; its step was given ``label`` while ``prompt`` was in force.
         Returns one line for every log that could not be written and is given up."""
         failures = []
         for log in tuple(self._logs):
             try:
-                log.add(len(self._labels), epoch, label, prompt, seed)
+                log.add(len(self._labels), epoch, label, prompt, self.seed)
             except OSError as error:
                 self._drop(log)
                 failures.append(f"control log {log.path} ended: {error.strerror or error}")
@@ -137,23 +140,23 @@ class Tape:
         self._prompts.append(prompt)
         return failures
 
-    def log(self, path: Path, epoch: int, seed: int) -> ControlLog:
+    def log(self, path: Path, epoch: int) -> ControlLog:
         """Write the drive so far, and from now on, to ``path``. Raises UserError if the file
         exists."""
         log = ControlLog(path, self._info)
         for index, (label, prompt) in enumerate(zip(self._labels, self._prompts, strict=True)):
-            log.add(index, epoch, label, prompt, seed)
+            log.add(index, epoch, label, prompt, self.seed)
         self._logs.append(log)
         return log
 
-    def record(self, path: Path | None, epoch: int, seed: int) -> Recorder:
+    def record(self, path: Path | None, epoch: int) -> Recorder:
         """Start a recording and its control log (same name, ``.jsonl``). Raises UserError."""
         if self.recorder is not None:
             raise UserError(
                 f"recording: {self.recorder.path.name} is being recorded; stop it first"
             )
         path = path or self._free_name()
-        log = self.log(path.with_suffix(".jsonl"), epoch, seed)
+        log = self.log(path.with_suffix(".jsonl"), epoch)
         try:
             self.recorder = Recorder(path, self._info)
         except UserError:

@@ -53,7 +53,7 @@ class ShowCollector(Collector):
             "matrix_dropped_frames", "Frames not delivered, by reason", labels=["reason"]
         )
         drops.add_metric(["slow_viewer"], show.drops)
-        drops.add_metric(["overtaken_by_reset"], show.overtaken)
+        drops.add_metric(["overtaken_by_reset"], figures.overtaken)
         yield drops
         yield _gauge(
             "matrix_queue_depth",

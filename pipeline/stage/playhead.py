@@ -1,4 +1,4 @@
-"""The player: frames that lie ready, the grid they are shown on, and when the next step should
+"""The playhead: frames that lie ready, the grid they are shown on, and when the next step should
 start.
 
 No clock, no loop: the show asks and tells the time.
@@ -17,7 +17,7 @@ WARM_UP: Final = (
 )
 
 
-class Player:
+class Playhead:
     """Chunks in, one frame per slot out. Refuses chunks of overtaken epochs; a gap within an epoch
     is an error."""
 
@@ -33,7 +33,7 @@ class Player:
         self._next_latent = 0
         self._shown_latent = -1
 
-    def begin(self, epoch: int) -> None:
+    def rewind(self, epoch: int) -> None:
         """A reset: drop what lies ready and wait for latent 0 of ``epoch``."""
         self.epoch = epoch
         self._ready.clear()
@@ -85,18 +85,18 @@ class Player:
         """When the next frame is due; None = as soon as one is there."""
         return self._slots.due
 
-    def show(self, now: float) -> tuple[ShownFrame, pacing.Showing, str | None]:
-        """Take the next frame at ``now``: the frame, what showing it means, and the label its
+    def advance(self, now: float) -> tuple[ShownFrame, pacing.Placed, str | None]:
+        """Take the next frame at ``now``: the frame, the slot it is placed in, and the label its
         latent's step was given if it is the first of its latent."""
         frame, due = self._ready.popleft(), self._slots.due
-        showing = pacing.show(self._slots, now)
-        self._slots = showing.slots
+        placed = pacing.place(self._slots, now)
+        self._slots = placed.slots
         if frame.latent == self._shown_latent:
-            return frame, showing, None
+            return frame, placed, None
         self._shown_latent = frame.latent
         if due is not None and "arrived" in frame.stamps:
             self.lead = pacing.adapt(self.lead, max(0.0, frame.stamps["arrived"] - due))
-        return frame, showing, self._steered.popleft()
+        return frame, placed, self._steered.popleft()
 
     def pace(self, paused: bool) -> Pace:
         """When the source may start its next steps."""

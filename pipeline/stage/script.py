@@ -1,0 +1,46 @@
+"""The script: drives to follow, frame for frame, before a person takes the wheel."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from actors.source import Take
+from configs.errors import UserError
+from configs.limits import check_prompt, check_seed
+from models.controls import label_id
+
+
+class Script:
+    """Takes in order. ``current`` is in charge of labels and prompts until its last frame is
+    shown."""
+
+    def __init__(self, takes: Sequence[Take], stops_after: bool) -> None:
+        """stops_after: the show ends with the last take."""
+        self.current: Take | None = None
+        self.stops_after = stops_after
+        self._waiting = deque(takes)
+
+    def follow(self, takes: Sequence[Take]) -> None:
+        """Follow these instead. Raises UserError for a drive that cannot be followed."""
+        for take in takes:
+            check_seed(take.seed)
+            for label in set(take.labels):
+                label_id(label)
+            for prompt in set(take.prompts):
+                check_prompt(prompt)
+        if not takes or not all(take.labels for take in takes):
+            raise UserError("replay: expected at least one latent, got none")
+        self._waiting = deque(takes)
+
+    def turn_page(self) -> Take | None:
+        """The next take, which is ``current`` from now on; None when there is none."""
+        self.current = self._waiting.popleft() if self._waiting else None
+        return self.current
+
+    def drop(self) -> None:
+        """A person began something else."""
+        self.current = None
+        self._waiting.clear()
+
+    def is_over_with(self, latents: int) -> bool:
+        """Whether the current take ends once so many latents have been shown."""
+        return self.current is not None and latents == len(self.current.labels)
