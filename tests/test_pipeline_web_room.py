@@ -274,7 +274,7 @@ def test_recordings_are_listed_once_they_are_there(tmp_path):
         await s.until(lambda: len(s.heard(driver, "record")) == 2)
         files = s.heard(driver, "record")[-1]["files"]
         assert sorted(name.rsplit(".")[-1] for name in files) == ["jsonl", "mp4"]
-        assert all((tmp_path / name.removeprefix("/recordings/")).is_file() for name in files)
+        assert all((tmp_path / name.removeprefix("recordings/")).is_file() for name in files)
 
     stage(body, tmp_path)
 

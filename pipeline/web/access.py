@@ -1,9 +1,11 @@
 """Who may talk to the gateway: one token, a Host allow-list and an exact Origin. Decisions only, no
 HTTP framework.
 
-The token arrives once in the printed URL and is exchanged for a cookie; programs send it as a
-Bearer token instead. The Host allow-list defeats DNS rebinding; the Origin is compared with its
-port, because browsers hand the cookies of one port to every other port of the same host.
+The token arrives once in the printed URL. The page keeps it and gets a cookie beside it; programs
+send it as a Bearer token instead. The cookie fetches files. It opens no live connection: browsers
+hand the cookies of one port to every other port of the same host, and to the servers there. Who
+wants to drive or watch proves that it has the token itself, which only the page and programs hold.
+The Host allow-list defeats DNS rebinding.
 """
 
 import hashlib
@@ -82,6 +84,12 @@ class Access:
         """Whether a request carries the cookie of a signed-in page or the Bearer token of a
         program."""
         return self.has_bearer(headers) or self.has_cookie(headers)
+
+    def proves(self, headers: Mapping[str, str], hello: Mapping[str, object]) -> bool:
+        """Whether a client's first message, or its Bearer header, carries the token: no browser
+        adds either by itself, so no other site and no other port can borrow them."""
+        token = hello.get("token")
+        return self.has_bearer(headers) or (isinstance(token, str) and self.token_matches(token))
 
     def has_bearer(self, headers: Mapping[str, str]) -> bool:
         kind, _, credential = headers.get("authorization", "").partition(" ")

@@ -4,18 +4,19 @@ security headers."""
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.web.access import SECURITY_HEADERS, Access
 from pipeline.web.counters import Counters
 
 OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})  # one word each, for probes that hold no token
+FOREIGN_HOST = "this host name is not served here; if it is yours: --allow-host and the name\n"
 LOCKED = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="dark light">
 <meta name="viewport" content="width=device-width"><title>Locked</title>
 <h1>This world needs its key</h1>
 <p>Open the whole address that the program printed; it ends in <code>?token=…</code></p>
-<p><a href="/">Try again</a></p></html>
+<p><a href="./">Try again</a></p></html>
 """
 
 
@@ -36,7 +37,7 @@ class Door:
         elif refusal is not None:
             await refusal(scope, receive, _with_headers(send))
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _with_headers(send, self._cookie(scope)))
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer that ends this request here, or None to let it in."""
@@ -44,54 +45,66 @@ class Door:
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else None
         if host is None or not self._access.host_allowed(host):
-            return self._refuse(
-                "host", PlainTextResponse("this host name is not served here\n", 403)
-            )
+            return self._refuse("host", PlainTextResponse(FOREIGN_HOST, 403))
         if scope["type"] == "websocket":
             return self._refused_socket(headers, host)
         if scope["path"] in OPEN_TO_ALL:
             return None
-        tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if scope["path"] == "/" and tokens:
-            if not self._access.token_matches(tokens[0]):
-                return self._refuse("token", HTMLResponse(LOCKED, 401))
-            return self._exchanged(host)
-        if not self._access.admits(headers):
-            return self._refuse("token", HTMLResponse(LOCKED, 401))
-        return None
+        token = _printed_token(scope)
+        admitted = (
+            self._access.admits(headers) if token is None else self._access.token_matches(token)
+        )
+        return None if admitted else self._refuse("token", HTMLResponse(LOCKED, 401))
 
     def _refused_socket(self, headers: Headers, host: str) -> Response | None:
+        """Only a first sieve: the gateway asks for the token in the first message. That replaces
+        the Origin for pages, because a tunnel may rename it; a program has none."""
         origin = headers.get("origin")
-        program = origin is None and self._access.has_bearer(headers)
-        if not program and not self._access.origin_allowed(origin, host):
-            return self._refuse("origin", PlainTextResponse("this origin may not connect\n", 403))
-        if not program and not self._access.admits(headers):
+        if self._access.has_cookie(headers):
+            return None
+        if not self._access.has_bearer(headers):
             return self._refuse("token", PlainTextResponse("no valid key\n", 403))
+        if origin is not None and not self._access.origin_allowed(origin, host):
+            return self._refuse("origin", PlainTextResponse("this origin may not connect\n", 403))
         return None
 
-    def _exchanged(self, host: str) -> Response:
-        """The token of the printed address becomes a cookie; the address bar and the history keep
-        none of it."""
-        response = RedirectResponse("/", 303)
-        response.set_cookie(
-            self._access.cookie_name(host),
+    def _cookie(self, scope: Scope) -> str | None:
+        """The Set-Cookie of an answer to the printed address. It is the page itself and no
+        redirect: browsers would send no strict cookie along a redirect that began at a link on
+        another site. Without a path it belongs to the folder the browser sees, so that a world
+        behind /proxy/8000/ shows its cookie to nobody beside it."""
+        if scope["type"] != "http" or _printed_token(scope) is None:
+            return None
+        cookie = Response()
+        cookie.set_cookie(
+            self._access.cookie_name(Headers(scope=scope).get("host", "")),
             self._access.cookie_value,
-            path="/",
+            path=None,
             httponly=True,
             samesite="strict",
             secure=self._access.scheme == "https",
         )
-        return response
+        return cookie.headers["set-cookie"]
 
     def _refuse(self, what: str, response: Response) -> Response:
         self._counters.refused.labels(what).inc()
         return response
 
 
-def _with_headers(send: Send) -> Send:
+def _printed_token(scope: Scope) -> str | None:
+    """The token in the address of the page, if it is asked for by its printed address."""
+    if scope["path"] != "/":
+        return None
+    tokens = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return tokens.get("token", [None])[0]
+
+
+def _with_headers(send: Send, cookie: str | None = None) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            if cookie is not None:
+                headers["set-cookie"] = cookie
             for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
         await send(message)

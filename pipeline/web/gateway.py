@@ -22,7 +22,8 @@ from pipeline.web.access import Access
 from pipeline.web.allowance import RATE, Allowance
 from pipeline.web.counters import Counters
 from pipeline.web.door import Door
-from pipeline.web.messages import parse_object
+from pipeline.web.messages import parse_hello
+from pipeline.web.polling import Polling
 from pipeline.web.room import Room
 from pipeline.web.server import Server, bind
 from pipeline.web.viewer import Viewer
@@ -89,6 +90,7 @@ class Gateway:
             Route("/metrics", self._metrics),
             Route("/recordings/{name}", self._recording),
             WebSocketRoute("/live", self._live),
+            *Polling(self._room, self._access.proves).routes,
             Mount("/static", StaticFiles(directory=PAGE)),
         ]
         return Starlette(
@@ -122,7 +124,11 @@ class Gateway:
         """One client from hello to goodbye."""
         await socket.accept()
         try:
-            viewer = self._room.join(await _hello(socket))
+            hello = await _hello(socket)
+            if not self._access.proves(socket.headers, hello):
+                self._counters.refused.labels("token").inc()
+                raise UserError("this page has lost its key; open the address that was printed")
+            viewer = self._room.join(hello)
         except (UserError, TimeoutError) as error:
             with contextlib.suppress(*GONE):
                 await socket.send_json({"type": "bye", "reason": str(error) or "no hello came"})
@@ -166,7 +172,4 @@ async def _hello(socket: WebSocket) -> dict[str, object]:
     message = await asyncio.wait_for(socket.receive(), HELLO_SECONDS)
     if message["type"] != "websocket.receive":
         raise UserError("gone before saying hello")
-    hello = parse_object(message.get("text") or "")
-    if hello["type"] != "hello":
-        raise UserError('expected {"type": "hello"} first')
-    return hello
+    return parse_hello(message.get("text") or "")

@@ -121,6 +121,14 @@ def parse_object(text: str) -> dict[str, Any]:
     return message
 
 
+def parse_hello(text: str) -> dict[str, Any]:
+    """{"type": "hello", "client": "...", "token": "..."}: what a client says first."""
+    hello = parse_object(text)
+    if hello["type"] != "hello":
+        raise UserError('expected {"type": "hello"} first')
+    return hello
+
+
 def parse_input(message: dict[str, Any]) -> Input:
     """{"type": "input", "seq": 7, "keys": ["left"], "source": "keyboard"}, or "label": "DL" in
     place of the keys."""

@@ -296,9 +296,9 @@ class Room:
         }
 
     def _downloads(self) -> list[str]:
-        """Addresses of this run's recordings that exist by now."""
+        """Addresses of this run's recordings that exist by now, seen from the page's own."""
         return [
-            f"/recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()
+            f"recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()
         ]
 
 

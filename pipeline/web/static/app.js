@@ -139,7 +139,7 @@ const hear = {
   error({ message }) { toast(message, true); },
   take(take) {
     if (!take.latents) return toast("There is nothing to replay yet.");
-    copy(location.origin + "/" + replayFragment(take), "Replay link copied.");
+    copy(new URL("./" + replayFragment(take), document.baseURI).href, "Replay link copied.");
   },
   bye({ reason }) {
     world.ended = reason || "The show is over.";
@@ -148,6 +148,7 @@ const hear = {
 };
 link.addEventListener("message", ({ detail }) => hear[detail.type]?.(detail));
 link.addEventListener("open", () => { world.lost = null; });
+link.addEventListener("blocked", () => toast("WebSockets are blocked on the way here (a proxy or a filter?). Going on over plain HTTP: slower, but it works.", true));
 link.addEventListener("lost", ({ detail }) => {
   if (!world.lost && !world.ended) say("Connection lost. Keys released.");
   world.lost = detail;
@@ -270,7 +271,7 @@ function offerReplay() {
   $("ask").returnValue = "";
   $("ask").showModal();
   $("ask").onclose = () => {
-    history.replaceState(null, "", "/");
+    history.replaceState(null, "", "./");
     if ($("ask").returnValue === "yes") link.send(drive);
   };
 }

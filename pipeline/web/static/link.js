@@ -1,14 +1,19 @@
 // The connection: says hello, measures the clock, notices silence within two seconds and comes back by itself.
 
+import { PollChannel, SocketChannel } from "./channel.js";
+import { token } from "./key.js";
 import { readFrame } from "./wire.js";
 
-const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000;
+const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000, OPENING_MS = 5000;
 
-/** Emits: message (detail = JSON object), frame (detail = {header, jpeg, received}), open, lost (detail = {why, retryIn}). */
+/** Emits: message (detail = JSON object), frame (detail = {header, jpeg, received}), open, blocked, lost (detail = {why, locked}). */
 export class Link extends EventTarget {
   roundTrip = Infinity;
   offset = 0; // server clock - page clock, ms
-  #socket = null;
+  polls = false; // over plain HTTP, because WebSockets do not get through
+  #channel = null;
+  #socketWorks = false; // it did once
+  #refusals = 0; // sockets in a row that did not open although HTTP works
   #heard = 0;
   #ticked = 0;
   #attempts = 0;
@@ -21,38 +26,35 @@ export class Link extends EventTarget {
     document.addEventListener("visibilitychange", () => { this.#heard = performance.now(); });
   }
 
-  get up() { return this.#socket?.readyState === WebSocket.OPEN && this.#heard > 0; }
+  get up() { return Boolean(this.#channel?.open && this.#heard > 0); }
 
   /** Send a message; quietly nothing while the connection is down. */
-  send(message) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
-  }
+  send(message) { this.#channel?.send(message); }
 
   #open() {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = this.#socket = new WebSocket(`${scheme}://${location.host}/live`);
-    socket.binaryType = "arraybuffer";
     this.#heard = 0;
     this.#samples = [];
-    const opened = performance.now();
-    socket.onopen = () => this.send({ type: "hello", client: identity() });
-    socket.onmessage = (event) => this.#receive(socket, event);
-    socket.onclose = (event) => { if (socket === this.#socket) this.#lose(event.reason); };
-    setTimeout(() => { if (socket === this.#socket && !this.#heard && performance.now() - opened > 4000) socket.close(); }, 5000);
+    const Channel = this.polls ? PollChannel : SocketChannel;
+    const channel = this.#channel = new Channel({ type: "hello", client: identity(), token }, {
+      message: (data) => { if (channel === this.#channel) this.#receive(data); },
+      close: (reason) => { if (channel === this.#channel) this.#lose(reason); },
+    });
+    setTimeout(() => { if (channel === this.#channel && !this.#heard) channel.close(); }, OPENING_MS);
   }
 
-  #receive(socket, event) {
-    if (socket !== this.#socket) return;
+  #receive(data) {
     this.#heard = performance.now();
-    if (typeof event.data !== "string") {
+    if (typeof data !== "string") {
       this.#attempts = 0;
-      const frame = readFrame(event.data);
+      const frame = readFrame(data);
       if (frame) this.#emit("frame", { ...frame, received: this.#heard });
       return;
     }
-    const message = JSON.parse(event.data);
+    const message = JSON.parse(data);
     if (message.type === "pong") return this.#pong(message);
     if (message.type === "welcome") {
+      this.#refusals = 0;
+      this.#socketWorks ||= !this.polls;
       this.#emit("open");
       for (let i = 0; i < 3; i++) setTimeout(() => this.#ping(), 50 * i);
     }
@@ -65,9 +67,9 @@ export class Link extends EventTarget {
     this.#ticked = now;
     if (!this.up || document.hidden) return;
     if (now - this.#heard > SILENCE_MS) {
-      const socket = this.#socket;
+      const channel = this.#channel;
       this.#lose("");
-      socket.close();
+      channel.close();
     } else this.#ping();
   }
 
@@ -87,22 +89,33 @@ export class Link extends EventTarget {
   }
 
   async #lose(why) {
-    this.#socket = null;
+    const unopened = !this.#heard;
+    this.#channel = null;
     const wait = Math.min(250 * 2 ** this.#attempts++, LONGEST_WAIT_MS) * (0.8 + 0.4 * Math.random());
-    this.#emit("lost", { why, retryIn: wait, locked: false });
+    this.#emit("lost", { why, locked: false });
     setTimeout(() => this.#open(), wait);
-    if (this.#attempts > 1 && await locked()) this.#emit("lost", { why, retryIn: wait, locked: true });
+    if (!unopened && this.#attempts < 2) return;
+    const status = await answer();
+    if (status === 401 || !token) this.#emit("lost", { why, locked: true });
+    else if (status === 200 && unopened && !this.polls) this.#refused();
+  }
+
+  /** HTTP works and the socket does not: one that never worked is blocked, one that did may only have met a restart. */
+  #refused() {
+    if (++this.#refusals < (this.#socketWorks ? 4 : 1)) return;
+    this.polls = true;
+    this.#emit("blocked");
   }
 
   #emit(kind, detail) { this.dispatchEvent(new CustomEvent(kind, { detail })); }
 }
 
-/** Whether the server is there but does not know our key any more. */
-async function locked() {
+/** The status with which the server answers for its page: 401 if it does not know our cookie any more, 0 if it is gone. */
+async function answer() {
   try {
-    return (await fetch("/", { method: "HEAD", cache: "no-store" })).status === 401;
+    return (await fetch("./", { method: "HEAD", cache: "no-store" })).status;
   } catch {
-    return false;
+    return 0;
   }
 }
 

@@ -1,0 +1,159 @@
+"""The live connection where WebSockets do not get through: the same messages and frames over plain
+HTTP. What a viewer is sent waits in a mailbox for its next long poll; what it says comes in posts.
+
+Slower than a socket (every poll costs a round trip), and fit for any proxy that passes requests.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from configs.errors import UserError
+from pipeline.web.allowance import Allowance
+from pipeline.web.messages import parse_hello
+from pipeline.web.room import Room
+from pipeline.web.viewer import Viewer
+
+LONGEST_POLL = 10.0  # seconds that a poll waits for news; proxies end silent answers after 30 or 60
+GONE_AFTER = 5.0  # seconds without a poll after which a client has left
+LARGEST_POST = 65_536  # bytes
+POST_SECONDS = 10.0  # for the whole of a post
+MOST_WAITING = 64  # records of one mailbox; its viewer drops frames meanwhile, as on a slow socket
+TEXT, BINARY = 0, 1
+
+Proof = Callable[[Mapping[str, str], Mapping[str, object]], bool]
+
+
+class Mailbox:
+    """Stands in for a viewer's socket: keeps what it is sent until a poll fetches it."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.allowance = Allowance()
+        self._records: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
+        self._polls = 0  # under way
+        self._polled = time.monotonic()
+
+    async def send_text(self, text: str) -> None:
+        await self._records.put(_record(TEXT, text.encode()))
+
+    async def send_bytes(self, data: bytes) -> None:
+        await self._records.put(_record(BINARY, data))
+
+    async def fetch(self) -> bytes:
+        """All records that wait, or the first that comes; nothing after LONGEST_POLL."""
+        self._polls += 1
+        try:
+            records = [await asyncio.wait_for(self._records.get(), LONGEST_POLL)]
+            while not self._records.empty():
+                records.append(self._records.get_nowait())
+            return b"".join(records)
+        except TimeoutError:
+            return b""
+        finally:
+            self._polls -= 1
+            self._polled = time.monotonic()
+
+    async def abandoned(self) -> None:
+        """Return once nobody has polled for GONE_AFTER."""
+        while self._polls or time.monotonic() - self._polled < GONE_AFTER:
+            await asyncio.sleep(GONE_AFTER / 5)
+
+
+class Polling:
+    """Serves a room's viewers without sockets. ``proves`` is the check of a client's token."""
+
+    def __init__(self, room: Room, proves: Proof) -> None:
+        self._room = room
+        self._proves = proves
+        self._boxes: dict[str, Mailbox] = {}  # by a secret name that only the client is told
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.routes = [
+            Route("/poll", self._join, methods=["POST"]),
+            Route("/poll/{name}", self._hear, methods=["GET"]),
+            Route("/poll/{name}", self._say, methods=["POST"]),
+        ]
+
+    async def _join(self, request: Request) -> Response:
+        """hello -> the name under which to poll and to post."""
+        try:
+            hello = parse_hello(await _body(request))
+            if not self._proves(request.headers, hello):
+                return PlainTextResponse("no valid key\n", 403)
+            viewer = self._room.join(hello)
+        except UserError as error:
+            return PlainTextResponse(f"{error}\n", 400)
+        name = secrets.token_urlsafe(16)
+        box = self._boxes[name] = Mailbox(viewer)
+        task = asyncio.create_task(self._serve(name, box))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return PlainTextResponse(name)
+
+    async def _serve(self, name: str, box: Mailbox) -> None:
+        """Write to the mailbox until the show or the client is gone."""
+        viewer = box.viewer
+        writer = asyncio.create_task(
+            viewer.run(lambda event: self._room.hear(viewer, event), box.send_text, box.send_bytes)
+        )
+        gone = asyncio.create_task(box.abandoned())
+        try:
+            await asyncio.wait({writer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            self._room.leave(viewer)
+            await gone  # the last words wait for their poll
+        finally:
+            self._room.leave(viewer)
+            for task in (writer, gone):
+                task.cancel()
+            await asyncio.gather(writer, gone, return_exceptions=True)
+            del self._boxes[name]
+
+    async def _hear(self, request: Request) -> Response:
+        box = self._boxes.get(request.path_params["name"])
+        if box is None:
+            return PlainTextResponse("nobody polls under this name\n", 410)
+        return Response(await box.fetch(), media_type="application/octet-stream")
+
+    async def _say(self, request: Request) -> Response:
+        """JSON messages, one a line."""
+        box = self._boxes.get(request.path_params["name"])
+        if box is None:
+            return PlainTextResponse("nobody polls under this name\n", 410)
+        try:
+            lines = (await _body(request)).splitlines()
+        except UserError as error:
+            return PlainTextResponse(f"{error}\n", 413)
+        for line in lines:
+            self._room.handle(box.viewer, line)
+            now = time.monotonic()
+            await asyncio.sleep(box.allowance.take(now))
+            if box.allowance.is_exhausted(now):
+                box.viewer.tell("bye", reason="too many messages")
+                box.viewer.close()
+                return PlainTextResponse("too many messages\n", 429)
+        return Response(status_code=204)
+
+
+def _record(kind: int, data: bytes) -> bytes:
+    return bytes([kind]) + len(data).to_bytes(4) + data
+
+
+async def _body(request: Request) -> str:
+    """The text of a post. Raises UserError beyond LARGEST_POST bytes or POST_SECONDS."""
+    data = b""
+    try:
+        async with asyncio.timeout(POST_SECONDS):
+            async for piece in request.stream():
+                data += piece
+                if len(data) > LARGEST_POST:
+                    raise UserError(f"post: expected at most {LARGEST_POST} bytes")
+        return data.decode()
+    except TimeoutError:
+        raise UserError(f"post: expected it whole within {POST_SECONDS:.0f} s") from None
+    except UnicodeDecodeError:
+        raise UserError("post: expected UTF-8 text") from None
