@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from configs.load import ROOT
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
-from pipeline.web.counters import Counters
-from pipeline.web.metrics import registry
+from pipeline.web.metrics import Counters, registry
 
 
 def names_in(registry_: CollectorRegistry) -> set[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.controls import LABELS
-from pipeline.web import allowance, gateway, ladder, messages, room, server, viewer
+from pipeline.web import allowance, gateway, messages, quality, room, server, viewer
 from pipeline.web.gateway import PAGE
 from tests.live import live, socket
 
@@ -50,7 +50,7 @@ def test_the_header_has_the_documented_bytes():
         values[name] for name in ("quality", "epoch", "frame", "cursor", "prompt version", "clock")
     ]
     assert named == [60, 3, 0, 17, 2, 1.5]
-    assert ", ".join(LABELS) in TEXT and all(str(rung) in TEXT for rung in ladder.RUNGS)
+    assert ", ".join(LABELS) in TEXT and all(str(rung) in TEXT for rung in quality.RUNGS)
 
 
 def test_every_message_of_a_client_is_documented():

@@ -8,8 +8,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.web.counters import Counters
-from pipeline.web.metrics import registry
+from pipeline.web.metrics import Counters, registry
 from tests.test_pipeline_stage_show import Squares, play, watch
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web import room as rooms
-from pipeline.web.counters import Counters
 from pipeline.web.messages import unpack_frame
+from pipeline.web.metrics import Counters
 from pipeline.web.room import Room
 from pipeline.web.viewer import Viewer
 from tests.hostile import hostile

@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.stage.audience import Audience, Event, ShownFrame
 from pipeline.video import decode_jpeg
 from pipeline.web.messages import unpack_frame
-from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Pictures, Viewer
+from pipeline.web.quality import Pictures
+from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Viewer
 
 
 def frame(index: int, epoch: int = 0) -> ShownFrame:

@@ -20,9 +20,9 @@ from configs.errors import UserError
 from pipeline.stage.show import Show
 from pipeline.web.access import Access
 from pipeline.web.allowance import RATE, Allowance
-from pipeline.web.counters import Counters
 from pipeline.web.door import Door
 from pipeline.web.messages import parse_hello
+from pipeline.web.metrics import Counters
 from pipeline.web.polling import Polling
 from pipeline.web.room import Room
 from pipeline.web.server import Server, bind

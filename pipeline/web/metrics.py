@@ -1,10 +1,10 @@
-"""Prometheus figures of a show; the gateway serves them at /metrics beside its own about
-clients."""
+"""What /metrics says: the figures of a show, read whenever they are asked for, and what the gateway
+counts about its clients."""
 
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from pipeline.stage.figures import BOUNDS, Times
 from pipeline.stage.show import Show
 
+PHOTON_SECONDS: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.75, 1.0, 2.0, 5.0)
 STATES: Final = ("starting", "playing", "paused", "rebuilding", "ended")
 
 
@@ -96,6 +97,32 @@ class ShowCollector(Collector):
         )
         control.add_metric([], *_histogram(figures.control))
         yield control
+
+
+class Counters:
+    """Clients and what they report; everything about frames is counted by the show."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.clients = Gauge(
+            "matrix_clients", "Connected clients by role", ["role"], registry=registry
+        )
+        self.photon = Histogram(
+            "matrix_control_to_photon_seconds",
+            "From a key event in the page to the paint of the first frame conditioned on it, as the page measured it",
+            buckets=PHOTON_SECONDS,
+            registry=registry,
+        )
+        self.sent = Counter(
+            "matrix_sent_bytes", "Bytes of frames sent to clients", registry=registry
+        )
+        self.dropped = Counter(
+            "matrix_viewer_dropped_frames",
+            "Frames a viewer did not get because a newer one was there before its link was free",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "matrix_refused", "Messages and connections refused", ["what"], registry=registry
+        )
 
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:

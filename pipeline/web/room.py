@@ -12,9 +12,10 @@ from configs.limits import check_prompt, check_seed, whole_number
 from pipeline.stage.audience import Event
 from pipeline.stage.show import Show
 from pipeline.web import messages
-from pipeline.web.counters import Counters
 from pipeline.web.messages import PROTOCOL, shown
-from pipeline.web.viewer import Pictures, Viewer
+from pipeline.web.metrics import Counters
+from pipeline.web.quality import Pictures
+from pipeline.web.viewer import Viewer
 
 MOST_VIEWERS = 64
 SILENCE = 1.0  # seconds without an input after which the held keys count as released

@@ -8,30 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pipeline.stage.audience import ShownFrame, Subscription
-from pipeline.video import encode_jpeg
-from pipeline.web.ladder import Ladder
 from pipeline.web.messages import FrameHeader
+from pipeline.web.quality import Ladder, Pictures
 
 FRAMES_IN_FLIGHT = 2
 PATIENT_BACKLOG = 8  # messages waiting beyond which only the newest of a kind is kept
 FULL_BACKLOG = 512  # a viewer this far behind is gone
 _CUMULATIVE = frozenset({"received", "applied", "pong", "stats", "role", "error", "status"})
-
-
-class Pictures:
-    """JPEGs of the newest frame, made once per quality however many viewers take them."""
-
-    def __init__(self) -> None:
-        self._frame: ShownFrame | None = None
-        self._made: dict[int, bytes] = {}
-
-    def of(self, frame: ShownFrame, quality: int) -> bytes:
-        """``frame`` as JPEG bytes."""
-        if frame is not self._frame:
-            self._frame, self._made = frame, {}
-        if quality not in self._made:
-            self._made[quality] = encode_jpeg(frame.image, quality)
-        return self._made[quality]
 
 
 class Viewer:

@@ -1,6 +1,6 @@
 """Which quality a link carries: a decision over a clock that the test turns."""
 
-from pipeline.web.ladder import LATE_IN_A_ROW, RUNGS, Ladder
+from pipeline.web.quality import LATE_IN_A_ROW, RUNGS, Ladder
 
 BIG = 60_000
 

@@ -1,8 +1,11 @@
-"""Which JPEG quality a viewer's link carries: a decision over how late its acknowledgements
-come."""
+"""Picture qualities: which of them a viewer's link carries, a decision over how late its
+acknowledgements come, and the JPEGs of each."""
 
 from dataclasses import dataclass
 from math import inf
+
+from pipeline.stage.audience import ShownFrame
+from pipeline.video import encode_jpeg
 
 RUNGS = (85, 75, 60, 45)
 # seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
@@ -55,3 +58,19 @@ class Ladder:
         self._patience = min(2 * self._patience, LONGEST_PATIENCE) if relapse else FIRST_PATIENCE
         self._late = 0
         self._rung = min(self._rung + 1, len(RUNGS) - 1)
+
+
+class Pictures:
+    """JPEGs of the newest frame, made once per quality however many viewers take them."""
+
+    def __init__(self) -> None:
+        self._frame: ShownFrame | None = None
+        self._made: dict[int, bytes] = {}
+
+    def of(self, frame: ShownFrame, quality: int) -> bytes:
+        """``frame`` as JPEG bytes."""
+        if frame is not self._frame:
+            self._frame, self._made = frame, {}
+        if quality not in self._made:
+            self._made[quality] = encode_jpeg(frame.image, quality)
+        return self._made[quality]
