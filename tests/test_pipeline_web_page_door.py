@@ -43,9 +43,9 @@ async def drives(theatre, tab):
     """The page plays and its keys steer."""
     await playing(tab)
     await tab.keyboard.down("KeyA")
-    await theatre.until(lambda: theatre.show._held == "DL")
+    await theatre.until(lambda: theatre.show.held == "DL")
     await tab.keyboard.up("KeyA")
-    await theatre.until(lambda: theatre.show._held == "D")
+    await theatre.until(lambda: theatre.show.held == "D")
 
 
 def test_it_works_under_a_path_and_leaves_its_cookie_there(run, tmp_path):

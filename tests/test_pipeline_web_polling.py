@@ -62,7 +62,7 @@ def test_messages_and_frames_come_and_controls_are_answered():
         answer = await http.post(address, content="\n".join(map(json.dumps, said)))
         assert answer.status_code == 204
         assert (await hear(http, address, "received"))["label"] == "DL"
-        assert theatre.show._held == "DL"
+        assert theatre.show.held == "DL"
         frames = [(await hear(http, address, "frame"))["place"] for _ in range(20)]
         assert frames == sorted(set(frames))
 
@@ -103,9 +103,9 @@ def test_who_polls_no_more_is_gone_and_lets_go_of_the_keys(monkeypatch):
         address = await joined(http)
         await hear(http, address, "welcome")
         await http.post(address, content='{"type":"input","seq":1,"keys":["left"]}')
-        assert theatre.show._held == "DL"
+        assert theatre.show.held == "DL"
         await theatre.until(lambda: not theatre.gateway._room.viewers, 5)
-        assert theatre.show._held == "D"
+        assert theatre.show.held == "D"
         await asyncio.sleep(0.1)
         assert (await http.get(address)).status_code == 410
 
