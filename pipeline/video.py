@@ -18,7 +18,7 @@ from configs.limits import check_output_file, whole_number
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
 # every machine.
 ENCODING = (
-    *(
+    *[
         "-c:v",
         "libx264",
         "-preset",
@@ -29,8 +29,8 @@ ENCODING = (
         "yuv420p",
         "-threads",
         "1",
-    ),
-    *(
+    ],
+    *[
         "-map_metadata",
         "-1",
         "-fflags",
@@ -39,7 +39,7 @@ ENCODING = (
         "+bitexact",
         "-x264-params",
         "threads=1",
-    ),
+    ],
 )
 CLOSE_SECONDS = 60.0  # ffmpeg finishes a file within a second; longer means that it hangs
 
@@ -80,43 +80,19 @@ class VideoWriter:
         self._open(fps)
 
     def _open(self, fps: int) -> None:
-        source = (
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{self.width}x{self.height}",
-            "-r",
-            str(fps),
-            "-i",
-            "-",
-        )
-        container: tuple[str, ...] = ("-movflags", "+faststart")
+        size = f"{self.width}x{self.height}"
+        source = f"-f rawvideo -pix_fmt rgb24 -s {size} -r {fps} -i -".split()
+        container = ["-movflags", "+faststart"]
         if self.fragmented:
-            container = (
-                "-g",
-                str(fps),
-                "-tune",
-                "zerolatency",
-                "-movflags",
-                "+frag_keyframe+empty_moov+default_base_moof",
-            )
+            moving = "+frag_keyframe+empty_moov+default_base_moof"
+            container = f"-g {fps} -tune zerolatency -movflags {moving}".split()
         # Not a pipe: one that nobody reads would block ffmpeg when full.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [
                 *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
-                *(
-                    *source,
-                    *ENCODING,
-                    *container,
-                    "-flush_packets",
-                    "1",
-                    "-f",
-                    "mp4",
-                    f"file:{self._target}",
-                ),
+                *(*source, *ENCODING, *container),
+                *("-flush_packets", "1", "-f", "mp4", f"file:{self._target}"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from configs.load import load, model_folder
 from configs.schema import BaseConfig, OfflineConfig
+from pipeline.commands.weights import add_weights
 
 if TYPE_CHECKING:  # torch takes a second to import; bad input is answered before
     from models.checkpoint import Checkpoint
@@ -43,62 +44,46 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", default=None, help="replace an existing output file"
     )
-    models = parser.add_argument_group("weights")
-    models.add_argument(
-        "--model-path",
-        metavar="DIR",
-        help="weight folder (default: models/stageN, else the embedded one)",
-    )
-    models.add_argument(
-        "--base-model-path",
-        metavar="DIR",
-        help="where a transformer-only folder takes the rest from",
-    )
-    models.add_argument("--lora", metavar="FILE", help="LoRA (safetensors), fused while loading")
-    models.add_argument(
-        "--vae",
-        nargs=2,
-        metavar=("tiny", "FILE"),
-        help="a TAECVX file in place of the folder's decoder",
-    )
-    models.add_argument(
-        "--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings"
-    )
-    drive = parser.add_argument_group("controls")
-    drive.add_argument(
+    add_weights(parser.add_argument_group("weights"), "default models/stageN")
+    _add_controls(parser.add_argument_group("controls"))
+    _add_sampling(parser.add_argument_group("sampling"))
+
+
+def _add_controls(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
         "--controls",
         metavar="LABELS",
         help='one label per latent (4 frames): "D,DL" or "D*16,DL*8"',
     )
-    drive.add_argument(
+    group.add_argument(
         "--raw-controls",
         action="store_true",
         default=None,
         help="--controls has one label per frame",
     )
-    drive.add_argument(
+    group.add_argument(
         "--control-seed",
         metavar="N",
         help="seed of random labels where --controls is short or missing",
     )
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--seed", metavar="N", help="seed of the noise (default 42)")
-    sampling.add_argument(
+
+
+def _add_sampling(group: "argparse._ActionsContainer") -> None:
+    group.add_argument("--seed", metavar="N", help="seed of the noise (default 42)")
+    group.add_argument(
         "--guidance-scale", metavar="X", help="classifier-free guidance (default: the weights' own)"
     )
-    sampling.add_argument(
+    group.add_argument(
         "--width", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
     )
-    sampling.add_argument(
+    group.add_argument(
         "--height", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
     )
-    sampling.add_argument("--fps", metavar="N", help="frames per second of the file (default 16)")
-    sampling.add_argument(
+    group.add_argument("--fps", metavar="N", help="frames per second of the file (default 16)")
+    group.add_argument(
         "--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default auto)"
     )
-    sampling.add_argument(
-        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)"
-    )
+    group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
 
 
 def main(args: argparse.Namespace) -> int:

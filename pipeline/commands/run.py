@@ -8,7 +8,7 @@ from typing import Final
 
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.weights import add_weights
+from pipeline.commands.weights import add_ray_address, add_weights
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -26,56 +26,69 @@ EXAMPLES: Final = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``run``. Environment: NUM_GPUS_DIT, NUM_GPUS_VAE, MODEL_PATH,
     CUDA_VISIBLE_DEVICES."""
-    world = parser.add_argument_group("the world")
-    world.add_argument(
+    _add_world(parser.add_argument_group("the world"))
+    _add_drive(parser.add_argument_group("the drive"))
+    _add_page(parser.add_argument_group("the page"))
+    _add_files(parser.add_argument_group("files"))
+
+
+def _add_world(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
         "--prompt",
         metavar="TEXT",
         help="what it looks like (default: the first preset of the weights)",
     )
-    world.add_argument(
+    group.add_argument(
         "--seed",
         metavar="N",
         help="0 to 2^53 - 1; the same seed and controls make the same frames (42)",
     )
-    add_weights(world)
-    drive = parser.add_argument_group("the drive")
-    drive.add_argument(
+    add_weights(group, "MODEL_PATH; default models/stage4")
+    add_ray_address(group)
+
+
+def _add_drive(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
         "--controls",
         metavar="SIGNAL",
         help='labels to follow, one per latent (250 ms): "D*16,DL*8,DR*8"',
     )
-    drive.add_argument(
+    group.add_argument(
         "--replay", metavar="FILE.jsonl", help="follow a control log again, frame for frame"
     )
-    drive.add_argument(
+    group.add_argument(
         "--duration", metavar="SECONDS", help="end after so many seconds of shown stream"
     )
-    drive.add_argument(
+    group.add_argument(
         "--headless",
         action="store_true",
         default=None,
         help="no page; ends with the controls or duration",
     )
-    page = parser.add_argument_group("the page")
-    page.add_argument("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
-    page.add_argument("--port", metavar="N", help="port to listen on (8000; 0 = any free one)")
-    page.add_argument(
+
+
+def _add_page(group: "argparse._ActionsContainer") -> None:
+    group.add_argument("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
+    group.add_argument("--port", metavar="N", help="port to listen on (8000; 0 = any free one)")
+    group.add_argument(
         "--allow-host",
         metavar="NAME",
         help="further names of this machine, as a reverse proxy may have; with commas",
     )
-    page.add_argument("--tls-cert", metavar="FILE.pem", help="certificate chain, for https")
-    page.add_argument("--tls-key", metavar="FILE.pem", help="its private key")
-    files = parser.add_argument_group("files")
-    files.add_argument(
+    group.add_argument("--tls-cert", metavar="FILE.pem", help="certificate chain, for https")
+    group.add_argument("--tls-key", metavar="FILE.pem", help="its private key")
+
+
+def _add_files(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
         "--record", metavar="FILE.mp4", help="record all frames, and their control log beside it"
     )
-    files.add_argument("--control-log", metavar="FILE.jsonl", help="write the control log there")
-    files.add_argument("--summary", metavar="FILE.json", help="write the figures of the run there")
-    files.add_argument(
+    group.add_argument("--control-log", metavar="FILE.jsonl", help="write the control log there")
+    group.add_argument("--summary", metavar="FILE.json", help="write the figures of the run there")
+    group.add_argument(
         "--config", metavar="FILE.yaml", help="settings by name; flags and environment win over it"
     )
-    files.add_argument(
+    group.add_argument(
         "--json-logs", action="store_true", default=None, help="log lines as JSON objects"
     )
 

@@ -1,14 +1,14 @@
-"""Flags that ``run`` and ``dit`` share: which weights, and whose cluster."""
+"""The flags that choose weights, the same for every command that loads some."""
 
 import argparse
 
 
-def add_weights(group: "argparse._ActionsContainer") -> None:
-    """Which weights are loaded, and by whose cluster."""
+def add_weights(group: "argparse._ActionsContainer", unset: str) -> None:
+    """Which weights are loaded. unset: what the help says of no folder at all."""
     group.add_argument(
         "--model-path",
         metavar="DIR",
-        help="weight folder (MODEL_PATH; default models/stage4, else embedded)",
+        help=f"weight folder ({unset}, else the embedded one)",
     )
     group.add_argument(
         "--base-model-path", metavar="DIR", help="folder of what a transformer-only folder lacks"
@@ -23,6 +23,10 @@ def add_weights(group: "argparse._ActionsContainer") -> None:
     group.add_argument(
         "--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings"
     )
+
+
+def add_ray_address(group: "argparse._ActionsContainer") -> None:
+    """Whose Ray cluster the workers join."""
     group.add_argument(
         "--ray-address", metavar="HOST:PORT", help="use this Ray cluster and leave it running"
     )

@@ -39,50 +39,54 @@ class ShowCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        show, figures = self._show, self._show.figures
-        stats = show.stats()
-        yield _counter("matrix_frames_shown", "Frames shown", figures.frames)
-        yield _counter(
-            "matrix_frames_generated", "Frames that arrived from the workers", figures.generated
-        )
-        yield _counter(
-            "matrix_late_slots", "Frame slots that passed without their frame", figures.late_slots
-        )
-        yield _counter("matrix_stalls", "Gaps of more than two frame slots", figures.stalls)
-        yield _counter("matrix_restarts", "Worker groups replaced after a fault", figures.restarts)
+        yield from self._counts()
+        yield from self._moment()
+        yield self._state()
+        yield from self._delays()
+
+    def _counts(self) -> Iterable[Metric]:
+        figures = self._show.figures
+        for name, text, value in (
+            ("frames_shown", "Frames shown", figures.frames),
+            ("frames_generated", "Frames that arrived from the workers", figures.generated),
+            ("late_slots", "Frame slots that passed without their frame", figures.late_slots),
+            ("stalls", "Gaps of more than two frame slots", figures.stalls),
+            ("restarts", "Worker groups replaced after a fault", figures.restarts),
+        ):
+            yield CounterMetricFamily(f"matrix_{name}", text, value=value)
         drops = CounterMetricFamily(
             "matrix_dropped_frames", "Frames not delivered, by reason", labels=["reason"]
         )
-        drops.add_metric(["slow_viewer"], show.drops)
+        drops.add_metric(["slow_viewer"], self._show.drops)
         drops.add_metric(["overtaken_by_reset"], figures.overtaken)
         yield drops
-        yield _gauge(
-            "matrix_queue_depth",
-            "Frames that lie ready and are not yet shown",
-            stats["queue_depth"],
-        )
-        yield _gauge(
-            "matrix_fps_shown", "Frames shown per second, last ten seconds", stats["fps_shown"]
-        )
-        yield _gauge(
-            "matrix_fps_generated",
-            "Frames generated per second, last ten seconds",
-            stats["fps_generated"],
-        )
-        yield _gauge(
-            "matrix_lead_seconds",
-            "How long before its slot a step starts",
-            (stats["lead_ms"] or 0) / 1000,
-        )
-        yield _gauge(
-            "matrix_margin_seconds", "Safety margin within the lead", stats["margin_ms"] / 1000
-        )
+
+    def _moment(self) -> Iterable[Metric]:
+        stats = self._show.stats()
+        lead, margin = (stats["lead_ms"] or 0) / 1000, stats["margin_ms"] / 1000
+        for name, text, value in (
+            ("queue_depth", "Frames that lie ready and are not yet shown", stats["queue_depth"]),
+            ("fps_shown", "Frames shown per second, last ten seconds", stats["fps_shown"]),
+            (
+                "fps_generated",
+                "Frames generated per second, last ten seconds",
+                stats["fps_generated"],
+            ),
+            ("lead_seconds", "How long before its slot a step starts", lead),
+            ("margin_seconds", "Safety margin within the lead", margin),
+        ):
+            yield GaugeMetricFamily(f"matrix_{name}", text, value=value)
+
+    def _state(self) -> Metric:
         state = GaugeMetricFamily(
             "matrix_state", "1 for the state the show is in", labels=["state"]
         )
         for name in STATES:
-            state.add_metric([name], float(show.state == name))
-        yield state
+            state.add_metric([name], float(self._show.state == name))
+        return state
+
+    def _delays(self) -> Iterable[Metric]:
+        figures = self._show.figures
         stages = HistogramMetricFamily(
             "matrix_stage_seconds",
             "Where a latent and its control spend their time, by stage",
@@ -123,14 +127,6 @@ class Counters:
         self.refused = Counter(
             "matrix_refused", "Messages and connections refused", ["what"], registry=registry
         )
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=value)
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
 
 
 def _histogram(times: Times) -> tuple[list[tuple[str, float]], float]:
