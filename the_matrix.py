@@ -46,8 +46,8 @@ log = logging.getLogger("the_matrix")
 
 
 class the_matrix:
-    """Makes videos from a prompt and a control signal (reference section 5). Models load once per
-    object.
+    """Makes videos from a prompt and a control signal (docs/reference.md section 5). Models load
+    once per object.
 
     generation_model_path: stage-2 weights. streaming_model_path: stage-3 (or stage-4) weights.
     Without a path: ``models/stage2`` and ``models/stage3`` if they exist, else the embedded small

@@ -20,10 +20,10 @@ class StreamSettings:
     values.
 
     noise_groups G, window_size W (latents per group), inference_steps T, original_steps O,
-    late_labels b: reference sections 3.3 and 4. guidance_scale is the offline default of stages 2
-    and 3. control_guidance: how far a stream goes from what the model does without labels to what
-    it does with them, one more model call; 1 = none. solver: "consistency" (stage 4, phased
-    consistency) or "dpm" (stage 3, DPM++ 2M SDE), reference section 3.4."""
+    late_labels b: docs/reference.md sections 3.3 and 4. guidance_scale is the offline default of
+    stages 2 and 3. control_guidance: how far a stream goes from what the model does without labels
+    to what it does with them, one more model call; 1 = none. solver: "consistency" (stage 4, phased
+    consistency) or "dpm" (stage 3, DPM++ 2M SDE), docs/reference.md section 3.4."""
 
     noise_groups: int = 4
     window_size: int = 1

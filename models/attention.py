@@ -36,10 +36,10 @@ def joint_attention(
 ) -> Tensor:
     """Full self-attention over the tokens of all ranks; q, k, v [B, n, H, d] -> [B, n, H, d].
 
-    lengths: every rank's n. Heads are exchanged for sequence and back (Ulysses, reference section
-    6); the order of the joined sequence is rank by rank, which attention without mask and rotary
-    positions cannot see. A backend's own attention is used where all ranks hold the same number of
-    tokens, which is all that it can share."""
+    lengths: every rank's n. Heads are exchanged for sequence and back (Ulysses, docs/reference.md
+    section 6); the order of the joined sequence is rank by rank, which attention without mask and
+    rotary positions cannot see. A backend's own attention is used where all ranks hold the same
+    number of tokens, which is all that it can share."""
     if group.attention is not None and len(set(lengths)) == 1:
         return group.attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(
             1, 2
@@ -58,8 +58,9 @@ def control_attention(q: Tensor, k: Tensor, values: Tensor, bias: Tensor) -> Ten
 
     q [B, F, S, H, d], k [B, F, H, d], values [B, F, H, D] (already through the output projection,
     which is cheaper for F tokens than for F S) -> [B, F, S, D]. With `control_bias` [F, S, F] it
-    equals causal attention over every control token repeated S times (reference section 2); the
-    keys are the same on every rank, so nothing is communicated. The softmax is in fp32 at least.
+    equals causal attention over every control token repeated S times (docs/reference.md section 2);
+    the keys are the same on every rank, so nothing is communicated. The softmax is in fp32 at
+    least.
     """
     frames, tokens, heads, width = q.shape[1:]
     scores = q.flatten(1, 2).transpose(1, 2) @ (k * width**-0.5).permute(
@@ -79,7 +80,7 @@ def control_bias(frames: int, tokens: int, start: int, stop: int, device: torch.
     `tokens` tokens.
 
     Token (f, s) sees all copies of earlier control tokens, s + 1 of its own, none of later ones
-    (reference section 2): ln(tokens), ln(s + 1), -inf.
+    (docs/reference.md section 2): ln(tokens), ln(s + 1), -inf.
     """
     with torch.inference_mode(False):
         frame = torch.arange(frames, device=device)

@@ -1,5 +1,5 @@
-"""Stage 2: text and controls to one base clip, all latents at one noise level (reference sections
-3.4 and 5)."""
+"""Stage 2: text and controls to one base clip, all latents at one noise level (docs/reference.md
+sections 3.4 and 5)."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,7 @@
 """A weight folder: what it holds, checked before anything is loaded, and the parts made from it.
 
-Layout (reference section 1): transformer/, vae/, text_encoder/, tokenizer/, each a config and
-safetensors; beside them streaming.json (StreamSettings), control_embeddings.safetensors (nine
+Layout (docs/reference.md section 1): transformer/, vae/, text_encoder/, tokenizer/, each a config
+and safetensors; beside them streaming.json (StreamSettings), control_embeddings.safetensors (nine
 vectors and the null vector) and start_clips.safetensors (scaled latents with their prompts). A
 folder may hold the transformer alone, as the published stage4 does: everything it lacks then comes
 from a shared folder, given or the sibling called stage3."""

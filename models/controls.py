@@ -1,5 +1,5 @@
-"""The control vocabulary: nine labels, their sentences, parsing and the random rule (reference
-sections 4 and 9).
+"""The control vocabulary: nine labels, their sentences, parsing and the random rule
+(docs/reference.md sections 4 and 9).
 
 One label steers one latent (4 frames, 250 ms at 16 FPS).
 """
@@ -75,8 +75,8 @@ def parse_signal(text: str) -> list[str]:
 
 
 def random_signal(length: int, seed: int) -> list[str]:
-    """Return `length` random labels, the same for the same seed (reference section 4, "Random
-    labels").
+    """Return `length` random labels, the same for the same seed (docs/reference.md section 4,
+    "Random labels").
 
     Runs of D alternate with turns; every run lasts at least two latents, then ends with a rising
     probability."""

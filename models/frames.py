@@ -33,7 +33,7 @@ class StreamDecoder(Protocol):
 
 def to_uint8(video: Tensor) -> np.ndarray:
     """Video [n, 3, H, W] in [-1, 1] to uint8 [n, H, W, 3]: scaled to 0..255 and truncated
-    (reference section 7.1)."""
+    (docs/reference.md section 7.1)."""
     scaled = video.float().div(2).add_(0.5).clamp_(0, 1).mul_(255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

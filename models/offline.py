@@ -1,7 +1,8 @@
 """Whole videos in one process: a weight folder's parts loaded once, clips to frames and back, a
 stream as an iterator.
 
-Legend: G noise groups, W latents per group, b late labels, S outer steps (reference section 4).
+Legend: G noise groups, W latents per group, b late labels, S outer steps (docs/reference.md section
+4).
 """
 
 import functools
@@ -133,8 +134,8 @@ def clip_frames(parts: Parts, latents: Tensor) -> np.ndarray:
     """Scaled latents [n, C, h, w] of a clip to uint8 [m, H, W, 3]: m = 4 n for even n, 4 n - 3 for
     odd n.
 
-    The full autoencoder works in tiles, as the published offline scripts do (reference section
-    7.1)."""
+    The full autoencoder works in tiles, as the published offline scripts do (docs/reference.md
+    section 7.1)."""
     unscaled = latents[None].to(parts.device, parts.dtype) / parts.checkpoint.scaling_factor
     vae = parts.autoencoder
     video = vae.decode(unscaled, tiled=True) if isinstance(vae, FullVAE) else vae.decode(unscaled)
@@ -189,8 +190,8 @@ def _latents_of(frames: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def fill_signal(labels: Sequence[str], count: int, seed: int) -> list[str]:
-    """Labels, followed by random ones (a fresh generator) until there are ``count`` (reference
-    section 5)."""
+    """Labels, followed by random ones (a fresh generator) until there are ``count``
+    (docs/reference.md section 5)."""
     return [*labels, *random_signal(max(0, count - len(labels)), seed)]
 
 

@@ -1,4 +1,5 @@
-"""Noise levels, timestep lists and the steps of all stages as pure functions (reference section 3).
+"""Noise levels, timestep lists and the steps of all stages as pure functions (docs/reference.md
+section 3).
 
 Legend: a = cumulative alpha product, T inference steps, G noise groups, W latents per group, F = G
 W + 1, K = T/G inner steps. Steps take tensors [..., F', C, h, w] with one timestep per latent of
@@ -41,14 +42,15 @@ def alpha(timestep: int) -> float:
 
 
 def trailing_timesteps(steps: int) -> list[int]:
-    """Return T timesteps, noisiest first: round(1000 - k 1000/T) - 1 (reference section 3.2)."""
+    """Return T timesteps, noisiest first: round(1000 - k 1000/T) - 1 (docs/reference.md section
+    3.2)."""
     _check_steps(steps, TRAIN_STEPS)
     return [round(TRAIN_STEPS - k * TRAIN_STEPS / steps) - 1 for k in range(steps)]
 
 
 def consistency_timesteps(steps: int, original_steps: int) -> list[int]:
-    """Return T of the O timesteps of the distilled solver, noisiest first (reference section
-    3.2)."""
+    """Return T of the O timesteps of the distilled solver, noisiest first (docs/reference.md
+    section 3.2)."""
     _check_steps(original_steps, TRAIN_STEPS)
     _check_steps(steps, original_steps)
     stride = TRAIN_STEPS // original_steps
@@ -62,7 +64,8 @@ def _check_steps(steps: int, limit: int) -> None:
 
 
 def grouped_timesteps(timesteps: Sequence[int], groups: int, window: int) -> list[list[int]]:
-    """Return the K x F matrix of a streaming window, row 0 used first (reference section 3.3).
+    """Return the K x F matrix of a streaming window, row 0 used first (docs/reference.md section
+    3.3).
 
     Column 0 is the conditioning latent at t = 0; group 0, next to leave, is the cleanest.
     """
@@ -113,8 +116,8 @@ def dynamic_guidance(scale: float, timestep: int, steps: int) -> float:
 
 
 def ddim_step(latents: Tensor, velocity: Tensor, timestep: int, steps: int) -> Tensor:
-    """One deterministic DDIM step from `timestep` to timestep - floor(1000/T) (reference section
-    3.4, stage 2)."""
+    """One deterministic DDIM step from `timestep` to timestep - floor(1000/T) (docs/reference.md
+    section 3.4, stage 2)."""
     now, then = alpha(timestep), alpha(timestep - TRAIN_STEPS // steps)
     clean = predict_clean(latents, velocity, [timestep])
     spread = math.sqrt((1 - then) / (1 - now))
@@ -152,8 +155,8 @@ def _half_log_snr(level: float) -> float:
 def dpm_coefficients(
     timestep: int, previous: int | None, steps: int
 ) -> tuple[float, float, float, float]:
-    """Return (m0, m1, m_n, 1/r) of one latent's DPM++ 2M SDE step (reference section 3.4), limits
-    included.
+    """Return (m0, m1, m_n, 1/r) of one latent's DPM++ 2M SDE step (docs/reference.md section 3.4),
+    limits included.
 
     previous: this latent's timestep at the inner step before, None in a first-order step (then 1/r
     = 0)."""
@@ -204,7 +207,8 @@ def dpm_is_second_order(inner_step: int, timesteps: Sequence[int], steps: int) -
 
 
 def phase_edge(timestep: int, phases: int) -> int:
-    """Return beta(t): the timestep at which the phase holding t ends (reference section 3.4)."""
+    """Return beta(t): the timestep at which the phase holding t ends (docs/reference.md section
+    3.4)."""
     return max(0, timestep * phases // TRAIN_STEPS * TRAIN_STEPS // phases - 1)
 
 

@@ -1,9 +1,9 @@
 """Text to embeddings: a SentencePiece tokenizer and a T5 encoder for prompts; CLIP features of the
 control sentences.
 
-Facts: reference section 2 (text path) and section 9 (controls). Everything is local: no download,
-no remote code, safetensors only. transformers takes seconds to import, so it is imported where it
-is first needed.
+Facts: docs/reference.md section 2 (text path) and section 9 (controls). Everything is local: no
+download, no remote code, safetensors only. transformers takes seconds to import, so it is imported
+where it is first needed.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Run a network on overlapping tiles of a picture and blend the results: bounded memory (reference
-section 7.1)."""
+"""Run a network on overlapping tiles of a picture and blend the results: bounded memory
+(docs/reference.md section 7.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Tiles:
 
 def in_tiles(x: Tensor, network: Callable[[Tensor], Tensor], tiles: Tiles | None) -> Tensor:
     """Run `network` on overlapping tiles of x [B, c, T, height, width] and blend linearly
-    (reference section 7.1)."""
+    (docs/reference.md section 7.1)."""
     if tiles is None or (x.shape[3] <= tiles.before[0] and x.shape[4] <= tiles.before[1]):
         return network(x)
     (tall, wide), (tall_after, wide_after) = tiles.before, tiles.after

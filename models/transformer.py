@@ -1,10 +1,10 @@
 """The diffusion transformer: joint text and video attention, one timestep per latent, control
 blocks.
 
-Equations: reference section 2 (arXiv 2412.03568 on the base of CogVideoX-2B); parameter names:
-reference section 1.3. Legend: B batch, F latents in the window, C latent channels, h x w latent
-size, S = (h/p)(w/p) tokens per latent (a rank holds a stripe of them), N text tokens (a rank holds
-a slice of them), D width, H heads, d head width.
+Equations: docs/reference.md section 2 (arXiv 2412.03568 on the base of CogVideoX-2B); parameter
+names: docs/reference.md section 1.3. Legend: B batch, F latents in the window, C latent channels, h
+x w latent size, S = (h/p)(w/p) tokens per latent (a rank holds a stripe of them), N text tokens (a
+rank holds a slice of them), D width, H heads, d head width.
 
 What depends only on the prompt, the timesteps or the labels is computed by `embed_text`, `modulate`
 and `control_keys`; a stream calls them when these change and `denoise` at every step. `forward` is
@@ -47,8 +47,8 @@ _FIXED_KEYS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Shapes of a transformer folder's config.json; defaults are the published class's (reference
-    section 1.2)."""
+    """Shapes of a transformer folder's config.json; defaults are the published class's
+    (docs/reference.md section 1.2)."""
 
     num_attention_heads: int = 30
     attention_head_dim: int = 64
@@ -191,8 +191,8 @@ class AdaptiveNorm(nn.Module):
         return self.norm.weight * scale, torch.addcmul(shift, scale, self.norm.bias)
 
     def modulation(self, activated: Tensor) -> Modulation:
-        """Return a block's six parts; text and control tokens use the last latent's (reference
-        section 2)."""
+        """Return a block's six parts; text and control tokens use the last latent's
+        (docs/reference.md section 2)."""
         shift, scale, gate, token_shift, token_scale, token_gate = self.parts(activated)
         scale, shift = self.fold(shift, scale)
         token_scale, token_shift = self.fold(token_shift[:, -1:], token_scale[:, -1:])
@@ -510,8 +510,8 @@ def position_table(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Return sin-cos positions [F, S, D] of a (frames, rows, columns) grid (reference section 2,
-    "Positions").
+    """Return sin-cos positions [F, S, D] of a (frames, rows, columns) grid (docs/reference.md
+    section 2, "Positions").
 
     A quarter of the channels encodes time, 3/8 the column, 3/8 the row; frames and places are
     divided by the scales."""

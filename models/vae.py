@@ -7,8 +7,8 @@ channels, height, width].
 
 All that a pass carries besides its tensor is in one explicit `Pass`: the cache of the causal
 convolutions (their last two input frames; kernel-1 convolutions need none), the group of workers
-that share the width, and the rule for single frames. Facts: reference sections 1.4 (names and
-shapes) and 7 (chunks, cache, tiles, slices).
+that share the width, and the rule for single frames. Facts: docs/reference.md sections 1.4 (names
+and shapes) and 7 (chunks, cache, tiles, slices).
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +111,7 @@ class Pass:
 
     cache: last two input frames [B, channels, 2, height, own width] of every causal convolution, by
     module name. group: the workers that share the width. double_single: a single frame becomes two
-    where time doubles (streaming, reference section 7.1); otherwise it stays one.
+    where time doubles (streaming, docs/reference.md section 7.1); otherwise it stays one.
     """
 
     cache: dict[str, Tensor] = field(default_factory=dict)

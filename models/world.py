@@ -1,5 +1,5 @@
-"""The world: a window of latents that dreams on, a group per step, steered by labels (reference
-section 4).
+"""The world: a window of latents that dreams on, a group per step, steered by labels
+(docs/reference.md section 4).
 
 Legend: G noise groups of W latents, F = G W + 1 latents in the window (index 0 = conditioning
 latent, already shown), K inner steps, C x h x w one latent. Latents count from 0 at the start

@@ -1,4 +1,4 @@
-"""Tables, timestep lists and steps of reference section 3."""
+"""Tables, timestep lists and steps of docs/reference.md section 3."""
 
 import math
 

@@ -1,8 +1,8 @@
 """Stages 2 and 3 in one set of weights: text and control to clips, and to endless streams.
 
 Most samples are stage-3 windows: a clean conditioning latent and noise groups (two, half a schedule
-apart, unless the settings say otherwise; reference section 3.3). The rest are stage-2 clips of up
-to 17 latents at one noise level. The control vectors are trained along.
+apart, unless the settings say otherwise; docs/reference.md section 3.3). The rest are stage-2 clips
+of up to 17 latents at one noise level. The control vectors are trained along.
 """
 
 from __future__ import annotations

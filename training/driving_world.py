@@ -3,7 +3,7 @@ truth.
 
 A third-person camera follows a car at 16 frames a second over an endless plain with roads. Frames
 are 96 x 144 RGB. Everything follows from a seed. Five biomes, three times of day, four car colours;
-nine control labels (reference section 9), one per latent (four frames). `python -m
+nine control labels (docs/reference.md section 9), one per latent (four frames). `python -m
 training.driving_world --help` drives it by hand.
 
 Axes: metres, x east, y north, heading in radians counted left. Positive steering and yaw turn left.

@@ -15,7 +15,7 @@ from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import stopwatch
 
-# full size (reference section 2)
+# full size (docs/reference.md section 2)
 FRAMES: Final = 5  # F: latents in the window
 TOKENS: Final = 1350  # S: tokens of a latent
 HEADS: Final = 30

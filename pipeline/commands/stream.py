@@ -145,8 +145,8 @@ def _start(
 
 
 def resample(frames: "np.ndarray", fps: float, target: float) -> "np.ndarray":
-    """Frames of a faster video at the target rate: frame round(k fps / target) (reference section
-    5)."""
+    """Frames of a faster video at the target rate: frame round(k fps / target) (docs/reference.md
+    section 5)."""
     if fps <= target:
         return frames
     return frames[
