@@ -2,13 +2,12 @@
 latents on."""
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import LatentChunk, Weights
+from actors.records import LatentChunk, StepOrder, StepReply, Weights
 from actors.worker import Worker, settle
 from models.world import World, WorldState
 
@@ -35,51 +34,34 @@ class DitWorker(Worker):
     def reset(self, seed: int, prompt: str, embedding: np.ndarray) -> None:
         """Begin a new stream from the prompt's start clip. embedding: as TextWorker makes it."""
         start = self.checkpoint.start_latents(prompt)
-        self.world.reset(seed, torch.from_numpy(embedding), start)
+        self.world.reset(seed, torch.from_numpy(embedding.copy()), start)
 
     def set_prompt(self, embedding: np.ndarray) -> None:
         """Go on with another text."""
-        self.world.set_prompt(torch.from_numpy(embedding))
+        self.world.set_prompt(torch.from_numpy(embedding.copy()))
 
-    def step(
-        self,
-        session: str,
-        epoch: int,
-        index: int,
-        labels: tuple[str, ...],
-        cursor: int,
-        version: int,
-    ) -> tuple[LatentChunk | None, WorldState | None, dict[str, Any]]:
-        """One outer step: (chunk, state to go on from, the chunk's particulars); the first two from
-        rank 0 only.
+    def step(self, order: StepOrder) -> tuple[LatentChunk | None, StepReply]:
+        """One outer step. The latents and the state to go on from come from rank 0 only.
 
         Refuses a step that is not the next one: a repeated or lost call must never bend the stream.
         """
-        begun = time.monotonic()
-        if index != self.world.index:
+        started = time.monotonic()
+        if order.index != self.world.index:
             raise RuntimeError(
-                f"step {index} was asked of a world that stands at {self.world.index}"
+                f"step {order.index} was asked of a world that stands at {self.world.index}"
             )
-        emission = self.world.step(labels, cursor)
-        if self.rank:
-            return None, None, {}
-        latents, bfloat16 = pack(emission.latents)
-        particulars: dict[str, Any] = {
-            "labels": emission.labels,
-            "cursor": emission.cursors[-1],
-            "stamps": {"step_start": begun, "step_end": time.monotonic()},
-        }
-        chunk = LatentChunk(
-            session=session,
-            epoch=epoch,
-            index=index,
-            latents=latents,
-            bfloat16=bfloat16,
-            prompt_version=version,
-            steered=labels,
-            **particulars,
+        emission = self.world.step(order.labels, order.cursor)
+        chunk = state = None
+        if self.rank == 0:
+            latents, bfloat16 = pack(emission.latents)
+            chunk, state = LatentChunk(order.index, latents, bfloat16), self.world.state()
+        return chunk, StepReply(
+            labels=emission.labels,
+            cursor=emission.cursors[-1],
+            started=started,
+            ended=time.monotonic(),
+            state=state,
         )
-        return chunk, self.world.state(), particulars
 
     def restore(self, state: WorldState) -> None:
         """Go on from a committed state, as if nothing had happened."""

@@ -5,21 +5,32 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import psutil
 
 from actors.cluster import Cluster
-from actors.records import Weights
+from actors.records import Identity, Weights
 from actors.worker import Worker
 from configs.errors import UserError
 
 LOAD_SECONDS: Final = 900.0  # 8 GB of weights from a slow disk
+STOPPED_SECONDS: Final = 10  # a process that was stopped this long while it loads is given up
 END_SECONDS: Final = 5.0
 WORKER_SHARE: Final = 0.9  # of a place
 TEXT_SHARE: Final = 0.1
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Reference(Protocol[T_co]):
+    """A value that a worker makes: to be awaited, or handed to another worker as it is."""
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
 
 
 class Gang:
@@ -48,7 +59,17 @@ class Gang:
 
     async def start(self) -> None:
         """Start every worker, load, and let them meet. Raises what a worker raised, UserError
-        included."""
+        included; then none of them is left."""
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._load()
+        except BaseException as error:
+            await self.end()
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, UserError) else error) from None
+        self.alive = True
+
+    async def _load(self) -> None:
         self._generation += 1
         size = len(self._places)
         self._actors = [
@@ -57,26 +78,28 @@ class Gang:
             )
             for rank, place in enumerate(self._places)
         ]
-        async with asyncio.timeout(LOAD_SECONDS):
+        here = socket.gethostname()
+        identities: list[Identity] = await asyncio.gather(*self.ask("identity"))
+        self.nodes = [identity.node for identity in identities]
+        self._processes = list(
+            _processes(identity.pid for identity in identities if identity.host == here)
+        )
+        if identities[0].host != here:
             asked = time.monotonic()
-            identities = await asyncio.gather(*self.ask("identity"))
-            here = socket.gethostname()
-            self.nodes = [identity.node for identity in identities]
-            self._processes = []
-            for identity in identities:
-                if identity.host == here:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        self._processes.append(psutil.Process(identity.pid))
-            if identities[0].host != here:
-                asked = time.monotonic()
-                clock = (await self.ask("identity")[0]).clock
-                self.clock_offset = (asked + time.monotonic()) / 2 - clock
-            try:
-                await asyncio.gather(*self.ask("join", await self._meeting(identities, here)))
-            except Exception as error:
-                cause = getattr(error, "cause", None)
-                raise (cause if isinstance(cause, UserError) else error) from None
-        self.alive = True
+            clock = (await self.ask("identity")[0]).clock
+            self.clock_offset = (asked + time.monotonic()) / 2 - clock
+        joined = gathered(self.ask("join", await self._meeting(identities, here)))
+        await self._unless_stopped(joined)
+
+    async def _unless_stopped(self, joined: "asyncio.Future[list[None]]") -> None:
+        """Wait for the workers to load. A stopped one would never come: RuntimeError."""
+        beats = 0
+        while not joined.done():
+            await asyncio.wait({joined}, timeout=1.0)
+            beats = beats + 1 if any(map(_stopped, self._processes)) else 0
+            if beats >= STOPPED_SECONDS:
+                raise RuntimeError(f"a worker process stands still for {beats} s while it loads")
+        joined.result()
 
     def ask(self, method: str, *arguments: Any, returns: int = 1) -> list[Any]:
         """Send the same call to every worker; returns its reply references, by rank."""
@@ -94,6 +117,11 @@ class Gang:
     @property
     def size(self) -> int:
         return len(self._places)
+
+    @property
+    def broken(self) -> bool:
+        """A worker's process on this host is gone, though nobody ended it."""
+        return self.alive and not all(_lives(process) for process in self._processes)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -123,6 +151,37 @@ class Gang:
         }:
             return f"file://{self._cluster.folder}/{self.name}-{self._generation}"
         return str(await self.ask("rendezvous")[0])
+
+
+def gathered(references: Sequence[Reference[T]]) -> "asyncio.Future[list[T]]":
+    """All values, in order. An error that nobody waits for any more (a reset overtook it) makes no
+    noise."""
+    future = asyncio.ensure_future(_all(references))
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
+
+
+async def _all(references: Sequence[Reference[T]]) -> list[T]:
+    return list(await asyncio.gather(*references))
+
+
+def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
+
+
+def _stopped(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_STOPPED
+    return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def peak_memory(pid: int) -> float:

@@ -1,14 +1,16 @@
 """Every record that crosses a process border: frozen, plain data, no Ray.
 
-Arrays are CPU numpy (bfloat16 travels as int16 bit patterns). ``stamps`` maps a stage name to
-seconds on the monotonic clock of the host that wrote it.
+Arrays are CPU numpy (bfloat16 travels as int16 bit patterns). Times are seconds on the monotonic
+clock of the host that wrote them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from models.world import WorldState
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,47 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class StepOrder:
+    """What every DiT rank is told: make the W latents from ``index`` on, conditioned on ``labels``
+    (one a latent) and on the text in force. ``cursor`` numbers the newest control among them."""
+
+    index: int
+    labels: tuple[str, ...]
+    cursor: int = 0
+
+
+@dataclass(frozen=True)
 class LatentChunk:
-    """Latents of one outer step: [W, C, h, w], scaled. ``index`` is the first latent's index since
-    the reset.
+    """Latents of one outer step: [W, C, h, w], scaled. ``index`` is the first one's index since the
+    reset."""
 
-    ``labels`` condition these latents; ``steered`` are the labels this step was given, which
-    reproduce the drive: they differ when a label takes several steps to reach the latent that
-    leaves the window (late_labels < noise_groups)."""
-
-    session: str
-    epoch: int
     index: int
     latents: np.ndarray
     bfloat16: bool
+
+
+@dataclass(frozen=True)
+class StepReply:
+    """What became of a step, beside its latents. ``labels`` condition them and ``cursor`` is the
+    newest control in them: with late_labels < noise_groups a label takes several steps to reach the
+    latent that leaves the window. ``state`` is the world after the step (rank 0 only)."""
+
     labels: tuple[str, ...]
     cursor: int
-    prompt_version: int
-    steered: tuple[str, ...] = ()
-    stamps: Mapping[str, float] = field(default_factory=dict)
+    started: float
+    ended: float
+    state: WorldState | None
+
+
+Memory = Mapping[str, np.ndarray]  # a decoder's temporal memory, by name
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One VAE worker's columns of a chunk's frames: uint8 [n, H, w', 3]. ``memory`` is what the
+    worker would go on from; None when it is large, and what came before has to be decoded again."""
+
+    frames: np.ndarray
+    started: float
+    ended: float
+    memory: Memory | None

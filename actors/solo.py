@@ -3,13 +3,12 @@ transformer."""
 
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable
 
 from actors.cluster import Cluster, Layout
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
-from actors.records import Weights
+from actors.records import StepOrder, Weights
 from actors.text import TextWorker
 
 
@@ -39,20 +38,19 @@ async def latents(
         dit = Gang("dit", DitWorker, weights, cluster, range(layout.dit))
         gangs = [text, dit]
         await text.start()
-        embedding, _ = text.ask("encode", prompt, returns=2)[0]
+        embedding, _ = await text.ask("encode", prompt)[0]
         await dit.start()
         for reply in dit.ask("reset", seed, prompt, embedding):
             await reply
         await text.end()
         say("running; Ctrl-C ends it")
-        session, index = uuid.uuid4().hex, 0
+        index = 0
         while True:
             asked = time.monotonic()
-            replies = dit.ask("step", session, 0, index, ("D",) * window, 0, 0, returns=3)
-            particulars = [await reply[2] for reply in replies]
-            stamps = particulars[0]["stamps"]
+            order = StepOrder(index, ("D",) * window)
+            replies = [await reply for _, reply in dit.ask("step", order, returns=2)]
             index += window
-            yield stamps["step_end"] - stamps["step_start"], time.monotonic() - asked
+            yield replies[0].ended - replies[0].started, time.monotonic() - asked
     finally:
         with contextlib.suppress(Exception):
             for gang in gangs if not cluster.own else []:

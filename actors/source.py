@@ -1,24 +1,27 @@
 """Where frames come from: the contract between a show and what makes its frames, and its records."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
+
+STEPS_AHEAD: Final = 2  # of the latent on the screen
 
 
 @dataclass(frozen=True)
 class FrameChunk:
-    """Frames uint8 [n, H, W, 3] of latents index .. index + len(labels) - 1 (or one worker's slice
-    of their width).
+    """Frames uint8 [n, H, W, 3] of latents index .. index + len(labels) - 1.
 
     ``first_frame`` is the index of frames[0] since the reset; ``cursor`` the newest control
-    conditioned into them; ``labels`` and ``steered`` as in LatentChunk. Times in ``stamps`` of a
-    full-width chunk: received (of the control), sampled, step_start, step_end, decode_start,
-    decode_end, arrived.
+    conditioned into them. ``labels`` condition these latents; ``steered`` are the labels that their
+    steps were given, which reproduce the drive: they differ when a label takes several steps to
+    reach the latent that leaves the window (late_labels < noise_groups). Times in ``stamps``:
+    sampled, step_start, step_end, decode_start, decode_end, arrived.
     """
 
-    session: str
     epoch: int
     index: int
     first_frame: int
@@ -40,6 +43,22 @@ class StageReport:
     percent: float | None
     message: str
     seconds: float
+
+
+class Reporter:
+    """Says stages to whoever listens, with the seconds since it was told to whom."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._report: Callable[[StageReport], None] = lambda report: None
+
+    def to(self, report: Callable[[StageReport], None]) -> None:
+        """Report there from now on; the seconds count from here."""
+        self._begun, self._report = time.monotonic(), report
+
+    def __call__(self, stage: str, percent: float | None, message: str) -> None:
+        seconds = round(time.monotonic() - self._begun, 2)
+        self._report(StageReport(stage, percent, message, seconds))
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,22 @@ class Pace:
     index: int
     start: float
     shown: int
+
+    @staticmethod
+    def standing() -> "Pace":
+        """No step may start."""
+        return Pace(0, math.inf, -1)
+
+    @property
+    def paused(self) -> bool:
+        return math.isinf(self.start)
+
+    def wait(self, index: int, info: WorldInfo, now: float) -> float | None:
+        """Seconds from ``now`` until the step of latents ``index`` .. may start; None = not before
+        another pace comes."""
+        if self.paused or index > self.shown + STEPS_AHEAD * info.latents_per_step:
+            return None
+        return self.start + (index - self.index) * info.latent_seconds - now
 
 
 @dataclass(frozen=True)

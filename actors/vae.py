@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import LatentChunk, Weights
-from actors.source import FrameChunk
+from actors.records import LatentChunk, Memory, Slice, Weights
 from actors.worker import Worker, settle
 from models.checkpoint import served_stream
 from models.device import use_threads
@@ -47,29 +46,15 @@ class VaeWorker(Worker):
         self._stream = served_stream(self._autoencoder, self.group)
         self._next = 0
 
-    def decode(self, chunk: LatentChunk) -> tuple[FrameChunk, dict[str, np.ndarray] | None]:
+    def decode(self, chunk: LatentChunk) -> Slice:
         """This worker's slice of the frames (none yet for the full decoder's very first latent),
         and the temporal memory after them when it is small; else what came before has to be
         replayed after a fault."""
-        begun = time.monotonic()
+        started = time.monotonic()
         frames = self._push(chunk)
-        slice_of = FrameChunk(
-            session=chunk.session,
-            epoch=chunk.epoch,
-            index=chunk.index,
-            first_frame=0,  # counted where slices are joined
-            frames=frames,
-            labels=chunk.labels,
-            cursor=chunk.cursor,
-            prompt_version=chunk.prompt_version,
-            steered=chunk.steered,
-            stamps={"decode_start": begun, "decode_end": time.monotonic()},
-        )
-        return slice_of, self._memory()
+        return Slice(frames, started, time.monotonic(), self._memory())
 
-    def restore(
-        self, following: int, memory: dict[str, np.ndarray] | None, *replay: LatentChunk
-    ) -> None:
+    def restore(self, following: int, memory: Memory | None, *replay: LatentChunk) -> None:
         """Be where an undisturbed worker would be before latent ``following``: from its ``memory``
         if there is one, else by decoding the chunks before it again, whose frames were shown
         already."""
@@ -92,10 +77,10 @@ class VaeWorker(Worker):
     def _push(self, chunk: LatentChunk) -> np.ndarray:
         if chunk.index != self._next:
             raise RuntimeError(f"latent {chunk.index} came where {self._next} was expected")
-        self._next += len(chunk.labels)
+        self._next += len(chunk.latents)
         return self.stream.push(unpack(chunk).to(self.device, self.dtype))
 
-    def _memory(self) -> dict[str, np.ndarray] | None:
+    def _memory(self) -> Memory | None:
         memory: dict[str, Tensor] = self.stream.state()
         if sum(tensor.numel() * tensor.element_size() for tensor in memory.values()) > MEMORY_BYTES:
             return None

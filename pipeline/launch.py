@@ -160,7 +160,7 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
 
 def summary(show: Show, session: Session, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
-    memory = {"launcher": peak_memory(os.getpid()), **session.peak_memory}
+    memory = {"launcher": peak_memory(os.getpid()), **session.groups.peak_memory}
     return show.figures.summary(begun, show.drops, memory)
 
 

@@ -81,7 +81,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     def shown(frame: ShownFrame) -> None:
         count = len(show.seen)
         if fault := faults.pop(count, None):
-            os.kill(session.pids[fault[1]], SIGNALS[fault[0]])
+            os.kill(session.groups.pids[fault[1]], SIGNALS[fault[0]])
         if label := holds.pop(count, None):
             show.hold(label)
         if act := acts.pop(count, None):
@@ -109,7 +109,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     seen = show.seen[: spec["frames"]]
     labels = [(frame.epoch, frame.index, frame.label, frame.prompt) for frame in seen]
     story = {"events": events, "labels": labels, "error": error, "gap": show.figures.longest_gap}
-    story["nodes"] = session.nodes
+    story["nodes"] = session.groups.nodes
     story["take"] = asdict(show.take())
     story["summary"] = dict(summary(show, session, begun))
     return np.stack([frame.image for frame in seen]), story

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from actors.dit import DitWorker
-from actors.records import Weights
+from actors.records import StepOrder, Weights
 from actors.text import TextWorker
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
@@ -34,20 +34,20 @@ def begun(weights, embeddings):
 
 
 def step(worker, index, label="D"):
-    return worker.step("session", 5, index, (label,), 8, 2)
+    return worker.step(StepOrder(index, (label,), 8))
 
 
-def test_a_chunk_says_what_made_it(begun):
-    chunk, state, particulars = step(begun, 0, "DL")
-    assert (chunk.session, chunk.epoch, chunk.index, chunk.prompt_version) == ("session", 5, 0, 2)
-    assert chunk.labels == chunk.steered == particulars["labels"] == ("DL",) and chunk.cursor == 8
-    assert chunk.stamps["step_start"] < chunk.stamps["step_end"] and state.index == 1
+def test_a_reply_says_what_made_the_latents(begun):
+    chunk, reply = step(begun, 0, "DL")
+    assert chunk.index == 0 and len(chunk.latents) == 1
+    assert reply.labels == ("DL",) and reply.cursor == 8
+    assert reply.started < reply.ended and reply.state.index == 1
 
 
 def test_a_state_goes_on_elsewhere_bit_for_bit(weights, begun, embeddings):
     step(begun, 0, "DL")
     begun.set_prompt(embeddings[PROMPTS[2]][0])
-    _, state, _ = step(begun, 1, "DR")
+    state = step(begun, 1, "DR")[1].state
     expected = [step(begun, index, "B")[0].latents for index in (2, 3, 4)]
     other = DitWorker(weights, 0, 1)
     other.join("file:///unused")

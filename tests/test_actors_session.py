@@ -22,7 +22,7 @@ from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 from the_matrix import the_matrix
 
 CPU = torch.device("cpu")
-HANGS = 400  # seconds; a drive takes about fifteen on an idle machine
+HANGS = 90
 LABELS = [*["D"] * 6, *["DL"] * 4, *["DR"] * 5, *["B"] * 3]
 TEXTS = [*[PROMPTS[2]] * 9, *[PROMPTS[1]] * 9]
 FRAMES = 4 * len(LABELS)

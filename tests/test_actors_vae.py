@@ -38,7 +38,7 @@ def chunk(index, dtype=torch.float32):
     latents, bfloat16 = pack(
         torch.randn(1, CHANNELS, HEIGHT // 8, WIDTH // 8, generator=generator).to(dtype)
     )
-    return LatentChunk("s", 0, index, latents, bfloat16, ("D",), 0, 0, ("D",))
+    return LatentChunk(index, latents, bfloat16)
 
 
 @pytest.mark.parametrize("replay", [False, True], ids=["memory", "replay"])
@@ -46,19 +46,19 @@ def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker, replay):
     chunks = [chunk(index) for index in range(LATENTS)]
     decoded = [worker.decode(each) for each in chunks]
     other = new_worker(weights)
-    other.restore(9, None if replay else decoded[8][1], *chunks[:9])
+    other.restore(9, None if replay else decoded[8].memory, *chunks[:9])
     for index in range(9, LATENTS):
-        assert (other.decode(chunks[index])[0].frames == decoded[index][0].frames).all()
-    assert sum(len(part.frames) for part, _ in decoded) == 4 * LATENTS
+        assert (other.decode(chunks[index]).frames == decoded[index].frames).all()
+    assert sum(len(part.frames) for part in decoded) == 4 * LATENTS
 
 
 def test_a_reset_forgets_everything_but_the_weights(worker, monkeypatch):
     monkeypatch.setattr(
         Checkpoint, "autoencoder", None
     )  # loaded once: it takes seconds at full size
-    first = [worker.decode(chunk(index))[0].frames for index in range(3)]
+    first = [worker.decode(chunk(index)).frames for index in range(3)]
     worker.reset()
-    again = [worker.decode(chunk(index))[0].frames for index in range(3)]
+    again = [worker.decode(chunk(index)).frames for index in range(3)]
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
 
 

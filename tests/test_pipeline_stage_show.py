@@ -67,7 +67,6 @@ class Squares:
         frames = np.stack([picture(self._seed, 4 * self._index + n, label) for n in range(4)])
         now = time.monotonic()
         chunk = FrameChunk(
-            session="s",
             epoch=self._epoch,
             index=self._index,
             first_frame=4 * self._index,

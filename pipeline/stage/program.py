@@ -11,7 +11,6 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,6 @@ PROTOCOL: Final = 1
 FRAMES_PER_LATENT: Final = 4
 HEADER_SECONDS: Final = 60.0
 BUFFER: Final = 4 * 2**20  # bytes; a latent of 480x720 frames
-AHEAD: Final = 2  # latents that may be made before they are shown
 
 
 class Program:
@@ -101,7 +99,6 @@ class Program:
             "decode_end": done,
         }
         return FrameChunk(
-            session="program",
             epoch=epoch,
             index=index,
             first_frame=index * FRAMES_PER_LATENT,
@@ -147,17 +144,11 @@ class Program:
         """Wait until the next latent may start: near enough to what is shown, and late enough."""
         while True:
             self._paced.clear()
-            pace, ahead = self._pace, self._index - self._pace.index
-            delay = (
-                inf
-                if self._index > pace.shown + AHEAD
-                else pace.start + ahead * self.info.latent_seconds
-            )
-            delay -= time.monotonic()
-            if delay <= 0:
+            delay = self._pace.wait(self._index, self.info, time.monotonic())
+            if delay is not None and delay <= 0:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._paced.wait(), None if delay == inf else delay)
+                await asyncio.wait_for(self._paced.wait(), delay)
 
     async def _ask(self, lines: Sequence[str]) -> np.ndarray:
         """Write the lines; the last one is a label, whose frames uint8 [4, H, W, 3] come back."""

@@ -1,0 +1,227 @@
+"""The three groups of one run and their cluster: typed calls to each, and their life as a whole."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from actors.cluster import Cluster, Layout
+from actors.dit import DitWorker
+from actors.gang import TEXT_SHARE, Gang, Reference, gathered
+from actors.records import LatentChunk, Slice, StepOrder, StepReply, Weights
+from actors.repair import FIRST_STEP_SECONDS, Fault, line, watched
+from actors.source import Reporter
+from actors.text import TextWorker
+from actors.timeline import Commit, Offsets, Prompt, Step
+from actors.vae import VaeWorker
+from configs.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """Both groups, on their way to a commit."""
+
+    groups: tuple[tuple[Gang, "asyncio.Future[list[None]]"], ...]
+
+    @property
+    def done(self) -> bool:
+        return all(outcome.done() for _, outcome in self.groups)
+
+    async def hold(self, limit: float) -> None:
+        """Wait until both stand there. Raises Fault for the group that broke."""
+        for gang, outcome in self.groups:
+            await watched(gang, outcome, limit)
+
+
+class Groups:
+    """DiT, VAE and text workers on one cluster. ``address`` joins one that exists."""
+
+    def __init__(
+        self, weights: Weights, layout: Layout, address: str | None, say: Reporter
+    ) -> None:
+        self._weights, self._layout, self._address = weights, layout, address
+        self._say = say
+        self._cluster: Cluster | None = None
+        self._told: Prompt | None = None  # what the DiT group was told last
+        self._peaks: dict[str, float] = {}
+        self._gangs: tuple[Gang, ...] = ()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Start Ray, reserve, and load all workers. Raises UserError: the cluster cannot be joined
+        or has no room; weights that do not load."""
+        self._say("cluster", 5, f"joining {self._address}" if self._address else "starting Ray")
+        cluster = await (
+            Cluster.attach(self._address) if self._address else Cluster.start(self._layout)
+        )
+        self._cluster, self._layout = cluster, cluster.fit(self._layout)
+        token = f", token in {cluster.token}" if cluster.own else ""
+        self._say("places", 30, f"Ray at {cluster.address}{token}; reserving {self._layout}")
+        await cluster.reserve(self._layout)
+        self._say("models", 35, f"loading the models: {self._layout}")
+        self._make(cluster)
+        try:
+            await self._start_missing()
+        except Fault as fault:
+            if isinstance(fault.__cause__, UserError):
+                raise fault.__cause__ from None
+            self._say("models", 35, f"{fault}; once more")
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        """A worker died while it loaded: one more attempt, then one line."""
+        try:
+            await self._start_missing()
+        except Fault as fault:
+            raise RuntimeError(
+                f"loading failed twice ({fault}); the usual cause is too little memory: close other"
+                " programs, ask for fewer workers or other weights"
+            ) from fault
+
+    def _make(self, cluster: Cluster) -> None:
+        dit, vae = self._layout.dit, self._layout.vae
+        places = {"dit": range(dit), "vae": range(dit, dit + vae)}
+        self.text = Gang(
+            "text", TextWorker, self._weights, cluster, [self._layout.text], TEXT_SHARE
+        )
+        self.dit = Gang("dit", DitWorker, self._weights, cluster, places["dit"])
+        self.vae = Gang("vae", VaeWorker, self._weights, cluster, places["vae"])
+        self._gangs = (self.text, self.dit, self.vae)
+
+    async def replace(self, broken: Gang | None) -> None:
+        """End ``broken`` and every group with a dead process, and start them anew."""
+        self._note_memory()
+        for gang in (self.dit, self.vae):
+            if gang is broken or gang.broken:
+                await gang.end()
+        await self._start_missing()
+
+    async def replace_text(self) -> None:
+        """End the text worker, whatever it does, and start another. Raises Fault."""
+        await self.text.end()
+        await self._start(self.text)
+
+    async def close(self) -> None:
+        """End everything. Idempotent."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            self._note_memory()
+            if not cluster.own:
+                await asyncio.gather(*(gang.end() for gang in self._gangs), return_exceptions=True)
+            await cluster.close()
+
+    async def ended(self) -> str:
+        """Wait until the cluster ends by itself, and say so."""
+        assert self._cluster is not None
+        return await self._cluster.ended()
+
+    async def _start_missing(self) -> None:
+        """Start the groups that are not alive, all at once."""
+        assert self._cluster is not None
+        starts = [asyncio.create_task(self._start(gang)) for gang in self._gangs if not gang.alive]
+        fresh = self._cluster.own and len(starts) == len(self._gangs)
+        try:
+            if fresh:  # the check takes a second of a core: not while all of them load
+                await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
+                starts.append(asyncio.create_task(self._check_strangers(self._cluster)))
+            await asyncio.gather(*starts)
+        finally:
+            for task in starts:
+                task.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+
+    async def _start(self, gang: Gang) -> None:
+        try:
+            await gang.start()
+        except Exception as error:
+            raise Fault(gang, line(error)) from error
+        loaded = sum(gang.alive for gang in self._gangs)
+        self._say("models", 35 + 50 * loaded / len(self._gangs), f"{gang.name} ready")
+
+    async def _check_strangers(self, cluster: Cluster) -> None:
+        if not await cluster.refuses_strangers():
+            raise RuntimeError(
+                "the Ray head let a connection without our token in, or did not answer: not safe"
+            )
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def step(self, order: StepOrder, prompt: Prompt, sampled: float) -> Step:
+        """Send a step on its way through both groups: every DiT rank gets the order, rank 0's
+        latents go straight to every VAE worker."""
+        first: Sequence[Reference[Any]] = ()
+        if prompt is not self._told:
+            first = self.dit.ask("set_prompt", prompt.embedding)
+            self._told = prompt
+        pairs = self.dit.ask("step", order, returns=2)
+        chunk = cast(Reference[LatentChunk], pairs[0][0])
+        replies = gathered([cast(Reference[StepReply], reply) for _, reply in pairs])
+        return Step(
+            order=order,
+            prompt=prompt,
+            sampled=sampled,
+            chunk=chunk,
+            replies=_after(gathered(first), replies) if first else replies,
+            slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", chunk))),
+        )
+
+    def rewind(self, commit: Commit) -> Rewound:
+        """Set both groups to a commit."""
+        prompt, self._told = commit.prompt, commit.prompt
+        if commit.state is None:
+            dit = self.dit.ask("reset", commit.seed, prompt.text, prompt.embedding)
+            vae = self.vae.ask("reset")
+        else:
+            dit = self.dit.ask("restore", commit.state)
+            memories = [(commit.index, memory, *commit.history) for memory in commit.memories]
+            vae = self.vae.ask_each("restore", *memories)
+        return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
+
+    async def encode(self, text: str, limit: float = FIRST_STEP_SECONDS) -> tuple[np.ndarray, str]:
+        """A prompt's embedding and what there is to say about it. Raises Fault, or UserError."""
+        references = cast(list[Reference[tuple[np.ndarray, str]]], self.text.ask("encode", text))
+        return (await watched(self.text, gathered(references), limit))[0]
+
+    @property
+    def offsets(self) -> Offsets:
+        return Offsets(self.dit.clock_offset, self.vae.clock_offset)
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of the workers on this host, by name."""
+        return {name: pid for gang in self._gangs for name, pid in gang.pids.items()}
+
+    @property
+    def nodes(self) -> list[str]:
+        """Ray's names of the nodes that the workers are on."""
+        return [node for gang in self._gangs for node in gang.nodes]
+
+    @property
+    def peak_memory(self) -> dict[str, float]:
+        """The most resident memory of each worker on this host so far, MB; also after ``close``."""
+        self._note_memory()
+        return dict(self._peaks)
+
+    def _note_memory(self) -> None:
+        for gang in self._gangs:
+            for name, megabytes in gang.peak_memory().items():
+                self._peaks[name] = max(megabytes, self._peaks.get(name, 0.0))
+
+
+def _after(
+    first: "asyncio.Future[list[Any]]", then: "asyncio.Future[list[StepReply]]"
+) -> "asyncio.Future[list[StepReply]]":
+    """``then``, which fails too if ``first`` does."""
+
+    async def both() -> list[StepReply]:
+        await first
+        return await then
+
+    future = asyncio.ensure_future(both())
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -1,0 +1,82 @@
+"""Prompts to embeddings, read beside the stream: no step waits for a text unless its drive says so.
+A text worker that dies or hangs is replaced, also when nobody asks for anything."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from actors.gang import gathered
+from actors.groups import Groups
+from actors.repair import Fault, Patience, watched
+from actors.source import Reporter
+from configs.errors import UserError
+
+KEPT: Final = 64  # embeddings; the published ones take 4 MB each
+LOOK_SECONDS: Final = 5.0  # between two looks at an idle text worker
+ANSWER_SECONDS: Final = 10.0  # in which an idle one answers
+
+
+class PromptReader:
+    """Reads one prompt at a time and remembers the last ones."""
+
+    def __init__(self, groups: Groups, say: Reporter) -> None:
+        self._groups = groups
+        self._say = say
+        self._turn = asyncio.Lock()
+        self._patience = Patience()
+        self._known: dict[str, np.ndarray] = {}
+
+    async def read(self, text: str) -> np.ndarray:
+        """The embedding of a prompt. Raises UserError, or RuntimeError when two workers failed."""
+        async with self._turn:
+            if text not in self._known:
+                embedding, notice = await self._encode(text)
+                if notice:
+                    self._say("prompt", None, notice)
+                if len(self._known) >= KEPT:
+                    self._known.pop(next(iter(self._known)))
+                self._known[text] = embedding
+            return self._known[text]
+
+    async def read_all(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """The embeddings of some prompts, by text."""
+        return {text: await self.read(text) for text in dict.fromkeys(texts)}
+
+    async def keep(self) -> None:
+        """Look after an idle text worker, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            async with self._turn:
+                try:
+                    answers = gathered(self._groups.text.ask("identity"))
+                    await watched(self._groups.text, answers, ANSWER_SECONDS)
+                except Fault as fault:
+                    await self._replace(fault)
+
+    async def _encode(self, text: str) -> tuple[np.ndarray, str]:
+        for attempt in (1, 2):
+            asked = time.monotonic()
+            try:
+                encoded = await self._groups.encode(text, self._patience.limit)
+            except Fault as fault:
+                if isinstance(fault.__cause__, UserError):
+                    raise fault.__cause__ from None
+                if attempt == 2:
+                    raise RuntimeError(
+                        f"the text worker failed twice, the last time: {fault}"
+                    ) from fault
+                await self._replace(fault)
+                continue
+            self._patience.took(time.monotonic() - asked)
+            return encoded
+        raise AssertionError
+
+    async def _replace(self, fault: Fault) -> None:
+        self._say("prompt", None, f"{fault}; replacing the text worker, the picture goes on")
+        try:
+            await self._groups.replace_text()
+        except Fault as again:
+            raise RuntimeError(f"the text worker cannot be replaced: {again}") from again

@@ -1,0 +1,109 @@
+"""What happens when a worker dies or hangs: how it is noticed, and how often a run is mended.
+
+The repair itself is the session's (actors/session.py): every group that broke is replaced, both
+groups are set back to the newest commit, and the steps under way are asked for again.
+"""
+
+import asyncio
+import statistics
+import time
+from collections import deque
+from typing import Final, TypeVar
+
+from actors.gang import Gang
+from configs.errors import UserError
+
+STALL_FLOOR: Final = 10.0  # seconds without a sign of life that are never a hang
+STALL_FACTOR: Final = 5.0  # of the usual time
+# Nothing is known yet: the published model needs minutes for a step on a CPU.
+FIRST_STEP_SECONDS: Final = 600.0
+FAULTS: Final = 3  # this many within FAULT_SECONDS end a run
+FAULT_SECONDS: Final = 60.0
+DEATHS: Final = 5  # of replacements in one repair, which end it
+LOADS: Final = 2  # replacements in one repair that cannot load their weights, which end it
+BEAT: Final = 1.0  # seconds; a beat that lasts longer was time in which nobody ran
+
+T = TypeVar("T")
+
+
+class Fault(Exception):
+    """A group broke; ``gang`` None: the stream stands still and nobody says why."""
+
+    def __init__(self, gang: Gang | None, reason: str) -> None:
+        super().__init__(f"{gang.name}: {reason}" if gang else reason)
+        self.gang = gang
+
+
+class Patience:
+    """How long to wait for what usually takes about as long as the last times."""
+
+    def __init__(self) -> None:
+        self._durations: deque[float] = deque(maxlen=64)
+
+    def took(self, seconds: float) -> None:
+        self._durations.append(seconds)
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which nothing will come any more."""
+        if not self._durations:
+            return FIRST_STEP_SECONDS
+        return max(STALL_FLOOR, STALL_FACTOR * statistics.median(self._durations))
+
+
+class Faults:
+    """Counts what broke. A repair is one fault, however many groups broke in it."""
+
+    def __init__(self) -> None:
+        self._begun: deque[float] = deque()
+        self._deaths = self._loads = 0
+
+    def begin(self, fault: Fault) -> None:
+        """A repair begins. Raises RuntimeError when there were too many lately."""
+        now = time.monotonic()
+        self._deaths = self._loads = 0
+        self._begun.append(now)
+        while self._begun[0] < now - FAULT_SECONDS:
+            self._begun.popleft()
+        if len(self._begun) >= FAULTS:
+            raise _too_many(len(self._begun), fault)
+
+    def again(self, fault: Fault) -> None:
+        """Something broke during the repair. Raises RuntimeError when it leads nowhere."""
+        self._deaths += 1
+        self._loads += isinstance(fault.__cause__, UserError)
+        if self._deaths >= DEATHS or self._loads >= LOADS:
+            raise _too_many(1 + self._deaths, fault)
+
+
+def _too_many(count: int, fault: Fault) -> RuntimeError:
+    return RuntimeError(f"{count} failures within {FAULT_SECONDS:.0f} s, the last one: {fault}")
+
+
+async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
+    """The outcome, or Fault when the gang broke or gave nothing for ``limit`` seconds.
+
+    Only time in which this process ran counts: after a pause of everything (a closed laptop, a
+    paused container) nobody is late.
+    """
+    waited = 0.0
+    while not outcome.done():
+        if waited >= limit:
+            raise Fault(gang, f"nothing came for {limit:.0f} s")
+        before = time.monotonic()
+        await asyncio.wait({outcome}, timeout=min(BEAT, limit - waited))
+        waited += min(time.monotonic() - before, 2 * BEAT)
+    try:
+        return outcome.result()
+    except Exception as error:
+        raise Fault(gang, line(error)) from error
+
+
+def line(error: BaseException) -> str:
+    """An error as one short line; Ray's own begin with pages about the actor."""
+    name = type(error).__name__
+    if name in ("ActorDiedError", "ActorUnavailableError"):
+        return "a worker process died"
+    cause = getattr(error, "cause", None) or error
+    text = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {text}"[:300]
