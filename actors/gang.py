@@ -96,7 +96,7 @@ class Gang:
         beats = 0
         while not joined.done():
             await asyncio.wait({joined}, timeout=1.0)
-            beats = beats + 1 if any(map(_stopped, self._processes)) else 0
+            beats = beats + 1 if self.stopped else 0
             if beats >= STOPPED_SECONDS:
                 raise RuntimeError(f"a worker process stands still for {beats} s while it loads")
         joined.result()
@@ -117,6 +117,11 @@ class Gang:
     @property
     def size(self) -> int:
         return len(self._places)
+
+    @property
+    def stopped(self) -> bool:
+        """A worker's process on this host was stopped (SIGSTOP)."""
+        return any(map(_stopped, self._processes))
 
     @property
     def broken(self) -> bool:

@@ -84,15 +84,17 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
     """The outcome, or Fault when the gang broke or gave nothing for ``limit`` seconds.
 
     Only time in which this process ran counts: after a pause of everything (a closed laptop, a
-    paused container) nobody is late.
+    paused container) nobody is late. A stopped process is given up after STALL_FLOOR, whatever the
+    limit.
     """
-    waited = 0.0
+    waited = stopped = 0.0
     while not outcome.done():
-        if waited >= limit:
-            raise Fault(gang, f"nothing came for {limit:.0f} s")
+        if waited >= limit or stopped >= STALL_FLOOR:
+            raise Fault(gang, f"nothing came for {waited:.0f} s")
         before = time.monotonic()
         await asyncio.wait({outcome}, timeout=min(BEAT, limit - waited))
-        waited += min(time.monotonic() - before, 2 * BEAT)
+        ran = min(time.monotonic() - before, 2 * BEAT)
+        waited, stopped = waited + ran, stopped + ran if gang.stopped else 0.0
     try:
         return outcome.result()
     except Exception as error:

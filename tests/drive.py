@@ -2,12 +2,16 @@
 OUT.npz``.
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...",
-"takes": [[labels, prompts], ...], "faults": {"FRAME": ["kill" | "stop", "dit 0"]}, "holds":
-{"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS]},
-"frames": N, "until": TEXT}. It ends after N frames, or with the first of the prompt TEXT. OUT holds
-the frames in order (``frames``), and everything else as JSON (``story``)."""
+"takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT, ...]}, "holds": {"FRAME":
+LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS] | ["replay",
+LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood", COUNT]}, "frames": N,
+"until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to wait as a third part where
+it comes later; "overtake" is a replay and, so many seconds later, a reset. It ends after N frames,
+or with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything
+else as JSON (``story``)."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -68,24 +72,45 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     acts = {int(frame): act for frame, act in spec.get("acts", {}).items()}
     events: list[dict] = []
 
+    later = asyncio.get_running_loop().call_later
+
     def pause(seconds: float) -> None:
         show.pause()
-        asyncio.get_running_loop().call_later(seconds, show.resume)
+        later(seconds, show.resume)
+
+    def replay(labels: list[str], prompts: list[str]) -> None:
+        show.replay([Take(config.seed, tuple(labels), tuple(prompts))])
+
+    def overtake(labels: list[str], prompts: list[str], seconds: float, seed: int) -> None:
+        replay(labels, prompts)
+        later(seconds, show.reset, seed)
+
+    def flood(count: int) -> None:
+        for seed in range(count):
+            show.reset(seed)
+
+    def hurt(kind: str, name: str) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it is dead already
+            os.kill(session.groups.pids[name], SIGNALS[kind])
 
     doing: dict[str, Callable[..., object]] = {
         "reset": show.reset,
         "prompt": show.set_prompt,
         "pause": pause,
+        "replay": replay,
+        "overtake": overtake,
+        "flood": flood,
     }
 
     def shown(frame: ShownFrame) -> None:
         count = len(show.seen)
         if fault := faults.pop(count, None):
-            os.kill(session.groups.pids[fault[1]], SIGNALS[fault[0]])
+            for kind, name, *seconds in [fault] if isinstance(fault[0], str) else fault:
+                later(seconds[0], hurt, kind, name) if seconds else hurt(kind, name)
         if label := holds.pop(count, None):
             show.hold(label)
         if act := acts.pop(count, None):
-            doing[act[0]](act[1])
+            doing[act[0]](*act[1:])
         if spec.get("truncate") == count:
             path = Path(spec["model"]) / "vae" / "diffusion_pytorch_model.safetensors"
             path.write_bytes(path.read_bytes()[:1000])

@@ -22,7 +22,7 @@ from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 from the_matrix import the_matrix
 
 CPU = torch.device("cpu")
-HANGS = 90
+HANGS = 120
 LABELS = [*["D"] * 6, *["DL"] * 4, *["DR"] * 5, *["B"] * 3]
 TEXTS = [*[PROMPTS[2]] * 9, *[PROMPTS[1]] * 9]
 FRAMES = 4 * len(LABELS)
@@ -215,3 +215,57 @@ def test_a_killed_text_worker_is_replaced_when_it_is_needed_and_the_world_does_n
     prompts = [label[3] for label in story["labels"]]
     assert prompts[-1] == PROMPTS[1] and set(prompts[:-1]) == {PROMPTS[2]} and len(frames) > 20
     assert story["summary"]["restarts"] == 0 and story["error"] == ""
+
+
+DOUBLES = {
+    "both at once": [["kill", "dit 0"], ["kill", "vae 0"]],
+    "one a second later": [["kill", "vae 0"], ["kill", "dit 0", 1.0]],
+    "the replacement too": [["kill", "dit 0"], ["kill", "dit 0", 1.6], ["kill", "vae 0", 2.2]],
+    "one hangs, one dies": [["stop", "vae 0"], ["kill", "dit 0", 0.3]],
+}
+
+
+@pytest.mark.parametrize("name", DOUBLES)
+def test_deaths_during_a_repair_make_it_longer_and_not_a_byte_differs(
+    drive, model, undisturbed, name
+):
+    frames, story = drive(model, faults={"24": DOUBLES[name]})
+    assert story["error"] == "" and (frames == undisturbed[0]).all()
+    assert [label[1] for label in story["labels"]] == list(range(FRAMES))
+    assert 1 <= story["summary"]["restarts"] <= 2
+
+
+def test_the_newest_of_two_resets_wins_while_the_prompts_of_the_first_are_read(drive, model):
+    """A replay of many new prompts is overtaken by a reset, at several moments of its reading."""
+    acts = {
+        str(8 * turn): [
+            *("overtake", ["D"] * 60, [f"road {turn} {each}" for each in range(60)]),
+            *(0.01 * turn, 50 + turn),
+        ]
+        for turn in range(1, 11)
+    }
+    frames, story = drive(model, takes=[], acts=acts, frames=100)
+    assert len(frames) == 100 and story["take"]["seed"] == 60 and story["error"] == ""
+    assert (frames[-12:] == directly(model, 60, ["D"] * 5, [PROMPTS[2]] * 5)[-12:]).all() or (
+        story["labels"][-1][1] > 11
+    )
+
+
+def test_of_a_flood_of_resets_the_last_one_counts(drive, model):
+    frames, story = drive(model, takes=[], acts={"12": ["flood", 2000]}, frames=36)
+    assert story["take"]["seed"] == 1999 and story["gap"] < 15
+    assert (frames[12:] == directly(model, 1999, ["D"] * 6, [PROMPTS[2]] * 6)).all()
+
+
+def test_a_stopped_text_worker_is_replaced_and_the_picture_does_not_wait(drive, model):
+    spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"20": ["prompt", PROMPTS[1]]}}
+    frames, story = drive(model, takes=[], frames=4000, until=PROMPTS[1], **spec)
+    assert story["labels"][-1][3] == PROMPTS[1] and story["summary"]["restarts"] == 0
+    assert story["gap"] < 5 and len(frames) > 100
+
+
+def test_a_replay_with_new_prompts_outlives_a_stopped_text_worker(drive, model):
+    texts = ["a road nobody has read of yet"] * 4
+    spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"16": ["replay", ["D"] * 4, texts]}}
+    frames, story = drive(model, takes=[], frames=4000, until=texts[0], **spec)
+    assert story["labels"][-1][3] == texts[0] and story["error"] == ""
