@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -193,7 +194,9 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
         raise UserError(
             f"video {path}: expected a video file, found {'a folder' if Path(path).is_dir() else 'nothing'}"
         )
-    reader: Iterator = imageio_ffmpeg.read_frames(f"file:{os.path.abspath(path)}", pix_fmt="rgb24")
+    reader: Iterator[Any] = imageio_ffmpeg.read_frames(
+        f"file:{os.path.abspath(path)}", pix_fmt="rgb24"
+    )
     try:
         about = next(reader)
         width, height = about["size"]

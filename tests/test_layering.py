@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import house
+
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "configs": {"configs"},
@@ -136,6 +138,28 @@ def test_files_stay_short(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__init__.py"], ids=name_of)
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), f"{name_of(path)}: begin with a docstring"
+
+
+def test_lines_fit() -> None:
+    wide, lines = house.long_code_lines()
+    assert wide < lines / 100, f"{wide} lines of Python over {house.CODE_WIDTH} columns"
+    assert not house.long_docs_lines(), f"over {house.DOCS_WIDTH} columns"
+
+
+def test_every_function_says_what_it_returns() -> None:
+    untyped = [
+        f"{source.name}: {function.name}"
+        for source in house.sources()
+        for function in house.functions(source)
+        if function.returns is None
+    ]
+    assert not untyped
+
+
+def test_objects_stay_small() -> None:
+    """Settings and other records that never change may have as many fields as there are choices."""
+    large = [shape for shape in house.shapes() if not shape.record]
+    assert not [shape for shape in large if shape.attributes > house.MOST_ATTRIBUTES]
 
 
 def test_nothing_imports_training_but_tests() -> None:

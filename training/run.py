@@ -206,7 +206,7 @@ class Run:
         late = torch.tensor([float(time.monotonic() - begin > minutes * 60)])
         return bool(self.group.all_reduce_sum(late))
 
-    def _log(self, means: dict[str, float], bar: tqdm) -> None:
+    def _log(self, means: dict[str, float], bar: tqdm[Any]) -> None:
         if self.group.rank:
             return
         bar.set_postfix(means, refresh=False)

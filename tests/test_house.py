@@ -1,0 +1,67 @@
+"""The measures of the house find what they are there to find."""
+
+import ast
+
+import pytest
+
+from tests import house
+
+COUPLE = {
+    "models/egg.py": "from models import hen\n",
+    "models/hen.py": "def lay():\n    import models.nest\n",
+    "models/nest.py": "from models.egg import shell\n",
+    "models/fox.py": "import models.hen\n",
+}
+
+
+def source(name: str, text: str) -> house.Source:
+    return house.Source(name, text, ast.parse(text))
+
+
+def test_a_circle_is_found_wherever_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm = tuple(source(name, text) for name, text in COUPLE.items())
+    monkeypatch.setattr(house, "sources", lambda: farm)
+    assert house.circles() == [("models.egg", "models.hen", "models.nest")]
+
+
+def test_imports_in_a_row_share_a_reason() -> None:
+    text = (
+        "import os\n"
+        "def late():\n"
+        "    # slow to load\n"
+        "    from a import (\n"
+        "        b,\n"
+        "    )\n"
+        "    import c\n"
+        "    c()\n"
+        "    import d\n"
+        "    import e  # optional\n"
+    )
+    assert house.deferred_imports(source("x.py", text)) == {4: True, 7: True, 9: False, 10: True}
+
+
+def test_a_class_is_as_large_as_what_it_declares_and_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (
+        "class Engine:\n"
+        "    power: int\n"
+        "    def __init__(self):\n"
+        "        self.power, self.oil = 1, 2\n"
+        "    def run(self):\n"
+        "        self.oil -= 1\n"
+        "        self.heat: float = 3\n"
+        "@dataclass(frozen=True)\n"
+        "class Plate:\n"
+        "    number: str\n"
+    )
+    monkeypatch.setattr(house, "sources", lambda: (source("models/car.py", text),))
+    engine, plate = house.shapes()
+    assert engine == house.Shape("models/car.py: Engine", False, 3, 2, 7)
+    assert plate.record and plate.attributes == 1
+
+
+def test_the_test_of_a_module_is_found_by_name() -> None:
+    assert house.test_of(source("actors/dit.py", "")) == "tests/test_actors_dit.py"
+    assert house.test_of(source("pipeline/web/room.py", "")) == "tests/test_pipeline_web_room.py"
+    assert house.test_of(source("pipeline/__main__.py", "")) == "tests/test_pipeline_main.py"
