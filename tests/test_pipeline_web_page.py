@@ -179,7 +179,7 @@ def test_the_prompt_is_pending_until_its_pictures_arrive_and_typing_does_not_ste
             assert theatre.show.held == "D"
             theatre.show.pause()
             await tab.keyboard.press("Enter")
-            await eventually(lambda: is_text(tab, "#prompt-state", "pending"))
+            await eventually(lambda: is_text(tab, "#prompt-state", "waits until you go on"))
             theatre.show.resume()
             await eventually(lambda: is_text(tab, "#prompt-state", ""))
             assert theatre.show.prompt == "wasd <b>road</b> at night"

@@ -190,7 +190,8 @@ def test_it_fits_a_phone_and_fingers_steer(run):
 
 # Test machines have no gamepad: the browser's list of them is replaced, everything after it is the
 # page as it is.
-GAMEPAD = """() => { window.pad = { axes: [0, 0], buttons: Array.from({length: 17}, () => ({pressed: false})) };
+GAMEPAD = """() => { window.pad = { index: 0, mapping: 'standard', axes: [0, 0],
+     buttons: Array.from({length: 17}, () => ({pressed: false})) };
   navigator.getGamepads = () => [window.pad]; window.dispatchEvent(new Event('gamepadconnected')); }"""
 
 

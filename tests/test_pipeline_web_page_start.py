@@ -78,7 +78,10 @@ def test_a_world_is_seen_loading_by_a_new_page_and_by_one_that_was_left_open(des
                 await tab.keyboard.press("KeyH")
                 await eventually(lambda: answered(tab), 60)
                 process.send_signal(signal.SIGINT)
-                await so(tab, "document.getElementById('banner').textContent.includes('SIGINT')")
+                await so(
+                    tab,
+                    "document.getElementById('banner').textContent.includes('was stopped on its computer')",
+                )
                 assert await tab.is_disabled("#prompt") and await tab.is_disabled("#replay")
 
     async def watched(tab):

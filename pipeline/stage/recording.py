@@ -3,6 +3,7 @@
 import contextlib
 import json
 import queue
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from pipeline.video import VideoWriter
 WAITING_FRAMES: Final = (
     160  # ten seconds: an encoder that falls further behind ends the recording, not the stream
 )
+
+
+_STEM = re.compile(r"[^\W_][\w .()-]{0,79}")  # no separator, no leading dot
 
 
 class Recorder:
@@ -174,6 +178,38 @@ class Tape:
             self._drop(self._own_log)
         self._own_log = None
         return recorder
+
+    def delete(self, name: str) -> None:
+        """Delete a finished recording of this run and its control log. Raises UserError."""
+        for path in self._pair(name):
+            path.unlink(missing_ok=True)
+            del self.files[path.name]
+
+    def rename(self, name: str, stem: str) -> None:
+        """Give a finished recording and its control log another name in the same folder. Raises
+        UserError."""
+        if not _STEM.fullmatch(stem):
+            raise UserError(
+                "recording name: expected up to 80 letters, digits, spaces and - _ . ( ), "
+                f"the first a letter or digit, got {stem[:80]!a}"
+            )
+        moves = [(path, path.with_name(stem + path.suffix)) for path in self._pair(name)]
+        for _, new in moves:
+            check_output_file(new, "recording")
+        for path, new in moves:
+            path.rename(new)
+            del self.files[path.name]
+            self.files[new.name] = new
+
+    def _pair(self, name: str) -> list[Path]:
+        """The video ``name`` and its control log, as far as they are there. Raises UserError."""
+        video = self.files.get(name)
+        if video is None or video.suffix != ".mp4":
+            raise UserError(f"recording: this run has none called {name[:80]!a}")
+        if self.recorder is not None and self.recorder.path == video:
+            raise UserError(f"recording: {name} is being recorded; stop it first")
+        log = video.with_suffix(".jsonl")
+        return [path for path in (video, log) if path.name in self.files]
 
     def close(self) -> None:
         """Close the control logs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -91,7 +92,7 @@ class Gateway:
             Route("/recordings/{name}", self._recording),
             WebSocketRoute("/live", self._live),
             *Polling(self._room, self._access.proves).routes,
-            Mount("/static", StaticFiles(directory=PAGE)),
+            Mount("/static", GZipMiddleware(StaticFiles(directory=PAGE))),
         ]
         return Starlette(
             routes=routes,

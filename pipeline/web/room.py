@@ -62,6 +62,8 @@ class Room:
             "reset": self._reset,
             "replay": self._replay,
             "record": self._record,
+            "rename": self._rename,
+            "delete": self._delete,
         }
 
     def join(self, hello: Message) -> Viewer:
@@ -222,6 +224,19 @@ class Room:
             task = asyncio.create_task(self._show.stop_recording())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _rename(self, viewer: Viewer, message: Message) -> None:
+        name = messages.text_field(message, "name", 255, default="")
+        self._show.tape.rename(name, messages.text_field(message, "to", 255, default=""))
+        self._tell_recordings()
+
+    def _delete(self, viewer: Viewer, message: Message) -> None:
+        self._show.tape.delete(messages.text_field(message, "name", 255, default=""))
+        self._tell_recordings()
+
+    def _tell_recordings(self) -> None:
+        for viewer in self.viewers:
+            viewer.tell("recordings", files=self._downloads())
 
     # --- the wheel ---
 

@@ -1,21 +1,34 @@
 // The page: wires link, screen, controls and figures to the document. Words from outside only ever become text content.
 
 import { Controls } from "./controls.js";
+import { Drives } from "./drives.js";
 import { Figures, draw } from "./figures.js";
+import { Keymap, placeOf } from "./keymap.js";
 import { Link } from "./link.js";
+import { Loading } from "./loading.js";
+import { banner, clock, copy, offer, say, toast } from "./say.js";
 import { Screen } from "./screen.js";
-import { countLatents, readReplay, replayFragment } from "./wire.js";
+import { Settings } from "./settings.js";
 
-const REPEAT_MS = 250, TOAST_MS = 4000, IDLE_MS = 3000;
+const REPEAT_MS = 250, IDLE_MS = 3000, LONGEST_PROMPT = 4000;
+const SLOW = 0.9, SLOW_REPORTS = 10; // share of the frames, and for how many seconds, until the page says that the machine is slow
 const $ = (id) => document.getElementById(id);
 const theatre = $("theatre");
 
 const link = new Link();
 const screen = new Screen($("stage"), $("picture"), $("glow"));
 const figures = new Figures();
-const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: typing });
+const loading = new Loading();
+const keymap = new Keymap();
+const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: typing, keymap });
+const settings = new Settings(keymap);
 
-const world = { driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, prompt: "", cursor: 0, recordingSince: 0, info: null };
+const world = {
+  driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
+  prompt: "", awaitedPrompt: -1, slow: 0, files: [], takeFor: "copy",
+};
+const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
+const drives = new Drives(link, world);
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
 let seq = 0;
@@ -66,22 +79,22 @@ const hear = {
     $("presets").hidden = !info.presets.length;
     $("prompt").value ||= state.prompt;
     world.ended = state.state === "ended" ? world.ended || "The show is over." : null;
-    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, cursor: 0 });
+    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, awaitedPrompt: -1, cursor: 0 });
     world.frames &&= state.state !== "starting"; // a server that was started anew loads again
-    stages.length = 0;
-    $("loading-stages").replaceChildren();
-    showRecording(0); // if one runs, its message follows
-    $("files").hidden = true; // of a server before this one
-    showFiles(state.files);
-    offerReplay();
+    loading.clear();
+    record(false); // if one runs, its message follows
+    showFiles(state.files ?? []);
+    drives.offerLink();
     phase();
   },
   status({ stage, percent, message, seconds }) {
-    if (!world.frames) stageReport(stage, percent, message, seconds);
+    if (!world.frames) loading.report({ stage, percent, message, seconds });
+    else if (stage === "prompt") toast(message);
     else if (percent != null && percent < 100) banner(`${message}`, true);
     else banner("");
   },
   role({ role, watching, driven }) {
+    const lost = world.driving && role !== "driver";
     world.driving = role === "driver";
     world.watching = !world.driving;
     world.driven = driven;
@@ -91,7 +104,8 @@ const hear = {
     $("take").hidden = world.driving;
     $("keys").classList.toggle("watching", driven && !world.driving);
     phase();
-    say(world.driving ? "You drive." : "You are watching.");
+    if (lost && driven) offer("Somebody else took the wheel; you watch now.", "Take it back", actions.take);
+    else say(world.driving ? "You drive." : "You are watching.");
   },
   received({ seq: which, cursor }) {
     const at = pressed.get(which);
@@ -101,13 +115,14 @@ const hear = {
   },
   applied() {},
   prompt({ version, text, state, message }) {
-    const output = $("prompt-state"), pending = state === "pending" && version > 0;
-    output.classList.toggle("pending", pending);
-    output.textContent = pending ? "pending" : "";
-    if (state === "failed") return toast(message || "The prompt could not be used.", true);
-    if (state === "shown" && world.prompt !== text) toast("The world follows the new prompt.");
-    world.prompt = text;
+    if (state === "failed") { $("prompt-state").textContent = ""; return toast(message || "The prompt could not be used.", true); }
+    if (state === "pending" && version > 0) world.awaitedPrompt = version;
+    const followed = state === "shown" && (text !== world.prompt || version === world.awaitedPrompt);
+    if (state === "shown") Object.assign(world, { prompt: text, awaitedPrompt: -1 });
+    if (followed) toast("The world follows the new prompt.");
+    if (message) toast(message);
     if (document.activeElement !== $("prompt")) $("prompt").value = text;
+    phase();
   },
   reset({ seed, prompt }) {
     world.seed = seed;
@@ -116,7 +131,9 @@ const hear = {
     if (prompt && document.activeElement !== $("prompt")) $("prompt").value = prompt;
   },
   paused({ paused }) {
+    const until = recorded();
     world.paused = paused;
+    record(recording.on, until);
     $("pause").setAttribute("aria-pressed", paused);
     $("pause").textContent = paused ? "Go on" : "Pause";
     $("paused-mark").hidden = !paused;
@@ -126,23 +143,32 @@ const hear = {
   },
   record({ state, seconds, message, files }) {
     const on = state === "started";
-    showRecording(on && performance.now() - (seconds ?? 0) * 1000);
-    showFiles(files);
+    record(on, on ? seconds : 0);
+    if (files?.length) showFiles(files);
     if (state === "failed") toast(message || "The recording failed.", true);
-    else say(on ? "Recording." : "Recording stopped; the files are linked below the prompt.");
+    else if (state === "stopped") { $("drawer").hidden = false; say("Recording stopped; it lies in the drawer."); }
+    else say("Recording.");
   },
+  recordings({ files }) { showFiles(files); },
   stats(stats) {
     figures.stats = stats;
-    if (world.state !== stats.state) { world.state = stats.state; phase(); }
+    const slow = stats.state === "playing" && stats.fps_shown > 0 && stats.fps_shown < SLOW * world.info.fps;
+    world.slow = slow ? world.slow + 1 : 0;
+    world.state = stats.state;
+    phase();
   },
   notice({ level, message }) { toast(message, level !== "info"); },
   error({ message }) { toast(message, true); },
   take(take) {
+    const purpose = world.takeFor;
+    world.takeFor = "copy";
+    if (purpose === "undo") return take.latents && offer("The world began again.", `Drive the last drive again (${keymap.caps("offer-take")[0] ?? "no key"})`, () => again(take));
     if (!take.latents) return toast("There is nothing to replay yet.");
-    copy(new URL("./" + replayFragment(take), document.baseURI).href, "Replay link copied.");
+    if (purpose === "save") drives.save(take);
+    else drives.copyLink(take);
   },
   bye({ reason }) {
-    world.ended = reason || "The show is over.";
+    world.ended = farewell(reason);
     phase();
   },
 };
@@ -160,6 +186,13 @@ link.addEventListener("lost", ({ detail }) => {
   phase();
 });
 
+/** Why the world ended, in plain words, and where its recordings are. */
+function farewell(reason) {
+  const why = /^stopped by SIG/.test(reason) ? "The world was stopped on its computer." : reason || "The show is over.";
+  const names = world.files.map((address) => address.split("/").pop());
+  return names.length ? `${why} Its recordings stay there: ${names.join(", ")}.` : why;
+}
+
 // --- phases: connecting, loading, live, paused, lost, ended ---
 
 function phase() {
@@ -172,45 +205,30 @@ function phase() {
   theatre.classList.toggle("seen", world.frames);
   $("loading").hidden = world.frames || now === "ended";
   const gone = now === "lost" || now === "ended" || now === "connecting";
-  $("role").hidden = $("replay").disabled = gone;
+  $("role").hidden = $("replay").disabled = $("save-drive").disabled = gone;
   for (const id of ["presets", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = gone || !world.driving;
   $("prompt").disabled = world.watching || now === "ended"; // a short loss must not interrupt somebody who types
+  if (gone) $("drawer").hidden = true; // its links lead nowhere now
+  const pending = world.awaitedPrompt > 0;
+  $("prompt-state").classList.toggle("pending", pending && !world.paused);
+  $("prompt-state").textContent = pending ? (world.paused ? "waits until you go on" : "pending") : "";
+  explain(now, shown);
+}
+
+/** The banner: what is wrong, if anything is. */
+function explain(now, shown) {
   if (world.lost?.locked) banner("This world has a new key: open the address that the program printed last.");
   else if (now === "lost") banner("Connection lost. Keys released, reconnecting…");
   else if (now === "ended") banner(world.ended);
   else if (shown === "Restoring") banner("A part is being rebuilt; the same world goes on in a moment.", true);
+  else if (now === "live" && world.slow >= SLOW_REPORTS) banner(slowly(), true);
   else banner("");
   if (now === "connecting" && world.lost) $("loading-now").textContent = "Waiting for the server";
 }
 
-function banner(text, calm = false) {
-  $("banner").classList.toggle("calm", calm);
-  if ($("banner").textContent !== text) $("banner").textContent = text;
-  $("banner").hidden = !text;
-}
-
-const stages = []; // {stage, row, from}: seconds since the start at which each began
-let started = 0; // when the server began to start, on this page's clock
-function stageReport(stage, percent, message, seconds) {
-  started = performance.now() - seconds * 1000;
-  $("loading-now").textContent = message || stage;
-  if (percent == null) $("loading-bar").removeAttribute("value");
-  else $("loading-bar").value = percent;
-  if (stages.at(-1)?.stage !== stage) {
-    if (stages.length) stages.at(-1).to = seconds;
-    const row = $("loading-stages").appendChild(document.createElement("li"));
-    row.append(document.createElement("span"), document.createElement("span"));
-    stages.push({ stage, row, from: seconds });
-    say(message || stage);
-    while ($("loading-stages").children.length > 8) $("loading-stages").firstChild.remove();
-  }
-  stages.at(-1).row.firstChild.textContent = message || stage;
-  drawStages();
-}
-
-function drawStages() {
-  const now = (performance.now() - started) / 1000;
-  for (const { row, from, to } of stages) row.lastChild.textContent = `${((to ?? now) - from).toFixed(1)} s`;
+function slowly() {
+  const made = Math.round(figures.stats.fps_shown);
+  return `Its computer makes ${made} of the ${world.info.fps} pictures a second of real time, so the world runs slowly. Closing other programs there helps.`;
 }
 
 // --- prompt, seed, recording, replay ---
@@ -221,6 +239,11 @@ $("prompt-form").addEventListener("submit", (event) => {
   link.send({ type: "prompt", prompt: $("prompt").value });
   $("prompt").blur();
 });
+$("prompt").addEventListener("input", ({ target }) => {
+  if (target.value.length <= LONGEST_PROMPT) return;
+  target.value = target.value.slice(0, LONGEST_PROMPT);
+  toast(`A prompt has ${LONGEST_PROMPT} characters at most; the rest was cut off.`, true);
+});
 $("presets").addEventListener("change", () => {
   if ($("presets").value) $("prompt").value = $("presets").value;
   $("presets").value = "";
@@ -229,10 +252,11 @@ $("presets").addEventListener("change", () => {
 });
 const actions = {
   pause: () => link.send({ type: world.paused ? "resume" : "pause" }),
-  reset: () => link.send({ type: "reset" }),
-  "new-seed": () => link.send({ type: "reset", seed: null }),
-  record: () => link.send({ type: "record", on: !world.recordingSince }),
-  replay: () => link.send({ type: "take" }),
+  reset: () => { take("undo"); link.send({ type: "reset" }); },
+  "new-seed": () => { take("undo"); link.send({ type: "reset", seed: null }); },
+  record: () => link.send({ type: "record", on: !recording.on }),
+  replay: () => take("copy"),
+  "save-drive": () => take("save"),
   seed: () => copy(String(world.seed), "Seed copied."),
   take: () => link.send({ type: "take_control" }),
   fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : theatre.requestFullscreen?.()),
@@ -241,103 +265,86 @@ const actions = {
     $("show-hud").setAttribute("aria-pressed", !$("hud").hidden);
     drawFigures();
   },
-  "show-help": () => { controls.release(); if ($("help").open) $("help").close(); else $("help").showModal(); },
+  "show-drawer": () => { $("drawer").hidden = !$("drawer").hidden; },
+  "close-drawer": () => { $("drawer").hidden = true; },
+  "show-help": () => dialog("help"),
+  "show-settings": () => dialog("settings"),
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
   if (clicks) $(id).blur(); // after a mouse the keys drive on: Space pauses, and does not press the button again
   action();
 });
 
-const SHORTCUTS = { Space: "pause", KeyR: "reset", KeyN: "new-seed", KeyV: "record", KeyH: "show-hud", KeyF: "fullscreen" };
+function dialog(id) {
+  controls.release();
+  if ($(id).open) $(id).close();
+  else $(id).showModal();
+}
+
+/** Ask for the drive so far, to copy its link, to save it, or to offer it after a reset. */
+function take(purpose) {
+  world.takeFor = purpose;
+  link.send({ type: "take" });
+}
+
+function again({ seed, model, parts }) { link.send({ type: "replay", seed, model, parts }); }
+
+/** Keys that steer or command, and letters that a browser would search for, belong to the page; not so in its fields. */
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.code === "Escape" && typing(event.target)) return event.target.blur();
-  if (inField(event.target) || $("ask").open) return;
-  if (event.key === "?") return event.preventDefault(), actions["show-help"]();
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.key === "Escape" && typing(event.target)) return event.target.blur();
+  if (event.key === "Escape") $("drawer").hidden = true;
+  if (typing(event.target) && !$("help").open) return;
+  const presses = ["Space", "Enter"].includes(placeOf(event)) && event.target.closest?.("button, a");
+  if (presses) return;
+  const action = keymap.action(event);
+  if (action || event.key.length === 1) event.preventDefault();
+  if (event.repeat) return;
+  if (event.key === "?") return actions["show-help"]();
   if ($("help").open) return;
-  if (event.code === "KeyT") return event.preventDefault(), $("prompt").focus(), $("prompt").select();
-  const id = SHORTCUTS[event.code];
-  if (!id || $(id).disabled || (event.code === "Space" && event.target.closest?.("button, a"))) return;
-  event.preventDefault();
-  actions[id]();
+  if (action === "write") return $("prompt").focus(), $("prompt").select();
+  if (action && !$(action)?.disabled && !$(action)?.hidden) (actions[action] ?? (() => $(action)?.click()))();
 });
 
-function offerReplay() {
-  const drive = readReplay(location.hash);
-  if (!drive || $("ask").open) return;
-  const latents = drive.parts.reduce((sum, part) => sum + countLatents(part.controls), 0);
-  const seconds = (latents * world.info.frames_per_latent) / world.info.fps;
-  $("ask-text").textContent = `${clock(seconds)} minutes from seed ${drive.seed}: “${drive.parts[0].prompt}”`;
-  $("ask").returnValue = "";
-  $("ask").showModal();
-  $("ask").onclose = () => {
-    history.replaceState(null, "", "./");
-    if ($("ask").returnValue === "yes") link.send(drive);
-  };
+/** The record button; its clock shows the recording's own time. */
+function record(on, seconds = 0) {
+  Object.assign(recording, { on, seconds: seconds ?? 0, since: performance.now() });
+  $("record").setAttribute("aria-pressed", on);
+  drawRecording();
 }
 
-/** The record button; since = when the recording began on this page's clock, 0 = none runs. */
-function showRecording(since) {
-  world.recordingSince = since;
-  $("record").setAttribute("aria-pressed", Boolean(since));
-  $("record-text").textContent = since ? clock((performance.now() - since) / 1000) : "Record";
+function recorded() {
+  return recording.seconds + (world.paused ? 0 : (performance.now() - recording.since) / 1000);
 }
 
-function showFiles(addresses = []) {
-  if (!addresses.length) return;
-  $("files").hidden = false;
-  $("files").replaceChildren(...addresses.map((address) => {
-    const item = document.createElement("li"), anchor = document.createElement("a");
-    Object.assign(anchor, { href: address, download: "", textContent: address.split("/").pop() });
-    item.append(anchor);
-    return item;
-  }));
+function drawRecording() { $("record-text").textContent = recording.on ? clock(recorded()) : "Record"; }
+
+function showFiles(files) {
+  world.files = files;
+  drives.showFiles(files);
 }
 
-// --- small things ---
+// --- settings and small things ---
+
+function applySettings() {
+  const { scaling, theme, controls: amount } = settings.chosen;
+  screen.scaling = scaling;
+  theatre.dataset.controls = amount;
+  document.documentElement.dataset.theme = theme;
+}
+settings.addEventListener("change", applySettings);
+applySettings();
 
 function inField(target) { return Boolean(target?.closest?.("input, select, textarea")); }
 
 /** Whether keys belong to a field or a dialog rather than to the car. */
-function typing(target) { return inField(target) || $("help").open || $("ask").open; }
-
-/** Copy text; plain http pages have no clipboard of the modern kind. */
-async function copy(text, done) {
-  try {
-    if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else {
-      const field = Object.assign(document.createElement("textarea"), { value: text, className: "unseen" });
-      document.body.append(field);
-      field.select();
-      const copied = document.execCommand("copy");
-      field.remove();
-      if (!copied) throw new Error("refused");
-    }
-    toast(done);
-  } catch {
-    prompt("Copy this:", text);
-  }
-}
-
-function toast(text, bad = false) {
-  const item = Object.assign(document.createElement("p"), { textContent: text, className: bad ? "bad" : "" });
-  $("toasts").append(item);
-  while ($("toasts").children.length > 3) $("toasts").firstChild.remove();
-  say(text);
-  setTimeout(() => item.remove(), TOAST_MS);
-}
-
-function say(text) { $("announcer").textContent = text; }
-
-function clock(seconds) {
-  return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-}
+function typing(target) { return inField(target) || ["help", "ask", "settings"].some((id) => $(id).open); }
 
 function drawFigures() { if (!$("hud").hidden) draw($("hud"), figures, link); }
 setInterval(() => {
   drawFigures();
-  if (!world.frames) drawStages();
-  if (world.recordingSince) showRecording(world.recordingSince);
+  if (!world.frames) loading.draw();
+  drawRecording();
 }, 500);
 
 let idle = 0;

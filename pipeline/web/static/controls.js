@@ -1,26 +1,27 @@
-// What is held: keyboard, drawn keys, touch zones and gamepad, as one set of names.
+// What is held: keyboard, drawn keys, touch zones and gamepads, as one set of names.
 
+import { Gamepads } from "./gamepads.js";
+import { placeOf } from "./keymap.js";
 import { KEYS } from "./wire.js";
 
-const CODES = {
-  KeyW: "straight", ArrowUp: "straight", KeyA: "left", ArrowLeft: "left", KeyD: "right", ArrowRight: "right",
-  KeyS: "reverse", ArrowDown: "reverse", ShiftLeft: "coast", ShiftRight: "coast",
-};
-const DEAD_ZONE = 0.3;
-const BUTTONS = { 0: "straight", 7: "straight", 12: "straight", 1: "reverse", 6: "reverse", 13: "reverse", 2: "coast", 14: "left", 15: "right" };
+const REPEAT_LOST_MS = 1500; // a key that repeated, and repeats no more although no other key came, was let go elsewhere
 
 /** Emits change (detail = {held: Set, source, at}) whenever the held set changes. */
 export class Controls extends EventTarget {
-  #sources = new Map(); // source -> Map of what (a key code, a pointer id, ...) -> name
+  #sources = new Map(); // source -> Map of what (a key's place, a pointer id, ...) -> name
   #held = new Set();
+  #gamepads = new Gamepads();
   #polling = false;
+  #repeated = null; // {place, at} of the key that repeats now
 
-  constructor({ keys, zones, busy }) {
+  constructor({ keys, zones, busy, keymap }) {
     super();
-    addEventListener("keydown", (event) => this.#key(event, busy));
-    addEventListener("keyup", (event) => this.#drop("keyboard", event.code, event.timeStamp));
-    addEventListener("blur", () => this.release());
+    addEventListener("keydown", (event) => this.#key(event, busy, keymap));
+    addEventListener("keyup", (event) => this.#keyUp(event));
+    for (const kind of ["blur", "pagehide", "contextmenu"]) addEventListener(kind, () => this.release());
     document.addEventListener("visibilitychange", () => { if (document.hidden) this.release(); });
+    for (const kind of ["pointermove", "pointerdown", "wheel"]) addEventListener(kind, (event) => this.#shift(event), { passive: true });
+    setInterval(() => this.#watch(), REPEAT_LOST_MS / 6);
     for (const button of keys.querySelectorAll("[data-key]")) this.#press(button, () => button.dataset.key);
     this.#press(zones, (event) => zoneAt(zones, event));
     addEventListener("gamepadconnected", () => { if (!this.#polling) { this.#polling = true; this.#poll(); } });
@@ -31,17 +32,42 @@ export class Controls extends EventTarget {
   /** Let everything go. */
   release() {
     this.#sources.clear();
+    this.#repeated = null;
     this.#settle("released", performance.now());
   }
 
-  #key(event, busy) {
-    const name = CODES[event.code];
-    if (!name || event.ctrlKey || event.metaKey || event.altKey || busy(event.target)) return;
-    if (event.code.startsWith("Arrow")) event.preventDefault();
-    if (!event.repeat) this.#take("keyboard", event.code, name, event.timeStamp);
+  #key(event, busy, keymap) {
+    if (event.metaKey || event.altKey || event.key === "Meta" || event.key === "Alt") return this.#drop("keyboard", null, event.timeStamp); // the system swallows the keyups of what is held beside them
+    this.#shift(event);
+    const name = keymap.action(event), place = placeOf(event);
+    this.#repeated = event.repeat ? { place, at: event.timeStamp } : null;
+    if (!KEYS.includes(name) || event.ctrlKey || event.isComposing || busy(event.target)) return;
+    event.preventDefault();
+    if (!event.repeat) this.#take("keyboard", place, name, event.timeStamp);
+  }
+
+  #keyUp(event) {
+    this.#repeated = null;
+    if (event.key === "Meta" || event.key === "Alt") return this.#drop("keyboard", null, event.timeStamp);
+    this.#drop("keyboard", placeOf(event), event.timeStamp);
+    this.#shift(event);
+  }
+
+  /** Any event tells whether Shift is down: its keyup is lost when both are let go together, or elsewhere. */
+  #shift({ shiftKey, timeStamp }) {
+    if (!shiftKey) for (const place of ["ShiftLeft", "ShiftRight"]) this.#drop("keyboard", place, timeStamp);
+  }
+
+  #watch() {
+    const now = performance.now();
+    if (!this.#repeated || now - this.#repeated.at < REPEAT_LOST_MS) return;
+    const { place } = this.#repeated;
+    this.#repeated = null;
+    this.#drop("keyboard", place, now);
   }
 
   #press(element, nameOf) {
+    element.addEventListener("touchstart", (event) => { if (event.cancelable) event.preventDefault(); }, { passive: false }); // no magnifier, no selection
     element.addEventListener("pointerdown", (event) => {
       const name = nameOf(event);
       if (!name || event.button || (element.tagName !== "BUTTON" && event.pointerType === "mouse")) return;
@@ -56,29 +82,23 @@ export class Controls extends EventTarget {
     for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) {
       element.addEventListener(kind, (event) => this.#drop("touch", event.pointerId, event.timeStamp));
     }
-    element.addEventListener("contextmenu", (event) => event.preventDefault());
-    if (element.tagName !== "BUTTON") return;
-    element.addEventListener("keydown", (event) => {
+    element.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
+    if (element.tagName === "BUTTON") this.#pressByKeys(element, nameOf);
+  }
+
+  #pressByKeys(button, nameOf) {
+    button.addEventListener("keydown", (event) => {
       if ((event.code === "Space" || event.code === "Enter") && !event.repeat) this.#take("button", event.code, nameOf(event), event.timeStamp);
     });
-    element.addEventListener("keyup", (event) => this.#drop("button", event.code, event.timeStamp));
-    element.addEventListener("blur", () => { this.#sources.delete("button"); this.#settle("button", performance.now()); });
+    button.addEventListener("keyup", (event) => this.#drop("button", event.code, event.timeStamp));
+    button.addEventListener("blur", () => this.#drop("button", null, performance.now()));
   }
 
   #poll() {
-    const pads = (navigator.getGamepads?.() ?? []).filter(Boolean);
-    const now = new Map();
-    for (const pad of pads) {
-      const [x = 0, y = 0] = pad.axes;
-      if (Math.hypot(x, y) > DEAD_ZONE) {
-        if (Math.abs(x) > DEAD_ZONE) now.set("x", x < 0 ? "left" : "right");
-        if (Math.abs(y) > 0.5) now.set("y", y < 0 ? "straight" : "reverse");
-      }
-      for (const [index, name] of Object.entries(BUTTONS)) if (pad.buttons[index]?.pressed) now.set(index, name);
-    }
-    this.#sources.set("gamepad", now);
+    const pads = [...(navigator.getGamepads?.() ?? [])];
+    this.#sources.set("gamepad", new Map(this.#gamepads.held(pads)));
     this.#settle("gamepad", performance.now());
-    this.#polling = pads.length > 0;
+    this.#polling = pads.some(Boolean);
     if (this.#polling) requestAnimationFrame(() => this.#poll());
   }
 
@@ -88,8 +108,10 @@ export class Controls extends EventTarget {
     this.#settle(source, at);
   }
 
+  /** Let one thing go, or (null) all that a source holds. */
   #drop(source, what, at) {
-    if (this.#sources.get(source)?.delete(what)) this.#settle(source, at);
+    const gone = what === null ? this.#sources.delete(source) : this.#sources.get(source)?.delete(what);
+    if (gone) this.#settle(source, at);
   }
 
   #settle(source, at) {

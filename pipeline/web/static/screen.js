@@ -1,6 +1,7 @@
 // The picture: newest frame only, decoded off the page's thread, painted in step with the display, crisply scaled.
 
 const GLOW_MS = 500;
+const SIDEWAYS = "(orientation: landscape) and (max-height: 480px)"; // a phone on its side, as in style.css
 
 export class Screen extends EventTarget {
   #canvas; #context; #glow; #stage;
@@ -8,6 +9,7 @@ export class Screen extends EventTarget {
   #serial = 0;
   #painted = 0;
   #glowed = 0;
+  #scaling = "auto"; // or crisp, smooth
 
   constructor(stage, canvas, glow) {
     super();
@@ -16,6 +18,11 @@ export class Screen extends EventTarget {
     this.#context = canvas.getContext("2d", { alpha: false });
     this.#glow = matchMedia("(prefers-reduced-motion: reduce)").matches ? null : glow.getContext("2d");
     new ResizeObserver(() => this.#fit()).observe(stage);
+  }
+
+  set scaling(way) {
+    this.#scaling = way;
+    this.#fit();
   }
 
   /** Take a frame from the link. Emits painted (detail = header and times) once it is on the display. */
@@ -57,13 +64,14 @@ export class Screen extends EventTarget {
   #fit() {
     const { width, height } = this.#canvas, ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.#stage;
-    const tallest = innerWidth <= 760 ? 0.8 * innerHeight : clientHeight - 8; // a narrow page scrolls: its stage has no height yet
-    const room = Math.min(clientWidth / width, tallest / height);
-    let scale = room * ratio;
-    if (scale >= 3) scale = Math.floor(scale);
+    const sideways = matchMedia(SIDEWAYS).matches, narrow = innerWidth <= 760; // a narrow page scrolls: its stage has no height yet
+    const tallest = sideways ? innerHeight : narrow ? 0.8 * innerHeight : clientHeight - 8;
+    let scale = Math.min(clientWidth / width, tallest / height) * ratio;
+    const crisp = this.#scaling === "crisp" || (this.#scaling === "auto" && scale >= 3 && !sideways);
+    if (crisp && scale >= 1) scale = Math.floor(scale);
     this.#canvas.style.width = `${(width * scale) / ratio}px`;
     this.#canvas.style.height = `${(height * scale) / ratio}px`;
-    this.#canvas.style.imageRendering = scale >= 3 ? "pixelated" : "auto";
+    this.#canvas.style.imageRendering = crisp ? "pixelated" : "auto";
   }
 
   #emit(detail) { this.dispatchEvent(new CustomEvent("painted", { detail })); }

@@ -42,6 +42,12 @@ export function readReplay(fragment) {
   return { type: "replay", seed: Number(fields.get("seed")), model: fields.get("model"), parts };
 }
 
+/** Whether something that was read from a file has the form of a replay message; the server looks closer. */
+export function isDrive(thing) {
+  const part = ({ prompt, controls }) => typeof prompt === "string" && typeof controls === "string";
+  return thing?.type === "replay" && Number.isInteger(thing.seed) && Array.isArray(thing.parts) && thing.parts.length > 0 && thing.parts.every(part);
+}
+
 /** How many latents run-length controls such as "D*16,DL*8" stand for. */
 export function countLatents(controls) {
   return controls.split(",").reduce((sum, item) => sum + Number(item.split("*")[1] ?? 1), 0);

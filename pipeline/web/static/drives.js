@@ -1,0 +1,95 @@
+// Drives and recordings: the link and the file of a drive, the question before a replay, the drawer of recordings.
+
+import { clock, copy, toast } from "./say.js";
+import { countLatents, isDrive, readReplay, replayFragment } from "./wire.js";
+
+const LARGEST_FILE = 4_000_000; // bytes; an hour of a changing hand
+const $ = (id) => document.getElementById(id);
+
+export class Drives {
+  #link; #world;
+
+  constructor(link, world) {
+    this.#link = link;
+    this.#world = world;
+    addEventListener("hashchange", () => this.offerLink());
+    $("open-drive").addEventListener("change", ({ target }) => { if (target.files[0]) this.#open(target.files[0]); target.value = ""; });
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) this.#open(event.dataTransfer.files[0]); });
+  }
+
+  copyLink(take) {
+    const address = new URL("./" + replayFragment(take), document.baseURI);
+    const here = ["localhost", "127.0.0.1", "[::1]"].includes(address.hostname);
+    copy(address.href, here ? "Replay link copied. It opens on this computer; for others save the drive as a file." : "Replay link copied.");
+  }
+
+  /** The drive as a file that anybody with this model can open in their page. */
+  save(take) {
+    const { seed, model, parts } = take;
+    const address = URL.createObjectURL(new Blob([JSON.stringify({ type: "replay", seed, model, parts }, null, 1)], { type: "application/json" }));
+    Object.assign(document.createElement("a"), { href: address, download: `drive-${seed}.json` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  }
+
+  /** Ask about the drive in the address; it stays there until it is driven. */
+  offerLink() {
+    const drive = readReplay(location.hash);
+    if (drive) this.#ask(drive, () => history.replaceState(null, "", "./"));
+  }
+
+  async #open(file) {
+    try {
+      const drive = file.size <= LARGEST_FILE && JSON.parse(await file.text());
+      if (!isDrive(drive)) throw new Error("no drive");
+      this.#ask(drive, () => {});
+    } catch {
+      toast(`${file.name} holds no drive: expected a file that “Save this drive” wrote.`, true);
+    }
+  }
+
+  #ask(drive, used) {
+    if ($("ask").open || !this.#world.info) return;
+    const latents = drive.parts.reduce((sum, part) => sum + countLatents(part.controls), 0);
+    const seconds = (latents * this.#world.info.frames_per_latent) / this.#world.info.fps;
+    $("ask-text").textContent = `${clock(seconds)} minutes from seed ${drive.seed}: “${drive.parts[0].prompt}”`;
+    $("ask-yes").textContent = this.#world.watching ? "Take the wheel and replay" : "Replay";
+    $("ask").returnValue = "";
+    $("ask").showModal();
+    $("ask").onclose = () => {
+      if ($("ask").returnValue !== "yes") return;
+      used();
+      if (this.#world.watching) this.#link.send({ type: "take_control" });
+      this.#link.send(drive);
+    };
+  }
+
+  /** The recordings of this run, newest first, each with what can be done to it. */
+  showFiles(addresses) {
+    const names = addresses.map((address) => [address, address.split("/").pop()]);
+    $("files").replaceChildren(...names.map(([address, name]) => this.#row(address, name)));
+    $("no-files").hidden = names.length > 0;
+    $("drawer-count").textContent = names.filter(([, name]) => name.endsWith(".mp4")).length || "";
+  }
+
+  #row(address, name) {
+    const item = document.createElement("li"), anchor = document.createElement("a");
+    Object.assign(anchor, { href: address, download: "", textContent: name });
+    item.append(anchor);
+    if (!name.endsWith(".mp4")) return item;
+    const stem = name.slice(0, -".mp4".length);
+    item.append(button("Rename", () => {
+      const to = prompt("A new name for this recording:", stem);
+      if (to && to !== stem) this.#link.send({ type: "rename", name, to });
+    }), button("Delete", () => {
+      if (confirm(`Delete ${name} and its control log?`)) this.#link.send({ type: "delete", name });
+    }));
+    return item;
+  }
+}
+
+function button(text, action) {
+  const made = Object.assign(document.createElement("button"), { type: "button", textContent: text, className: "quiet" });
+  made.addEventListener("click", action);
+  return made;
+}

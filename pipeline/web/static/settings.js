@@ -1,0 +1,76 @@
+// Settings of this browser: how the picture is scaled, how much is around it, the theme, and which key does what.
+
+import { placeOf } from "./keymap.js";
+
+const STORE = "settings";
+const DEFAULTS = { scaling: "auto", controls: "full", theme: "dark" };
+const WORDS = {
+  straight: "straight on", left: "turn left", right: "turn right", reverse: "reverse", coast: "coast in neutral", pause: "pause and go on",
+  reset: "back to the start", "new-seed": "new seed, new world", write: "write a prompt", record: "record", "show-hud": "figures",
+  fullscreen: "full screen", "offer-take": "take what is offered (undo)",
+};
+const $ = (id) => document.getElementById(id);
+
+/** Emits change (detail = {scaling, controls, theme}). */
+export class Settings extends EventTarget {
+  #chosen = { ...DEFAULTS };
+  #keymap;
+  #binding = null; // the action that waits for its new key
+
+  constructor(keymap) {
+    super();
+    this.#keymap = keymap;
+    try { Object.assign(this.#chosen, JSON.parse(localStorage.getItem(STORE))); } catch { /* nothing kept */ }
+    for (const name of Object.keys(DEFAULTS)) {
+      $(`set-${name}`).value = this.#chosen[name];
+      $(`set-${name}`).addEventListener("change", ({ target }) => this.#choose(name, target.value));
+    }
+    keymap.addEventListener("change", () => this.#drawKeys());
+    $("keys-restore").addEventListener("click", () => keymap.reset());
+    $("settings").addEventListener("keydown", (event) => this.#bind(event), true);
+    $("settings").addEventListener("close", () => { this.#binding = null; this.#drawKeys(); });
+    this.#drawKeys();
+  }
+
+  get chosen() { return this.#chosen; }
+
+  #choose(name, value) {
+    this.#chosen[name] = value;
+    try { localStorage.setItem(STORE, JSON.stringify(this.#chosen)); } catch { /* until the page is left */ }
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #bind(event) {
+    if (!this.#binding || event.key === "Tab") return;
+    event.preventDefault();
+    event.stopPropagation();
+    const action = this.#binding;
+    this.#binding = null;
+    if (event.key === "Escape") this.#drawKeys();
+    else this.#keymap.bind(action, placeOf(event));
+  }
+
+  /** The keys as this user's keyboard prints them, here, in the help and under the loading bar. */
+  #drawKeys() {
+    const caps = (action) => this.#keymap.caps(action).flatMap((letter) => [cap(letter), " "]);
+    for (const place of document.querySelectorAll("[data-caps]")) place.replaceChildren(...place.dataset.caps.split(" ").flatMap(caps));
+    $("key-list").replaceChildren(...this.#keymap.actions.map((action) => {
+      const row = document.createElement("div"), name = document.createElement("dt"), keys = document.createElement("dd");
+      const change = Object.assign(document.createElement("button"), { type: "button" });
+      name.textContent = WORDS[action];
+      change.dataset.bind = action;
+      change.setAttribute("aria-label", `Change the key for: ${WORDS[action]}`);
+      change.append(...(this.#binding === action ? ["press a key"] : caps(action).length ? caps(action) : ["none"]));
+      change.addEventListener("click", () => {
+        this.#binding = action;
+        this.#drawKeys();
+        $("key-list").querySelector(`[data-bind="${action}"]`).focus();
+      });
+      keys.append(change);
+      row.append(name, keys);
+      return row;
+    }));
+  }
+}
+
+function cap(letter) { return Object.assign(document.createElement("kbd"), { textContent: letter }); }

@@ -1,0 +1,297 @@
+"""What the page says, offers and keeps, in a real Chromium: prompts, slow machines, pauses,
+take-over, replay links and files, recordings, settings."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.browser import (
+    PIXELS,
+    box_of,
+    eventually,
+    needs_chromium,
+    page,
+    playing,
+    so,
+    text,
+)
+
+pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+SPOKEN = """() => { window.spoken = []; const place = document.getElementById('announcer');
+  new MutationObserver(() => window.spoken.push(place.textContent)).observe(place, {childList: true}); }"""
+
+
+async def heard(tab, words):
+    """Wait until the live region said something."""
+    await so(tab, f"window.spoken.some(line => line.includes({json.dumps(words)}))", 10)
+
+
+def test_a_prompt_is_said_to_be_followed_once_it_is(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(SPOKEN)
+            await tab.fill("#prompt", "a road at night")
+            await tab.keyboard.press("Enter")
+            await theatre.until(lambda: theatre.show.prompt == "a road at night")
+            await heard(tab, "The world follows the new prompt.")
+            assert await text(tab, "#prompt-state") == ""
+
+    run(body)
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_word(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.fill("#prompt", "x" * 5000)
+            assert len(await tab.input_value("#prompt")) == 4000
+            await so(tab, "document.getElementById('toasts').textContent.includes('cut off')")
+            theatre.show._audience.tell(
+                "status", stage="prompt", percent=None, message="only 40 words are read", seconds=1
+            )
+            await so(tab, "document.getElementById('toasts').textContent.includes('40 words')")
+
+    run(body)
+
+
+def test_a_machine_that_is_too_slow_is_named_with_what_helps(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await so(tab, "document.getElementById('banner').textContent.includes('of the 16')", 30)
+            assert "Closing other programs" in await text(tab, "#banner")
+            await tab.keyboard.press("Space")
+            await so(tab, "document.getElementById('banner').hidden")
+
+    run(body, "--delay", "0.5")
+
+
+def test_a_recordings_clock_stands_while_paused(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.keyboard.press("KeyV")
+            await so(tab, "document.getElementById('record-text').textContent == '0:01'")
+            await tab.keyboard.press("Space")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            await asyncio.sleep(2.5)
+            assert await text(tab, "#record-text") in ("0:01", "0:02")
+            await tab.keyboard.press("Space")
+            await so(tab, "document.getElementById('record-text').textContent == '0:03'")
+            frames = theatre.show.tape.recorder.frames
+            assert 30 < frames < 80, "as many as the clock says"
+
+    run(body, recordings=tmp_path)
+
+
+def test_a_link_pasted_into_an_open_page_is_offered_and_kept_until_it_is_used(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as first, page(browser, theatre.url) as tab:
+            await playing(first)
+            await playing(tab)
+            await tab.evaluate("() => { location.hash = 'seed=9&prompt=a+road&controls=DL*8' }")
+            await tab.wait_for_selector("#ask[open]")
+            assert "0:02 minutes from seed 9" in await text(tab, "#ask-text")
+            await tab.click("#ask button[value=no]")
+            assert "seed=9" in tab.url
+            await tab.reload()
+            await tab.wait_for_selector("#ask[open]")
+            assert await text(tab, "#ask-yes") == "Take the wheel and replay"
+            await tab.click("#ask-yes")
+            await theatre.until(lambda: theatre.show.seed == 9)
+            await so(tab, "document.getElementById('role-text').textContent.includes('you drive')")
+            assert "#" not in tab.url
+
+    run(body)
+
+
+def test_a_drive_goes_to_somebody_else_as_a_file(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.keyboard.down("KeyA")
+            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            await tab.keyboard.up("KeyA")
+            await tab.click("#show-drawer")
+            async with tab.expect_download() as download:
+                await tab.click("#save-drive")
+            file = tmp_path / (await download.value).suggested_filename
+            await (await download.value).save_as(file)
+            drive = json.loads(file.read_text())
+            assert drive["seed"] == 42 and "DL" in drive["parts"][0]["controls"]
+            theatre.show.reset(5)
+            await tab.set_input_files("#open-drive", file)
+            await tab.wait_for_selector("#ask[open]")
+            await tab.click("#ask-yes")
+            await theatre.until(lambda: theatre.show.seed == 42)
+            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            (tmp_path / "other.json").write_text('{"type": "replay", "seed": "x"}')
+            await tab.set_input_files("#open-drive", tmp_path / "other.json")
+            await so(tab, "document.getElementById('toasts').textContent.includes('no drive')")
+
+    run(body)
+
+
+def test_after_a_reset_the_drive_that_was_can_be_driven_again(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.keyboard.down("KeyA")
+            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            await tab.keyboard.up("KeyA")
+            await tab.keyboard.press("KeyN")
+            await theatre.until(lambda: theatre.show.seed != 42)
+            await tab.wait_for_selector("#offer:not([hidden])")
+            await tab.keyboard.press("KeyZ")
+            await theatre.until(lambda: theatre.show.seed == 42)
+            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            assert not await tab.is_visible("#offer")
+
+    run(body)
+
+
+def test_who_loses_the_wheel_is_told_and_can_take_it_back(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as first, page(browser, theatre.url) as second:
+            await playing(first)
+            await playing(second)
+            await first.evaluate(SPOKEN)
+            await second.click("#take")
+            await first.wait_for_selector("#offer:not([hidden])")
+            await heard(first, "Somebody else took the wheel")
+            await first.click("#offer-take")
+            await so(
+                first, "document.getElementById('role-text').textContent.includes('you drive')"
+            )
+
+    run(body)
+
+
+def test_recordings_lie_in_a_drawer_that_leaves_the_picture_alone(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            before = await box_of(tab, "#picture")
+            for _ in range(2):
+                await tab.click("#record")
+                await so(tab, "document.getElementById('record-text').textContent == '0:01'")
+                await tab.click("#record")
+                await tab.wait_for_selector("#drawer:not([hidden])")
+            await so(tab, "document.querySelectorAll('#files li').length == 4")
+            assert await box_of(tab, "#picture") == before
+            tab.on("dialog", lambda d: asyncio.ensure_future(d.accept("My drive")))
+            old = sorted(theatre.show.recordings)[1]
+            await tab.click(f"#files li:has(a:text('{old}')) button:text('Rename')")
+            await so(tab, "document.getElementById('files').textContent.includes('My drive.mp4')")
+            assert (tmp_path / "My drive.mp4").is_file() and (tmp_path / "My drive.jsonl").is_file()
+            async with tab.expect_download() as download:
+                await tab.click("#files a:text('My drive.mp4')")
+            assert (await (await download.value).path()).stat().st_size > 300
+            await tab.click("#files li:has(a:text('My drive.mp4')) button:text('Delete')")
+            await so(tab, "document.querySelectorAll('#files li').length == 2")
+            assert not (tmp_path / "My drive.mp4").exists() and len(list(tmp_path.iterdir())) == 2
+            await tab.keyboard.press("Escape")
+            assert not await tab.is_visible("#drawer")
+
+    run(body, recordings=tmp_path)
+
+
+def test_settings_are_kept_in_this_browser(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.click("#show-settings")
+            await tab.select_option("#set-scaling", "smooth")
+            await tab.select_option("#set-theme", "light")
+            await tab.select_option("#set-controls", "none")
+            await tab.keyboard.press("Escape")
+            await tab.reload()
+            await playing(tab)
+            style = "getComputedStyle(document.getElementById('picture')).imageRendering"
+            assert await tab.evaluate(style) == "auto"
+            assert await tab.evaluate("getComputedStyle(document.body).backgroundColor") != (
+                "rgb(10, 11, 14)"
+            )
+            assert not await tab.is_visible("#dock")
+            await tab.keyboard.down("KeyA")
+            await theatre.until(lambda: theatre.show.held == "DL")
+
+    run(body)
+
+
+def test_a_phone_on_its_side_shows_the_whole_picture_with_the_keys_over_it(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url, 740, 360, has_touch=True, is_mobile=True) as tab:
+            await playing(tab)
+            picture = await box_of(tab, "#picture")
+            assert picture["height"] >= 340 and picture["y"] + picture["height"] <= 361
+            for button in await tab.locator("#keys button").all():
+                box = await button.bounding_box()
+                assert box["y"] + box["height"] <= 360 and box["x"] + box["width"] <= 740
+            await tab.locator("#prompt").scroll_into_view_if_needed()
+            assert await tab.is_visible("#prompt")
+            assert await tab.evaluate("document.documentElement.scrollWidth") <= 740
+
+    run(body)
+
+
+def test_without_javascript_it_says_so(run):
+    async def body(theatre, browser):
+        context = await browser.new_context(java_script_enabled=False)
+        try:
+            tab = await context.new_page()
+            await tab.goto(theatre.url)
+            assert "needs JavaScript" in await tab.inner_text("#loading")
+        finally:
+            await context.close()
+
+    run(body)
+
+
+def test_the_end_is_told_in_plain_words(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(PIXELS)
+            await tab.click("#record")
+            await so(tab, "document.getElementById('record-text').textContent == '0:01'")
+            await tab.click("#record")
+            await tab.wait_for_selector("#files li")
+            theatre.show.stop("stopped by SIGTERM")
+            await so(tab, "!document.getElementById('banner').hidden")
+            words = await text(tab, "#banner")
+            assert "stopped on its computer" in words and ".mp4" in words and "SIG" not in words
+            assert not await tab.is_visible("#drawer"), "its links lead nowhere"
+
+    run(body, recordings=tmp_path)
+
+
+def test_loading_is_told_in_plain_words(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await tab.wait_for_selector("#theatre[data-phase=loading]")
+            message = "127.0.0.1:6379, token in /tmp/x; reserving 1 GPU"
+            report = {"stage": "places", "percent": 30, "message": message, "seconds": 1.0}
+            theatre.show._audience.tell("status", **report)
+            await so(tab, "document.getElementById('loading-now').textContent.includes('room')")
+            assert "6379" not in await text(tab, "#loading")
+
+    run(body, "--startup", "0", "--delay", "6", wait=False)
+
+
+def test_the_prompt_waits_in_words_while_paused(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.keyboard.press("Space")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            await tab.fill("#prompt", "a road in snow")
+            await tab.keyboard.press("Enter")
+            await eventually(lambda: waits(tab), 5)
+
+    async def waits(tab):
+        return "waits until you go on" in await text(tab, "#prompt-state")
+
+    run(body)
