@@ -18,6 +18,13 @@ import torch
 from tqdm import tqdm
 
 from configs.errors import UserError
+from configs.geometry import (
+    FPS,
+    FRAMES_PER_LATENT,
+    LATENTS_PER_SECOND,
+    PIXELS_PER_LATENT,
+    latents_of,
+)
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.load import model_folder
 from models.checkpoint import Checkpoint
@@ -32,11 +39,9 @@ from models.offline import (
     step_labels,
     stream_frames,
 )
-from models.world import PIXELS, World
+from models.world import World
 from pipeline.video import VideoWriter
 
-FPS = 16
-LATENTS_PER_SECOND = 4
 BASE_SECONDS = 4  # the base video's limit: 65 frames
 LONGEST = 86_400  # seconds
 RANDOM_RUN = 4096  # latents drawn at a time for an endless random drive
@@ -116,7 +121,7 @@ class the_matrix:
 
         frames = FPS * min(length, BASE_SECONDS) + 1
         steps = math.ceil(LATENTS_PER_SECOND * length / self.streaming.streaming.window_size)
-        wanted = (frames - 1) // 4 + 1
+        wanted = latents_of(frames)
         if length > BASE_SECONDS:
             wanted = signal_length(self.streaming.streaming, steps)
         _tell_about(labels, LATENTS_PER_SECOND * length + 1, wanted)
@@ -207,7 +212,7 @@ class the_matrix:
         parts = self._parts(self.generation, device)
         scale = self.generation.streaming.guidance_scale if guidance is None else guidance
         with _report("base video", progress) as report:
-            count = (frames - 1) // 4 + 1
+            count = latents_of(frames)
             latents = base_clip(
                 parts,
                 prompt,
@@ -236,14 +241,14 @@ class the_matrix:
     ) -> None:
         """Write ``frames`` frames of the stream as they are decoded: memory does not grow with the
         length."""
-        height, width = (PIXELS * size for size in world.shape[1:])
+        height, width = (PIXELS_PER_LATENT * size for size in world.shape[1:])
         with (
             VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
             _report("final video", progress) as report,
         ):
             for _, pictures in stream_frames(parts, world, labels):
                 writer.write(pictures[: frames - writer.frames])
-                report(writer.frames // 4, frames // 4)
+                report(writer.frames // FRAMES_PER_LATENT, frames // FRAMES_PER_LATENT)
 
     def _parts(self, checkpoint: Checkpoint, device: torch.device) -> Parts:
         key = (checkpoint.path, device)

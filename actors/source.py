@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from configs.geometry import FPS, FRAMES_PER_LATENT
+
 STEPS_AHEAD: Final = 2  # of the latent on the screen
 
 
@@ -71,8 +73,8 @@ class WorldInfo:
     height: int
     width: int
     presets: tuple[str, ...] = ()
-    fps: int = 16
-    frames_per_latent: int = 4
+    fps: int = FPS
+    frames_per_latent: int = FRAMES_PER_LATENT
     latents_per_step: int = 1
     devices: str = ""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.geometry import FPS, frames_of, is_whole, latents_of
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
@@ -179,7 +180,7 @@ class OfflineConfig:
     dtype: str = "auto"
     device: str = "auto"
     seed: int = 42
-    fps: int = 16
+    fps: int = FPS
     controls: str | None = None
     raw_controls: bool = False
     control_seed: int = 42
@@ -215,8 +216,8 @@ class BaseConfig(OfflineConfig):
         super().__post_init__()
         if self.start_clip is not None:
             check_output_file(self.start_clip, "start_clip", self.overwrite)
-        whole_number("frames", self.frames, 5, 4 * MAX_LATENTS + 1)
-        if self.frames % 4 != 1:
+        whole_number("frames", self.frames, 5, frames_of(MAX_LATENTS + 1))
+        if not is_whole(self.frames):
             raise UserError(f"frames: expected 4 n + 1 (5, 9, ... 65), got {self.frames}")
         whole_number("steps", self.steps, 1, 1000)
 
@@ -251,20 +252,21 @@ class StreamConfig(OfflineConfig):
                 whole_number(name, getattr(self, name), 1, 1000)
         if self.control_guidance is not None:
             real_number("control_guidance", self.control_guidance, 0, 100)
-        if (
-            self.clip_frames is not None
-            and whole_number("clip_frames", self.clip_frames, 5, 4 * MAX_LATENTS + 1) % 4 != 1
-        ):
-            raise UserError(f"clip_frames: expected 4 n + 1 (5, 9, ... 65), got {self.clip_frames}")
+        if self.clip_frames is not None:
+            whole_number("clip_frames", self.clip_frames, 5, frames_of(MAX_LATENTS + 1))
+            if not is_whole(self.clip_frames):
+                raise UserError(
+                    f"clip_frames: expected 4 n + 1 (5, 9, ... 65), got {self.clip_frames}"
+                )
 
     def streaming(self, weights: StreamSettings) -> StreamSettings:
         """The weights' settings with this run's overrides."""
         groups = self.noise_groups or weights.noise_groups
         window = weights.window_size
         if self.clip_frames is not None:
-            window, rest = divmod((self.clip_frames - 1) // 4, groups)
+            window, rest = divmod(latents_of(self.clip_frames) - 1, groups)
             if rest or not window:
-                allowed = f"{4 * groups + 1}, {8 * groups + 1}, {12 * groups + 1}, ..."
+                allowed = ", ".join(str(frames_of(n * groups + 1)) for n in (1, 2, 3)) + ", ..."
                 raise UserError(
                     f"clip_frames: {groups} noise groups need {allowed}, got {self.clip_frames}"
                 )

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.device import pick_decoder_dtype
 from models.frames import StreamDecoder
@@ -32,7 +33,6 @@ from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, e
 from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
 from models.weights import Weights, listing, load_module, read_json
-from models.world import PIXELS
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
@@ -105,12 +105,12 @@ class Checkpoint:
     @property
     def height(self) -> int:
         """Default height in pixels."""
-        return self.transformer_config.sample_height * PIXELS
+        return self.transformer_config.sample_height * PIXELS_PER_LATENT
 
     @property
     def width(self) -> int:
         """Default width in pixels."""
-        return self.transformer_config.sample_width * PIXELS
+        return self.transformer_config.sample_width * PIXELS_PER_LATENT
 
     @property
     def latent_channels(self) -> int:
@@ -181,7 +181,7 @@ class Checkpoint:
         """
         file = self._file(CLIPS_FILE)
         if file is None:
-            h, w = self.height // PIXELS, self.width // PIXELS
+            h, w = self.transformer_config.sample_height, self.transformer_config.sample_width
             return torch.zeros(0, self.latent_channels, h, w)
         clips = Weights.open(file)
         name = choose_clip(prompt, _clip_prompts(clips))

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.geometry import FRAMES_PER_LATENT
 from configs.schema import StreamSettings
-from models.base import base_latents
 from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
 from models.device import pick_dtype
 from models.frames import StreamDecoder, to_uint8
 from models.noise import BASE_DRAW, SeededNoise
+from models.stage2 import base_latents
 from models.tae import TinyVAE
 from models.text import TextEncoder
 from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE
 from models.world import World
 
-FRAMES = 4  # video frames of a latent
 POSTERIOR_DRAW = BASE_DRAW + 1  # the autoencoder's own noise when a clip is encoded
 PROMPTS_KEPT = 8  # embeddings; the published ones take 2 MB each
 
@@ -156,7 +156,7 @@ def clip_latents(parts: Parts, frames: np.ndarray, seed: int) -> Tensor:
     vae = parts.autoencoder
     if isinstance(vae, TinyVAE):  # it knows no single first frame: a still latent stands for it
         latents = vae.encode(
-            torch.cat((video[:, :1].expand(-1, FRAMES - 1, -1, -1, -1), video), dim=1)
+            torch.cat((video[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1), video), dim=1)
         )
     else:
         posterior = vae.encode(video, tiled=True)
@@ -186,7 +186,10 @@ def stream_frames(
 
 
 def _latents_of(frames: np.ndarray) -> Iterator[np.ndarray]:
-    return (frames[start : start + FRAMES] for start in range(0, len(frames), FRAMES))
+    return (
+        frames[start : start + FRAMES_PER_LATENT]
+        for start in range(0, len(frames), FRAMES_PER_LATENT)
+    )
 
 
 def fill_signal(labels: Sequence[str], count: int, seed: int) -> list[str]:

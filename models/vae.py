@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.geometry import PIXELS_PER_LATENT
 from configs.limits import real_number, whole_number
 from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
@@ -429,7 +430,7 @@ class FullVAE(nn.Module):
     def _tile_sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Height and width of a tile, in pixels and in latents."""
         height, width = self.config.sample_height // 2, self.config.sample_width // 2
-        return (height, width), (height // 8, width // 8)
+        return (height, width), (height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
 
 
 def _chunks(x: Tensor, size: int) -> list[Tensor]:
@@ -473,7 +474,7 @@ class FullStreamDecoder:
         if len(latents) == 1:
             self._waiting = latents.clone()
             return latents.new_empty(
-                0, self.config.out_channels, 8 * latents.shape[2], 8 * latents.shape[3]
+                0, self.config.out_channels, *(PIXELS_PER_LATENT * n for n in latents.shape[2:])
             )
         self._waiting = None
         first, *others = latents.split([2, *[1] * (len(latents) - 2)])

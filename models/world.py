@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.attention import check_degree
 from models.controls import NULL_ID, label_id
@@ -31,8 +32,6 @@ from models.schedulers import (
     trailing_timesteps,
 )
 from models.transformer import TextTokens, Timestep, Transformer, TransformerConfig
-
-PIXELS = 8  # of one latent's side
 
 
 class Encoder(Protocol):
@@ -382,12 +381,12 @@ def _latent_shape(
         weights.height if height is None else height,
         weights.width if width is None else width,
     )
-    unit = PIXELS * config.patch_size
+    unit = PIXELS_PER_LATENT * config.patch_size
     if height < unit or width < unit or height % unit or width % unit:
         raise UserError(
             f"size {width}x{height}: width and height must be multiples of {unit} pixels"
         )
-    h, w = height // PIXELS, width // PIXELS
+    h, w = height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT
     check_degree(
         group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size)
     )

@@ -13,13 +13,13 @@ from actors.records import Weights
 from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.errors import UserError
+from configs.geometry import PIXELS_PER_LATENT
 from configs.limits import check_output_file
 from configs.load import model_folder
 from configs.schema import RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
-from models.world import PIXELS
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.stage.recording import read_control_log
@@ -151,7 +151,7 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
         config.sample_width // config.patch_size
     )
     check_degree(layout.dit, config.num_attention_heads, tokens)
-    columns = checkpoint.width // PIXELS
+    columns = checkpoint.width // PIXELS_PER_LATENT
     if layout.vae > columns:
         raise UserError(
             f"NUM_GPUS_VAE={layout.vae}: the picture has {columns} latent columns; ask for at most {columns}"

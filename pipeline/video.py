@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 
 from configs.errors import UserError
+from configs.geometry import FPS
 from configs.limits import check_output_file, whole_number
 
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
@@ -63,7 +64,7 @@ class VideoWriter:
         path: str | Path,
         width: int,
         height: int,
-        fps: int = 16,
+        fps: int = FPS,
         fragmented: bool = False,
         overwrite: bool = False,
     ) -> None:

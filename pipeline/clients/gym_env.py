@@ -16,12 +16,13 @@ import gymnasium
 import numpy as np
 
 from configs.errors import UserError
+from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed
 from configs.load import model_folder
 from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
-from models.offline import FRAMES, Parts, clip_frames, stream_frames
+from models.offline import Parts, clip_frames, stream_frames
 from models.world import World
 
 SEEDS = 2**31 - 1  # worlds that a reset without a seed draws from
@@ -33,7 +34,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
     ("frames" [4, H, W, 3]), the "latent" they came from and the "prompt". The same seed, prompt and
     actions give the frames of ``the_matrix.stream``."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": LATENTS_PER_SECOND}
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
             start,
         )
         self._frames = stream_frames(self.parts, self.world, iter(lambda: self._label, None))
-        before = clip_frames(self.parts, start[-2:])[-FRAMES:]
+        before = clip_frames(self.parts, start[-2:])[-FRAMES_PER_LATENT:]
         return self._observed(-1, before)
 
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
+from configs.geometry import latents_of
 from configs.load import load, model_folder
 from configs.schema import BaseConfig, OfflineConfig
 from pipeline.commands.weights import add_weights
@@ -102,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
         if config.guidance_scale is None
         else config.guidance_scale
     )
-    count = (config.frames - 1) // 4 + 1
+    count = latents_of(config.frames)
     say_length(labels, count)
     with tqdm(desc="base video", total=config.steps, disable=None) as bar:
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from tqdm import tqdm
 
 from configs.errors import UserError
+from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT, frames_of
 from configs.load import load
 from configs.schema import StreamConfig, StreamSettings
 from pipeline.commands.base import (
@@ -80,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
         )
 
     from models.offline import fill_signal, signal_length, step_labels, stream_frames
-    from models.world import PIXELS, World
+    from models.world import World
     from pipeline.video import VideoWriter
 
     parts = load_parts(config, checkpoint)
@@ -97,14 +98,14 @@ def main(args: argparse.Namespace) -> int:
         height=config.height,
         width=config.width,
     )
-    height, width = (PIXELS * side for side in world.shape[1:])
+    height, width = (PIXELS_PER_LATENT * side for side in world.shape[1:])
     world.reset(
         config.seed,
         config.prompt,
         _start(config, parts, settings, height, width),
         labels[: settings.latents],
     )
-    frames = 4 * settings.window_size * config.sample_groups
+    frames = FRAMES_PER_LATENT * settings.window_size * config.sample_groups
     with (
         VideoWriter(config.output, width, height, config.fps, overwrite=config.overwrite) as writer,
         tqdm(desc="video", total=frames, unit="frame", disable=None) as bar,
@@ -129,7 +130,7 @@ def _start(
     from models.offline import clip_latents
     from pipeline.video import read_video
 
-    wanted = 4 * (settings.latents - 1) + 1
+    wanted = frames_of(settings.latents)
     frames, fps = read_video(config.init_video)
     frames = resample(frames, fps, config.fps)[:wanted]
     if frames.shape[1:3] != (height, width):

@@ -18,10 +18,10 @@ import numpy as np
 
 from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
+from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
 
 PROTOCOL: Final = 1
-FRAMES_PER_LATENT: Final = 4
 HEADER_SECONDS: Final = 60.0
 BUFFER: Final = 4 * 2**20  # bytes; a latent of 480x720 frames
 

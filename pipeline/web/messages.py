@@ -15,6 +15,7 @@ from typing import Any
 
 from actors.source import Take
 from configs.errors import UserError
+from configs.geometry import LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed, real_number, whole_number
 from models.controls import LABELS, label_id, parse_signal
 
@@ -23,7 +24,7 @@ CODEC_JPEG = 1
 KEYS = ("straight", "left", "right", "reverse", "coast")
 
 LONGEST_MESSAGE = 48_000  # characters of one JSON message
-LONGEST_REPLAY = 4 * 3600  # latents: one hour
+LONGEST_REPLAY = LATENTS_PER_SECOND * 3600  # latents: one hour
 LARGEST_NUMBER = 2**53 - 1  # the largest whole number a browser holds exactly
 MOST_BRACKETS = 512  # a replay with every part it may have; what is deeper is not ours
 

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from configs.schema import StreamSettings
-from models.base import base_latents
 from models.checkpoint import read_autoencoder, read_transformer, read_transformer_config
 from models.controls import label_id, parse_signal, random_signal
 from models.schedulers import (
@@ -28,10 +28,11 @@ from models.schedulers import (
     grouped_timesteps,
     trailing_timesteps,
 )
+from models.stage2 import base_latents
 from models.tae import TinyVAE, TinyVAEConfig
 from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE, Pass
-from models.world import PIXELS, World
+from models.world import World
 
 CPU = torch.device("cpu")
 SINGLE, STREAM = 1e-4, 1e-3
@@ -255,7 +256,7 @@ def _stream(
     original = int(metadata.get("original_inference_steps", 40))
     settings = StreamSettings(groups, window, steps, original, solver=solver)
     start = tensors["init_latents"]
-    size = start.shape[-2] * PIXELS, start.shape[-1] * PIXELS
+    size = start.shape[-2] * PIXELS_PER_LATENT, start.shape[-1] * PIXELS_PER_LATENT
     weights = GoldenWeights(folder, settings, tensors["control_embeddings"], *size)
     noise = StoredNoise(_draws(tensors), draws_per_inner_step, groups, window)
     world = World(weights, device=CPU, dtype=torch.float32, noise=noise)
@@ -268,7 +269,7 @@ def _stream(
     latents = torch.cat(emitted)[None]
     yield compare(f"{name} latents", latents, tensors["latents_out"], STREAM)
     vae_model, expected = _full_vae(folder), tensors["frames"]
-    needed = max(2, expected.shape[2] // 4)
+    needed = max(2, expected.shape[2] // FRAMES_PER_LATENT)
     unscaled = latents[:, :needed].transpose(1, 2) / vae_model.scaling_factor
     frames = torch.cat(_stream_decode(vae_model, unscaled), dim=2)
     yield compare(f"{name} frames", frames[:, :, : expected.shape[2]], expected, STREAM)
@@ -302,8 +303,8 @@ def stage2_base(folder: Path) -> Iterator[Comparison]:
         frames=int(metadata["num_frames"]),
         steps=int(metadata["num_inference_steps"]),
         guidance=float(metadata["guidance_scale"]),
-        height=expected.shape[-2] * PIXELS,
-        width=expected.shape[-1] * PIXELS,
+        height=expected.shape[-2] * PIXELS_PER_LATENT,
+        width=expected.shape[-1] * PIXELS_PER_LATENT,
         noise=tensors["noise.000"][0],
     )
     yield compare("stage2_base latents", ours[None], expected, STREAM)

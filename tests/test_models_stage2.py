@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from models.base import base_frames, base_latents
+from models.stage2 import base_latents
 from tests.small_world import CPU, SmallWeights
 
 
@@ -33,10 +33,6 @@ def test_progress_counts_steps() -> None:
     seen: list[tuple[int, int]] = []
     sample(progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def test_frames_of_latents() -> None:
-    assert [base_frames(n) for n in (1, 2, 17)] == [1, 5, 65]
 
 
 @pytest.mark.parametrize(

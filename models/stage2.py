@@ -7,17 +7,12 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
+from configs.geometry import PIXELS_PER_LATENT, is_whole, latents_of
 from models.controls import label_id
 from models.noise import BASE_DRAW, SeededNoise
 from models.schedulers import ddim_step, dynamic_guidance, trailing_timesteps
 from models.transformer import Transformer
-from models.world import PIXELS, guide
-
-
-def base_frames(latents: int) -> int:
-    """Return the video frames of a clip of `latents` latents: the first holds one frame, the others
-    four."""
-    return 4 * (latents - 1) + 1
+from models.world import guide
 
 
 @torch.inference_mode()
@@ -45,8 +40,8 @@ def base_latents(
     Raises UserError for sizes and counts that do not fit."""
     config, dtype = transformer.config, transformer.proj_out.weight.dtype
     device = transformer.proj_out.weight.device
-    count = (frames - 1) // 4 + 1
-    if frames < 1 or frames != base_frames(count):
+    count = latents_of(frames)
+    if not is_whole(frames):
         raise UserError(f"base clip: the number of frames must be 4 n + 1, got {frames}")
     if len(labels) != count:
         raise UserError(
@@ -56,7 +51,7 @@ def base_latents(
         raise UserError(
             f"base clip with guidance: expected embeddings of prompt and empty prompt, got {list(text.shape)}"
         )
-    shape = (config.in_channels, height // PIXELS, width // PIXELS)
+    shape = (config.in_channels, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     transformer.grid(*shape[1:])
     if noise is None:
         seeded = SeededNoise(seed, shape)
