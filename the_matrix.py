@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import (
     FPS,
@@ -26,10 +27,10 @@ from configs.geometry import (
     latents_of,
 )
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
-from configs.load import model_folder
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
 from models.device import pick_device, use_threads
+from models.folder import model_folder
 from models.offline import (
     Parts,
     base_clip,
@@ -68,8 +69,8 @@ class the_matrix:
     ) -> None:
         """Read the headers of both weight folders. Raises UserError with one line for whatever is
         wrong with them."""
-        self.generation = Checkpoint.open(_folder(generation_model_path, "stage2"), clip=clip_path)
-        self.streaming = Checkpoint.open(_folder(streaming_model_path, "stage3"), clip=clip_path)
+        self.generation = Checkpoint.open(_choice(generation_model_path, "stage2", clip_path))
+        self.streaming = Checkpoint.open(_choice(streaming_model_path, "stage3", clip_path))
         self._loaded: dict[tuple[Path, torch.device], Parts] = {}
 
     def generate(
@@ -265,13 +266,13 @@ def _world(parts: Parts, guidance: float | None) -> World:
     return World(parts, device=parts.device, dtype=parts.dtype, guidance=guidance)
 
 
-def _folder(path: str | Path | None, stage: str) -> Path:
+def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -> WeightChoice:
     if path is not None and (not isinstance(path, str | Path) or not str(path).strip()):
         raise UserError(f"{stage} model path: expected a weight folder, got {path!r:.60}")
     folder, line = model_folder(None if path is None else Path(path), stage)
     if line:
         log.info(line)
-    return folder
+    return WeightChoice(folder, clip=Path(clip_path) if clip_path else None)
 
 
 def _signal(text: str | None) -> list[str]:

@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import LatentChunk, StepOrder, StepReply, Weights
+from actors.records import LatentChunk, StepOrder, StepReply
 from actors.worker import Worker, settle
+from configs.choice import WeightChoice
 from models.world import World, WorldState
 
 
 class DitWorker(Worker):
     """The transformer's rank ``rank`` of ``size``."""
 
-    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+    def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
         self._world: World | None = None
 

@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol, TypeVar
 import psutil
 
 from actors.cluster import Cluster
-from actors.records import Identity, Weights
+from actors.records import Identity
 from actors.worker import Worker
+from configs.choice import WeightChoice
 from configs.errors import UserError
 
 LOAD_SECONDS: Final = 900.0  # 8 GB of weights from a slow disk
@@ -42,7 +43,7 @@ class Gang:
         self,
         name: str,
         worker: type[Worker],
-        weights: Weights,
+        weights: WeightChoice,
         cluster: Cluster,
         places: Sequence[int | None],
         share: float = WORKER_SHARE,

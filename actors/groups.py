@@ -10,12 +10,13 @@ import numpy as np
 from actors.cluster import Cluster, Layout
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang, Reference, gathered
-from actors.records import LatentChunk, Slice, StepOrder, StepReply, Weights
+from actors.records import LatentChunk, Slice, StepOrder, StepReply
 from actors.repair import FIRST_STEP_SECONDS, Fault, line, watched
 from actors.source import Reporter
 from actors.text import TextWorker
 from actors.timeline import Commit, Offsets, Prompt, Step
 from actors.vae import VaeWorker
+from configs.choice import WeightChoice
 from configs.errors import UserError
 
 
@@ -39,7 +40,7 @@ class Groups:
     """DiT, VAE and text workers on one cluster. ``address`` joins one that exists."""
 
     def __init__(
-        self, weights: Weights, layout: Layout, address: str | None, say: Reporter
+        self, weights: WeightChoice, layout: Layout, address: str | None, say: Reporter
     ) -> None:
         self._weights, self._layout, self._address = weights, layout, address
         self._say = say

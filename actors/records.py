@@ -6,21 +6,10 @@ clock of the host that wrote them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from models.world import WorldState
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights the workers open; the same words as ``Checkpoint.open``."""
-
-    path: Path
-    base: Path | None = None
-    vae: tuple[str, Path] | None = None
-    lora: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ import numpy as np
 from actors.cluster import Layout
 from actors.groups import Groups, Rewound
 from actors.prompts import PromptReader
-from actors.records import Weights
 from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, Patience, watched
 from actors.source import (
     STEPS_AHEAD,
@@ -35,6 +34,7 @@ from actors.source import (
 )
 from actors.steering import Reset, Steering
 from actors.timeline import Commit, Prompt, Step, Timeline
+from configs.choice import WeightChoice
 from configs.errors import UserError
 
 LOOK_SECONDS: Final = 1.0  # between two looks whether the stream still moves
@@ -45,7 +45,7 @@ class Session:
     starts its own."""
 
     def __init__(
-        self, info: WorldInfo, weights: Weights, layout: Layout, address: str | None = None
+        self, info: WorldInfo, weights: WeightChoice, layout: Layout, address: str | None = None
     ) -> None:
         self.info = info
         self._say = Reporter()

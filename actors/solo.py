@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Callable
 from actors.cluster import Cluster, Layout
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
-from actors.records import StepOrder, Weights
+from actors.records import StepOrder
 from actors.text import TextWorker
+from configs.choice import WeightChoice
 
 
 async def latents(
-    weights: Weights,
+    weights: WeightChoice,
     layout: Layout,
     *,
     seed: int,

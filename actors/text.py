@@ -5,15 +5,15 @@ import logging
 
 import numpy as np
 
-from actors.records import Weights
 from actors.worker import Worker
+from configs.choice import WeightChoice
 from models.text import TextEncoder
 
 
 class TextWorker(Worker):
     """Loads the text encoder when it joins."""
 
-    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+    def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
         self._encoder: TextEncoder | None = None
 

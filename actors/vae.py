@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import LatentChunk, Memory, Slice, Weights
+from actors.records import LatentChunk, Memory, Slice
 from actors.worker import Worker, settle
+from configs.choice import WeightChoice
 from models.checkpoint import served_stream
 from models.device import use_threads
 from models.frames import StreamDecoder
@@ -23,7 +24,7 @@ class VaeWorker(Worker):
     """The decoder's worker ``rank`` of ``size``. Its temporal memory lives here, from ``reset``
     on."""
 
-    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+    def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
         if (
             self.device.type == "cpu"

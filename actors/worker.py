@@ -5,7 +5,8 @@ import os
 import socket
 import time
 
-from actors.records import Identity, Weights
+from actors.records import Identity
+from configs.choice import WeightChoice
 from models.checkpoint import Checkpoint
 from models.device import pick_device, pick_dtype, use_threads
 from models.parallel import SequenceGroup
@@ -16,7 +17,7 @@ GROUP_SECONDS = 20.0  # a lost or stopped peer is an error after this long
 class Worker:
     """Rank ``rank`` of ``size``. Calls come one after the other, in the order they were sent."""
 
-    def __init__(self, weights: Weights, rank: int, size: int) -> None:
+    def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.device = pick_device()
         self.dtype = pick_dtype("auto", self.device)
@@ -51,10 +52,7 @@ class Worker:
         """The weights, opened when first needed: what is wrong with them is then an answer, not a
         dead process."""
         if self._checkpoint is None:
-            weights = self._weights
-            self._checkpoint = Checkpoint.open(
-                weights.path, base_model_path=weights.base, vae=weights.vae, lora=weights.lora
-            )
+            self._checkpoint = Checkpoint.open(self._weights)
         return self._checkpoint
 
     def join(self, init_method: str) -> None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from configs.choice import WeightFlags
 from configs.errors import UserError
 from configs.geometry import FPS, frames_of, is_whole, latents_of
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
@@ -12,6 +13,7 @@ from configs.limits import check_output_file, check_prompt, check_seed, real_num
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
+DEFAULT_PROMPT = "A car drives along a road through open country under a clear sky."
 MAX_LATENTS = 1024  # of one window; attention grows with its square
 
 
@@ -84,25 +86,18 @@ class StreamSettings:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(WeightFlags):
     """One live run (``python -m pipeline run``). None means: decided by the machine or by the
     weights.
 
     num_gpus_dit, num_gpus_vae: workers of the two groups (CPU workers where there is no GPU).
     visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
-    vae: ("tiny", FILE) puts a TAECVX file in place of the folder's decoder.
-    clip: a local CLIP folder, for weights that come without control embeddings; they are computed
-    once and saved. duration: seconds of shown stream, counted from the first frame.
+    duration: seconds of shown stream, counted from the first frame.
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
     token: what opens the page (never a flag: other users see those). None makes a new one; a
     launcher that is started again with the same token gets its pages back by themselves.
     """
 
-    model_path: Path | None = None
-    base_model_path: Path | None = None
-    lora: Path | None = None
-    vae: tuple[str, Path] | None = None
-    clip: Path | None = None
     num_gpus_dit: int | None = None
     num_gpus_vae: int | None = None
     visible_devices: tuple[str, ...] | None = None
@@ -160,7 +155,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class OfflineConfig:
+class OfflineConfig(WeightFlags):
     """What both stage scripts know. None means: what the weights say.
 
     controls: labels such as "D*9,DL*8", one per latent (4 frames), or one per frame with
@@ -169,11 +164,6 @@ class OfflineConfig:
 
     prompt: str = ""
     output: Path = Path("video.mp4")
-    model_path: Path | None = None
-    base_model_path: Path | None = None
-    lora: Path | None = None
-    vae: tuple[str, Path] | None = None
-    clip: Path | None = None
     width: int | None = None
     height: int | None = None
     guidance_scale: float | None = None

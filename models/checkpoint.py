@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
@@ -30,9 +31,10 @@ from models.lora import LoRA
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
-from models.weights import Weights, listing, load_module, read_json
+from models.weights import WeightFiles, listing, load_module, read_json
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
@@ -60,29 +62,24 @@ class Checkpoint:
     clip: Path | None = None
 
     @staticmethod
-    def open(
-        path: Path | str,
-        *,
-        base_model_path: Path | str | None = None,
-        vae: tuple[str, Path | str] | None = None,
-        lora: Path | str | None = None,
-        clip: Path | str | None = None,
-    ) -> "Checkpoint":
-        """Check a weight folder by reading headers only. Raises UserError with one line for
-        whatever is wrong.
+    def open(choice: WeightChoice | Path) -> "Checkpoint":
+        """Check a weight folder by reading headers only; a path alone is a choice of nothing else.
+        Raises UserError with one line for whatever is wrong.
 
         Control embeddings that are missing are computed here, if a CLIP folder is given.
         """
-        path = _folder(Path(path), "weight folder")
-        shared = _shared_folder(path, Path(base_model_path) if base_model_path else None)
+        if isinstance(choice, Path):
+            choice = WeightChoice(choice)
+        path = _folder(choice.path, "weight folder")
+        shared = _shared_folder(path, choice.base)
         place = transformer_folder(path)
         config = read_transformer_config(place)
         module = empty_transformer(config)
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        Weights.open(place).check(shapes)
-        if vae is not None and vae[0] != "tiny":
+        WeightFiles.open(place).check(shapes)
+        if choice.vae is not None and choice.vae[0] != "tiny":
             raise UserError(
-                f"vae {vae[0]!a}: expected tiny and the path of a TAECVX safetensors file"
+                f"vae {choice.vae[0]!a}: expected tiny and the path of a TAECVX safetensors file"
             )
         checkpoint = Checkpoint(
             path=path,
@@ -90,9 +87,9 @@ class Checkpoint:
             transformer_config=config,
             streaming=_streaming(path, shared),
             presets=_presets(path, shared),
-            vae_file=Path(vae[1]) if vae else None,
-            lora=LoRA.open(Path(lora), shapes) if lora else None,
-            clip=Path(clip) if clip else None,
+            vae_file=choice.vae[1] if choice.vae else None,
+            lora=LoRA.open(choice.lora, shapes) if choice.lora else None,
+            clip=choice.clip,
         )
         checkpoint._check_parts()
         return checkpoint
@@ -125,7 +122,7 @@ class Checkpoint:
     def model_hash(self) -> str:
         """A stable name of the transformer's weights (headers, sizes and samples of the
         contents)."""
-        return Weights.open(transformer_folder(self.path)).fingerprint()
+        return WeightFiles.open(transformer_folder(self.path)).fingerprint()
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
         """Load the transformer, LoRA fused."""
@@ -140,7 +137,7 @@ class Checkpoint:
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """Load the T5 encoder with its tokenizer."""
         folder = self._part("text_encoder")
-        config, weights = read_json(folder / "config.json"), Weights.open(folder)
+        config, weights = read_json(folder / "config.json"), WeightFiles.open(folder)
         shapes = _text_shapes(config, weights)
         tensors = weights.read(shapes, device, dtype)
         if TIED in tensors:
@@ -183,7 +180,7 @@ class Checkpoint:
         if file is None:
             h, w = self.transformer_config.sample_height, self.transformer_config.sample_width
             return torch.zeros(0, self.latent_channels, h, w)
-        clips = Weights.open(file)
+        clips = WeightFiles.open(file)
         name = choose_clip(prompt, _clip_prompts(clips))
         return clips.read([name], torch.device("cpu"), torch.float32)[name]
 
@@ -197,8 +194,8 @@ class Checkpoint:
         )
 
     @cached_property
-    def _vae_weights(self) -> Weights:
-        return Weights.open(self.vae_file or self._part("vae"))
+    def _vae_weights(self) -> WeightFiles:
+        return WeightFiles.open(self.vae_file or self._part("vae"))
 
     def _part(self, name: str) -> Path:
         """Return a component's folder: this folder's own, else the shared one's."""
@@ -224,11 +221,11 @@ class Checkpoint:
         self.control_embeddings()
         clips = self._file(CLIPS_FILE)
         if clips is not None:
-            _check_clips(Weights.open(clips), self.latent_channels)
+            _check_clips(WeightFiles.open(clips), self.latent_channels)
 
     def _check_text(self) -> None:
         text = self._part("text_encoder")
-        config, weights = read_json(text / "config.json"), Weights.open(text)
+        config, weights = read_json(text / "config.json"), WeightFiles.open(text)
         width, expected = config.get("d_model"), self.transformer_config.text_embed_dim
         if width != expected:
             raise UserError(
@@ -296,7 +293,7 @@ def read_transformer(
 ) -> Transformer:
     """Load the transformer in a folder of its own, LoRA fused."""
     module = empty_transformer(read_transformer_config(folder))
-    load_module(module, Weights.open(folder), device, dtype)
+    load_module(module, WeightFiles.open(folder), device, dtype)
     if lora:
         lora.fuse(dict(module.named_parameters()))
     return module
@@ -335,13 +332,13 @@ def served_stream(
 def read_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
     """Load the autoencoder in a folder of its own."""
     vae = _empty_autoencoder(read_vae_config(folder))
-    load_module(vae, Weights.open(folder), device, dtype)
+    load_module(vae, WeightFiles.open(folder), device, dtype)
     return vae
 
 
 def read_control_embeddings(file: Path, width: int) -> Tensor:
     """Return [10, width] fp32 from `control_embeddings` [9, width] and `null_control` [width]."""
-    weights = Weights.open(file)
+    weights = WeightFiles.open(file)
     expected = {"control_embeddings": (9, width), "null_control": (width,)}
     weights.check(expected)
     tensors = weights.read(expected, torch.device("cpu"), torch.float32)
@@ -441,10 +438,10 @@ def _presets(path: Path, shared: Path) -> list[str]:
         return presets
     if clips is None:
         return []
-    return list(dict.fromkeys(_clip_prompts(Weights.open(clips)).values()))
+    return list(dict.fromkeys(_clip_prompts(WeightFiles.open(clips)).values()))
 
 
-def _clip_prompts(clips: Weights) -> dict[str, str]:
+def _clip_prompts(clips: WeightFiles) -> dict[str, str]:
     """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
     numbers."""
     try:
@@ -457,7 +454,7 @@ def _clip_prompts(clips: Weights) -> dict[str, str]:
         ) from None
 
 
-def _check_clips(clips: Weights, channels: int) -> None:
+def _check_clips(clips: WeightFiles, channels: int) -> None:
     for name in _clip_prompts(clips):
         shape = clips.entries[name].shape
         if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
@@ -471,7 +468,7 @@ def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyV
         return FullVAE(config) if isinstance(config, FullVAEConfig) else TinyVAE(config)
 
 
-def _text_shapes(config: Mapping[str, Any], weights: Weights) -> dict[str, Iterable[int]]:
+def _text_shapes(config: Mapping[str, Any], weights: WeightFiles) -> dict[str, Iterable[int]]:
     """Return the text encoder's tensors as the file names them: the tied embedding may have either
     of its names."""
     try:

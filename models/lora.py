@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from models.weights import Weights
+from models.weights import WeightFiles
 
 _PREFIX = re.compile(r"(?:base_model\.model\.|transformer\.|diffusion_model\.|model\.)+")
 _KOHYA = re.compile(r"lora_(?:transformer|unet)_+")
@@ -63,7 +63,7 @@ class _Layer:
 class LoRA:
     """One file of updates, known to fit the model it was opened for."""
 
-    def __init__(self, file: Path, weights: Weights, layers: Mapping[str, _Layer]) -> None:
+    def __init__(self, file: Path, weights: WeightFiles, layers: Mapping[str, _Layer]) -> None:
         self._file = file
         self._weights = weights
         self._layers = layers
@@ -72,7 +72,7 @@ class LoRA:
     def open(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> "LoRA":
         """Read the header, and the scales, which are single numbers; check every layer against the
         model's tensor shapes. Raises UserError, which names the form of what is not read."""
-        weights = Weights.open(file)
+        weights = WeightFiles.open(file)
         layers = _layers(file, weights, shapes)
         if not layers:
             raise UserError(f"{file}: holds no LoRA tensors")
@@ -128,7 +128,7 @@ def _bias_update(parts: Mapping[str, Tensor], scale: float, strength: float) -> 
 
 
 def _layers(
-    file: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...]]
+    file: Path, weights: WeightFiles, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, _Layer]:
     """The file's tensors by layer of the model and part. Raises UserError for what fits none."""
     known = {name.removesuffix(".weight") for name in shapes if name.endswith(".weight")}
@@ -172,7 +172,7 @@ def _check_layer(
     file: Path,
     name: str,
     layer: _Layer,
-    weights: Weights,
+    weights: WeightFiles,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Raise UserError unless every part is there that another needs, in the model's shape."""
@@ -215,7 +215,7 @@ def _check_halves(
         )
 
 
-def _adapter_settings(file: Path, weights: Weights) -> Mapping[str, Any]:
+def _adapter_settings(file: Path, weights: WeightFiles) -> Mapping[str, Any]:
     """The adapter's settings that diffusers keeps in the file's metadata; {} without any."""
     text = weights.metadata.get("lora_adapter_metadata")
     if text is None:
@@ -230,7 +230,7 @@ def _adapter_settings(file: Path, weights: Weights) -> Mapping[str, Any]:
 
 
 def _scale(
-    file: Path, name: str, layer: _Layer, weights: Weights, settings: Mapping[str, Any]
+    file: Path, name: str, layer: _Layer, weights: WeightFiles, settings: Mapping[str, Any]
 ) -> float:
     """alpha / r of a layer: its own alpha, else the adapter's; 1 where nobody says."""
     if "down" not in layer.parts:

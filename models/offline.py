@@ -23,7 +23,8 @@ from models.noise import BASE_DRAW, SeededNoise
 from models.stage2 import base_latents
 from models.tae import TinyVAE
 from models.text import TextEncoder
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from models.vae import FullVAE
 from models.world import World
 

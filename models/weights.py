@@ -58,7 +58,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightFiles:
     """The tensors of one file or one set of shards, known from their headers only."""
 
     place: Path
@@ -67,7 +67,7 @@ class Weights:
     metadata: Mapping[str, str]
 
     @staticmethod
-    def open(place: Path) -> "Weights":
+    def open(place: Path) -> "WeightFiles":
         """Read the headers of a safetensors file, or of the one file or set of shards in a
         folder."""
         files = _find_files(place)
@@ -83,7 +83,7 @@ class Weights:
                     )
                 begin, end = value["data_offsets"]
                 entries[name] = Entry(file, value["dtype"], tuple(value["shape"]), end - begin)
-        return Weights(place, files, entries, metadata)
+        return WeightFiles(place, files, entries, metadata)
 
     def check(self, expected: Mapping[str, Iterable[int]], ignored: Iterable[str] = ()) -> None:
         """Raise UserError unless exactly the expected names with the expected shapes are there, as
@@ -173,7 +173,7 @@ class Weights:
 
 
 def load_module(
-    module: nn.Module, weights: Weights, device: torch.device, dtype: torch.dtype
+    module: nn.Module, weights: WeightFiles, device: torch.device, dtype: torch.dtype
 ) -> None:
     """Fill a module built on the meta device with exactly its tensors, and freeze it for
     inference."""

@@ -31,7 +31,8 @@ from models.schedulers import (
     grouped_timesteps,
     trailing_timesteps,
 )
-from models.transformer import TextTokens, Timestep, Transformer, TransformerConfig
+from models.transformer import TextTokens, Timestep, Transformer
+from models.transformer_config import TransformerConfig
 
 
 class Encoder(Protocol):

@@ -5,12 +5,12 @@ import time
 from typing import Final
 
 from actors.cluster import Layout, visible_gpus
-from actors.records import Weights
 from actors.solo import latents
-from configs.load import model_folder
-from configs.schema import RunConfig
+from configs.schema import DEFAULT_PROMPT, RunConfig
+from models.checkpoint import Checkpoint
+from models.folder import model_folder
 from pipeline.console import Console
-from pipeline.launch import DEFAULT_PROMPT, check_layout, open_checkpoint
+from pipeline.launch import check_layout
 from pipeline.signals import StopSignals
 from pipeline.stage.pacing import percentile
 
@@ -24,10 +24,10 @@ class DitSpeed:
     def __init__(self, config: RunConfig, console: Console) -> None:
         """Checks what can be wrong and says which weights are used. Raises UserError."""
         folder, note = model_folder(config.model_path)
-        checkpoint = open_checkpoint(config, folder)
+        self._weights = config.choice(folder)
+        checkpoint = Checkpoint.open(self._weights)
         self._layout = Layout.plan(config.num_gpus_dit, 0, visible_gpus(config.visible_devices))
         check_layout(checkpoint, self._layout)
-        self._weights = Weights(folder, config.base_model_path, config.vae, config.lora)
         self._window = checkpoint.streaming.window_size
         self._prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         self._config, self._console = config, console

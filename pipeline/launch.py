@@ -5,27 +5,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from actors.cluster import Layout, visible_gpus
 from actors.gang import peak_memory
-from actors.records import Weights
 from actors.session import Session
 from actors.source import Take, WorldInfo
+from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import PIXELS_PER_LATENT
 from configs.limits import check_output_file
-from configs.load import model_folder
-from configs.schema import RunConfig
+from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
+from models.folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
-
-DEFAULT_PROMPT: Final = "A car drives along a road through open country under a clear sky."
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Launch:
 
     config: RunConfig
     info: WorldInfo
-    weights: Weights
+    weights: WeightChoice
     layout: Layout
     prompt: str
     seed: int
@@ -51,8 +49,8 @@ class Launch:
             check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
         labels = parse_signal(config.controls) if config.controls is not None else []
         folder, note = model_folder(config.model_path)
-        weights = Weights(folder, config.base_model_path, config.vae, config.lora)
-        checkpoint = open_checkpoint(config, folder)
+        weights = config.choice(folder)
+        checkpoint = Checkpoint.open(weights)
         layout = Layout.plan(
             config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices)
         )
@@ -127,21 +125,6 @@ class Launch:
         size = f"{info.width}x{info.height}"
         console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
         console.say("devices", f"devices: {self.layout}")
-
-
-def open_checkpoint(config: RunConfig, folder: Path) -> Checkpoint:
-    """Check the weights; control embeddings that are missing are computed here once, for all
-    workers."""
-    checkpoint = Checkpoint.open(
-        folder,
-        base_model_path=config.base_model_path,
-        vae=config.vae,
-        lora=config.lora,
-        clip=config.clip,
-    )
-    if config.clip is not None:
-        checkpoint.control_embeddings()
-    return checkpoint
 
 
 def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import StreamSettings
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from models.world import World
 
 CPU = torch.device("cpu")

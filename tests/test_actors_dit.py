@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from actors.dit import DitWorker
-from actors.records import StepOrder, Weights
+from actors.records import StepOrder
 from actors.text import TextWorker
+from configs.choice import WeightChoice
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return Weights(write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4"))
+    return WeightChoice(write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4"))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from actors.dit import pack
-from actors.records import LatentChunk, Weights
+from actors.records import LatentChunk
 from actors.vae import VaeWorker, unpack
+from configs.choice import WeightChoice
 from models.checkpoint import Checkpoint
 from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint
 
@@ -15,7 +16,7 @@ LATENTS = 14
 
 @pytest.fixture(scope="module", params=[False, True], ids=["tiny", "full"])
 def weights(request, tmp_path_factory):
-    return Weights(
+    return WeightChoice(
         write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4", full_vae=request.param)
     )
 

@@ -8,8 +8,9 @@ import pytest
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from configs.load import ROOT, load, model_folder, visible_devices
+from configs.load import ROOT, load, visible_devices
 from configs.schema import RunConfig, StreamConfig, StreamSettings
+from models.folder import model_folder
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
@@ -172,25 +173,6 @@ def test_visible_devices(text: str, devices: tuple) -> None:
 def test_impossible_devices(text: str) -> None:
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES"):
         visible_devices(text)
-
-
-def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    if not (ROOT / "models/stage4").exists():
-        folder, line = model_folder(None)
-        assert folder == ROOT / "models/tiny/stage4" and "embedded" in line and "\n" not in line
-    (tmp_path / "models/stage4").mkdir(parents=True)
-    assert model_folder(None) == (
-        tmp_path / "models/stage4",
-        f"model: {tmp_path / 'models/stage4'}",
-    )
-    assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
-    assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
-    (tmp_path / "file").touch()
-    for path, found in (("nowhere", "nothing"), ("file", "a file")):
-        with pytest.raises(UserError, match=found) as error:
-            model_folder(Path(path))
-        one_line(error)
 
 
 def test_prompts_and_seeds() -> None:

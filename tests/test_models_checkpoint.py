@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint, choose_clip, save_tensors
@@ -110,11 +111,11 @@ def test_transformer_only_folders_use_their_sibling_or_the_given_folder(folder: 
         checkpoint.streaming == StreamSettings()
     )  # published stage 4: the shared folder's settings are not its own
     elsewhere = shared.rename(shared.parent / "base")
-    assert Checkpoint.open(alone, base_model_path=elsewhere).scaling_factor == 1.0
+    assert Checkpoint.open(WeightChoice(alone, base=elsewhere)).scaling_factor == 1.0
     with pytest.raises(UserError, match="vae, text_encoder, tokenizer missing .*--base-model-path"):
         Checkpoint.open(alone)
     with pytest.raises(UserError, match="base model folder .*: no such folder"):
-        Checkpoint.open(alone, base_model_path=alone / "absent")
+        Checkpoint.open(WeightChoice(alone, base=alone / "absent"))
 
 
 def test_older_folders_hold_the_transformer_directly_and_sharded(folder: Path) -> None:
@@ -144,17 +145,19 @@ def test_published_pipelines_without_settings_are_stage_3(folder: Path) -> None:
 
 def test_the_tiny_decoder_in_place_of_the_folders(folder: Path, tmp_path: Path) -> None:
     file = GOLDEN / "taecvx_shaped.safetensors"
-    checkpoint = Checkpoint.open(folder, vae=("tiny", file))
+    checkpoint = Checkpoint.open(WeightChoice(folder, vae=("tiny", file)))
     vae = checkpoint.autoencoder(CPU, torch.float32)
     assert (
         isinstance(vae, TinyVAE) and not vae.config.residual_shortcuts and vae.scaling_factor == 1.0
     )
     with pytest.raises(UserError, match="expected tiny"):
-        Checkpoint.open(folder, vae=("huge", file))
+        Checkpoint.open(WeightChoice(folder, vae=("huge", file)))
     with pytest.raises(UserError, match="not a TAECVX"):
-        Checkpoint.open(folder, vae=("tiny", folder / "control_embeddings.safetensors"))
+        Checkpoint.open(
+            WeightChoice(folder, vae=("tiny", folder / "control_embeddings.safetensors"))
+        )
     with pytest.raises(UserError, match="no such file"):
-        Checkpoint.open(folder, vae=("tiny", tmp_path / "absent.safetensors"))
+        Checkpoint.open(WeightChoice(folder, vae=("tiny", tmp_path / "absent.safetensors")))
 
 
 def test_lora_changes_the_transformer(folder: Path, tmp_path: Path) -> None:
@@ -166,11 +169,15 @@ def test_lora_changes_the_transformer(folder: Path, tmp_path: Path) -> None:
     save_file(
         {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}, file
     )
-    fused = Checkpoint.open(folder, lora=file).transformer(CPU, torch.float32).state_dict()
+    fused = (
+        Checkpoint.open(WeightChoice(folder, lora=file))
+        .transformer(CPU, torch.float32)
+        .state_dict()
+    )
     torch.testing.assert_close(fused[f"{layer}.weight"], plain[f"{layer}.weight"] + up @ down)
     assert all(torch.equal(fused[name], plain[name]) for name in plain if name != f"{layer}.weight")
     with pytest.raises(UserError, match="cannot be read|no such file"):
-        Checkpoint.open(folder, lora=tmp_path / "absent.safetensors")
+        Checkpoint.open(WeightChoice(folder, lora=tmp_path / "absent.safetensors"))
 
 
 def test_the_model_hash_follows_the_transformer(folder: Path, whole: Path) -> None:
@@ -338,12 +345,12 @@ def test_a_broken_clip_folder_is_told_before_anything_loads(folder: Path, tmp_pa
     with pytest.raises(
         UserError, match=r"CLIP folder .*expected config\.json and model\.safetensors"
     ):
-        Checkpoint.open(folder, clip=tmp_path)
+        Checkpoint.open(WeightChoice(folder, clip=tmp_path))
 
 
 def test_control_embeddings_are_computed_once_from_a_local_clip(folder: Path, clip: Path) -> None:  # noqa: F811
     (folder / "control_embeddings.safetensors").unlink()
-    vectors = Checkpoint.open(folder, clip=clip).control_embeddings()
+    vectors = Checkpoint.open(WeightChoice(folder, clip=clip)).control_embeddings()
     assert (folder / "control_embeddings.safetensors").is_file()
     assert vectors.shape == (10, CONTROL_DIM)
     assert torch.equal(Checkpoint.open(folder).control_embeddings(), vectors)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import UserError
-from models.transformer import Transformer, TransformerConfig, position_table
+from models.transformer import Transformer, position_table
+from models.transformer_config import TransformerConfig
 
 SMALL = TransformerConfig(
     num_attention_heads=4,

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from configs.errors import UserError
-from models.weights import Weights, load_module, read_json
+from models.weights import WeightFiles, load_module, read_json
 
 CPU = torch.device("cpu")
 
@@ -33,13 +33,13 @@ def header(**tensors: tuple[str, list[int], list[int]]) -> bytes:
 
 def complaint(place: Path) -> str:
     with pytest.raises(UserError) as error:
-        Weights.open(place).read(["a"], CPU, torch.float32)
+        WeightFiles.open(place).read(["a"], CPU, torch.float32)
     assert "\n" not in str(error.value) and str(place.parent) in str(error.value)
     return str(error.value)
 
 
 def test_tensors_arrive_in_the_wanted_dtype(tmp_path: Path) -> None:
-    weights = Weights.open(
+    weights = WeightFiles.open(
         write(tmp_path / "x.safetensors", a=torch.ones(2, 3).half(), b=torch.arange(4))
     )
     assert {name: entry.shape for name, entry in weights.entries.items()} == {
@@ -54,7 +54,7 @@ def test_reading_in_small_batches_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tensors = {f"t{i}": torch.randn(7) for i in range(9)}
-    weights = Weights.open(write(tmp_path / "x.safetensors", **tensors))
+    weights = WeightFiles.open(write(tmp_path / "x.safetensors", **tensors))
     monkeypatch.setattr("models.weights.BATCH", 60)
     read = weights.read(tensors, CPU, None)
     assert read.keys() == tensors.keys() and all(
@@ -64,7 +64,7 @@ def test_reading_in_small_batches_changes_nothing(
 
 def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path) -> None:
     file = write(tmp_path / "x.safetensors")
-    tensor = Weights.open(file).read(["a"], CPU, torch.float32)["a"]
+    tensor = WeightFiles.open(file).read(["a"], CPU, torch.float32)["a"]
     file.write_bytes(b"")
     assert tensor.sum() == 6
 
@@ -75,8 +75,8 @@ def test_sharded_equals_single(tmp_path: Path) -> None:
     write(tmp_path / "many/2.safetensors", b=torch.zeros(4))
     index = {"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
     (tmp_path / "many/x.safetensors.index.json").write_text(json.dumps(index))
-    single = Weights.open(write(tmp_path / "x.safetensors"))
-    sharded = Weights.open(tmp_path / "many")
+    single = WeightFiles.open(write(tmp_path / "x.safetensors"))
+    sharded = WeightFiles.open(tmp_path / "many")
     assert sharded.entries.keys() == single.entries.keys()
     for name in ("a", "b"):
         assert torch.equal(
@@ -185,12 +185,13 @@ def test_broken_weights_are_refused(tmp_path: Path, value: float, dtype: torch.d
 def test_large_but_finite_weights_are_taken(tmp_path: Path) -> None:
     large = torch.full((100,), 3e38)
     assert torch.equal(
-        Weights.open(write(tmp_path / "x.safetensors", a=large)).read(["a"], CPU, None)["a"], large
+        WeightFiles.open(write(tmp_path / "x.safetensors", a=large)).read(["a"], CPU, None)["a"],
+        large,
     )
 
 
 def test_names_and_shapes_must_fit(tmp_path: Path) -> None:
-    weights = Weights.open(write(tmp_path / "x.safetensors"))
+    weights = WeightFiles.open(write(tmp_path / "x.safetensors"))
     weights.check({"a": (2, 3), "b": (4,)})
     weights.check({"a": (2, 3)}, ignored=["b"])
     with pytest.raises(UserError, match=r"x.safetensors: tensor c missing"):
@@ -213,7 +214,7 @@ def test_a_shard_that_does_not_fit_is_named(tmp_path: Path) -> None:
     write(tmp_path / "2.safetensors", b=torch.zeros(4))
     index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
     (tmp_path / "x.safetensors.index.json").write_text(json.dumps(index))
-    weights = Weights.open(tmp_path)
+    weights = WeightFiles.open(tmp_path)
     with pytest.raises(
         UserError, match=r"/2.safetensors: wrong shape: tensor b \(file \[4\], model \[5\]\)"
     ):
@@ -225,7 +226,9 @@ def test_a_shard_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_quantised_weights_are_refused(tmp_path: Path) -> None:
-    weights = Weights.open(write(tmp_path / "x.safetensors", a=torch.ones(2, 3, dtype=torch.int8)))
+    weights = WeightFiles.open(
+        write(tmp_path / "x.safetensors", a=torch.ones(2, 3, dtype=torch.int8))
+    )
     with pytest.raises(
         UserError, match=r"x.safetensors: stored type of tensor a \(I8\): expected one of F64, F32"
     ):
@@ -237,7 +240,7 @@ def test_modules_are_filled_from_the_meta_device(tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "x.safetensors")
     with torch.device("meta"):
         empty = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    load_module(empty, Weights.open(tmp_path), CPU, torch.bfloat16)
+    load_module(empty, WeightFiles.open(tmp_path), CPU, torch.bfloat16)
     assert torch.equal(empty.state_dict()["0.weight"], model.state_dict()["0.weight"].bfloat16())
     assert not empty.training and not any(
         parameter.requires_grad for parameter in empty.parameters()
@@ -245,11 +248,11 @@ def test_modules_are_filled_from_the_meta_device(tmp_path: Path) -> None:
 
 
 def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
-    first = Weights.open(write(tmp_path / "x.safetensors", a=torch.ones(5000))).fingerprint()
-    same = Weights.open(write(tmp_path / "y.safetensors", a=torch.ones(5000))).fingerprint()
+    first = WeightFiles.open(write(tmp_path / "x.safetensors", a=torch.ones(5000))).fingerprint()
+    same = WeightFiles.open(write(tmp_path / "y.safetensors", a=torch.ones(5000))).fingerprint()
     changed = torch.ones(5000)
     changed[2500] = 2
-    other = Weights.open(write(tmp_path / "x.safetensors", a=changed)).fingerprint()
+    other = WeightFiles.open(write(tmp_path / "x.safetensors", a=changed)).fingerprint()
     assert first == same and first != other and len(first) == 32
 
 

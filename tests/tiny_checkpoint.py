@@ -11,7 +11,8 @@ from transformers import T5Config, T5EncoderModel
 
 from models.checkpoint import save_tensors
 from models.tae import TinyVAE, TinyVAEConfig
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
 
 HEIGHT, WIDTH, CHANNELS, CONTROL_DIM, TEXT_WIDTH = 32, 48, 16, 24, 32

@@ -21,7 +21,8 @@ from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
 from models.schedulers import TRAIN_STEPS, alpha_table
 from models.tae import ENCODER_LAST, TinyVAE
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, Tokenizer, caption
 from training.driving_world import Scene

@@ -21,7 +21,8 @@ from models.checkpoint import (
     read_transformer_config,
     save_tensors,
 )
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import in_a_process, peak_memory

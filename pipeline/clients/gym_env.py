@@ -18,10 +18,10 @@ import numpy as np
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed
-from configs.load import model_folder
 from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
+from models.folder import model_folder
 from models.offline import Parts, clip_frames, stream_frames
 from models.world import World
 

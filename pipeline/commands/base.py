@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 from tqdm import tqdm
 
 from configs.geometry import latents_of
-from configs.load import load, model_folder
+from configs.load import load
 from configs.schema import BaseConfig, OfflineConfig
+from models.folder import model_folder
 from pipeline.commands.weights import add_weights
 
 if TYPE_CHECKING:  # torch takes a second to import; bad input is answered before
@@ -151,13 +152,7 @@ def open_checkpoint(config: OfflineConfig, stage: str) -> "Checkpoint":
 
     from models.checkpoint import Checkpoint
 
-    return Checkpoint.open(
-        folder,
-        base_model_path=config.base_model_path,
-        vae=config.vae,
-        lora=config.lora,
-        clip=config.clip,
-    )
+    return Checkpoint.open(config.choice(folder))
 
 
 def load_parts(config: OfflineConfig, checkpoint: "Checkpoint") -> "Parts":

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from configs.errors import UserError
 from configs.limits import check_output_file
-from configs.load import load, model_folder
+from configs.load import load
 from configs.schema import RunConfig
+from models.folder import model_folder
 from pipeline.bench.options import Options, machine
 
 PURPOSE: Final = "Measure this machine: attention, models, live delay, loading."

@@ -30,7 +30,8 @@ from models.schedulers import (
 )
 from models.stage2 import base_latents
 from models.tae import TinyVAE, TinyVAEConfig
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, Pass
 from models.world import World
 

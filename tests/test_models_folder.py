@@ -1,0 +1,28 @@
+"""Which weight folder is used: the one named, models/STAGE, else the embedded small world."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.load import ROOT
+from models.folder import model_folder
+
+
+def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not (ROOT / "models/stage4").exists():
+        folder, line = model_folder(None)
+        assert folder == ROOT / "models/tiny/stage4" and "embedded" in line and "\n" not in line
+    (tmp_path / "models/stage4").mkdir(parents=True)
+    assert model_folder(None) == (
+        tmp_path / "models/stage4",
+        f"model: {tmp_path / 'models/stage4'}",
+    )
+    assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
+    assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
+    (tmp_path / "file").touch()
+    for path, found in (("nowhere", "nothing"), ("file", "a file")):
+        with pytest.raises(UserError, match=found) as error:
+            model_folder(Path(path))
+        assert "\n" not in str(error.value)
