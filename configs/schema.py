@@ -150,8 +150,6 @@ class RunConfig(WeightFlags):
             raise UserError(
                 "tls_cert and tls_key: expected both or none, got only one; name both files"
             )
-        if self.replay is not None and self.controls is not None:
-            raise UserError("replay and controls: both say what to drive; give only one of them")
 
 
 @dataclass(frozen=True)

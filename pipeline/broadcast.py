@@ -6,6 +6,7 @@ from typing import Final
 
 from configs.schema import RunConfig
 from pipeline.console import Console
+from pipeline.run_files import RunFiles
 from pipeline.signals import StopSignals
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
@@ -18,23 +19,42 @@ class Broadcast:
     """What ``run`` and ``play`` share. Building it binds the page's port; nothing is answered
     before ``run``."""
 
-    def __init__(self, show: Show, config: RunConfig, console: Console) -> None:
+    def __init__(self, show: Show, config: RunConfig, files: RunFiles, console: Console) -> None:
         """Raises UserError when the port is taken."""
         self._show = show
+        self._files = files
         self._console = console
         self._gateway = None if config.headless else open_gateway(show, config)
 
     async def run(self) -> int:
         """Play until the show ends or a signal comes; the exit code, 1 after a fault beyond
-        repair."""
+        repair or when a file could not be written."""
         try:
-            return await StopSignals(self._show.stop).run(self._air())
+            code = await StopSignals(self._show.stop).run(self._air())
         except RuntimeError as error:
             self._console.say("error", f"the run ended: {error}")
-            return 1
+            code = 1
         finally:
             if self._show.figures.frames:
                 self._console.stats(self._show.stats())
+        for failure in self._show.tape.failures:
+            self._console.say("error", failure)
+        return code or int(bool(self._show.tape.failures))
+
+    def write_summary(self, text: str) -> int:
+        """Write the file of ``--summary``; the exit code."""
+        try:
+            self._files.write_summary(text)
+        except OSError as error:
+            reason = error.strerror or error
+            self._console.say("error", f"summary {self._files.summary}: not written ({reason})")
+            return 1
+        return 0
+
+    def name_files(self) -> None:
+        """Print the paths of what was made."""
+        for path in self._files.made():
+            self._console.result(path)
 
     async def _air(self) -> None:
         telling = asyncio.create_task(self.tell())
@@ -43,7 +63,7 @@ class Broadcast:
             if self._gateway is not None:
                 await self._gateway.start()
                 self._console.say("url", f"open {self._gateway.url}", url=self._gateway.url)
-            await self._show.run()
+            await self._show.run(self._files.open)
         finally:
             counting.cancel()
             await telling

@@ -2,9 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from actors.cluster import Layout, visible_gpus
@@ -14,7 +13,6 @@ from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import PIXELS_PER_LATENT
-from configs.limits import check_output_file
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
@@ -22,6 +20,7 @@ from models.controls import parse_signal
 from models.folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
+from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
 
@@ -37,16 +36,13 @@ class Launch:
     prompt: str
     seed: int
     takes: tuple[Take, ...]
+    files: RunFiles
     note: str  # which model was chosen when none was named
 
     @staticmethod
     def make(config: RunConfig) -> "Launch":
         """Check everything a person can get wrong. Raises UserError."""
-        for name in ("record", "control_log", "summary"):
-            if getattr(config, name) is not None:
-                check_output_file(getattr(config, name), "--" + name.replace("_", "-"))
-        if config.record is not None:
-            check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
+        files = RunFiles.checked(config)
         labels = parse_signal(config.controls) if config.controls is not None else []
         folder, note = model_folder(config.model_path)
         weights = config.choice(folder)
@@ -66,31 +62,29 @@ class Launch:
         )
         prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         takes: tuple[Take, ...] = ()
+        seed = config.seed
         if config.replay is not None:
             takes = tuple(read_control_log(config.replay, info))
             prompt, seed = takes[0].prompts[0], takes[0].seed
-        else:
-            seed = config.seed
-            if labels:
-                takes = (Take(seed, tuple(labels), (prompt,) * len(labels)),)
-        return Launch(config, info, weights, layout, prompt, seed, takes, note)
+        if labels:
+            takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
+        return Launch(config, info, weights, layout, prompt, seed, takes, files, note)
 
     async def run(self, console: Console, begun: float) -> int:
         """Play it; the exit code. ``begun`` is when the command started."""
         session = self.session()
         show = self.show(session)
-        broadcast = Broadcast(show, self.config, console)
-        self.open_files(show)
+        broadcast = Broadcast(show, self.config, self.files, console)
         self._introduce(console)
+        code = 1
         try:
-            return await broadcast.run()
+            code = await broadcast.run()
         finally:
-            file = self.config.summary
-            if file is not None:
-                write_whole(file, json.dumps(summary(show, session, begun), indent=2) + "\n")
-            for path in (self.config.record, self.config.control_log, file):
-                if path is not None and path.exists():
-                    console.result(path)
+            if show.figures.frames:
+                text = json.dumps(summary(show, session, begun), indent=2) + "\n"
+                code = broadcast.write_summary(text) or code
+            broadcast.name_files()
+        return code
 
     def session(self) -> Session:
         """The workers, not yet started."""
@@ -110,14 +104,6 @@ class Launch:
             **settings,
         )
 
-    def open_files(self, show: Show) -> None:
-        """Begin the recording and the control log, once nothing can be refused any more."""
-        record, log = self.config.record, self.config.control_log
-        if record is not None:
-            show.start_recording(record)
-        if log is not None and (record is None or log != record.with_suffix(".jsonl")):
-            show.log_controls(log)
-
     def _introduce(self, console: Console) -> None:
         if self.note:
             console.say("model", self.note)
@@ -125,6 +111,12 @@ class Launch:
         size = f"{info.width}x{info.height}"
         console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
         console.say("devices", f"devices: {self.layout}")
+
+
+def go_on(take: Take, labels: Sequence[str], prompt: str) -> Take:
+    """``take`` and then ``labels``, under its last prompt (``prompt`` if it has none)."""
+    last = take.prompts[-1] if take.prompts else prompt
+    return Take(take.seed, (*take.labels, *labels), (*take.prompts, *(last,) * len(labels)))
 
 
 def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
@@ -145,10 +137,3 @@ def summary(show: Show, session: Session, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
     memory = {"launcher": peak_memory(os.getpid()), **session.groups.peak_memory}
     return show.figures.summary(begun, show.drops, memory)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -6,6 +6,7 @@ from typing import Final
 from configs.schema import RunConfig
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
+from pipeline.run_files import RunFiles
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 
@@ -15,18 +16,16 @@ NAMELESS: Final = "a world without a prompt"
 async def play_program(config: RunConfig, command: Sequence[str], console: Console) -> int:
     """Play the world of the program ``command``; the exit code. Raises UserError when it cannot be
     started or speaks something else."""
+    files = RunFiles.checked(config)
     program = await Program.launch(command)
     try:
         prompt = config.prompt or next(iter(program.info.presets), NAMELESS)
         show = Show(program, seed=config.seed, prompt=prompt, duration=config.duration)
-        broadcast = Broadcast(show, config, console)
+        broadcast = Broadcast(show, config, files, console)
     except BaseException:
         await program.close()
         raise
-    if config.record is not None:
-        show.start_recording(config.record)
     console.say("model", f"program {program.info.name}, {program.info.width}x{program.info.height}")
     code = await broadcast.run()
-    if config.record is not None and config.record.exists():
-        console.result(config.record)
+    broadcast.name_files()
     return code

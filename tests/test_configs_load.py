@@ -119,7 +119,6 @@ def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.M
         {"ray_address": "10.0.0.1"},
         {"vae": ["huge", "x"]},
         {"tls_cert": "a.pem"},
-        {"replay": "a.jsonl", "controls": "D"},
     ],
     ids=lambda flags: next(iter(flags)),
 )

@@ -1,5 +1,8 @@
 """``python -m pipeline play``: another program's world with our pacer and recorder."""
 
+import re
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,3 +39,25 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(arguments) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and expected in lines[0]
+
+
+def test_a_recording_on_a_full_disk_ends_with_a_line_and_an_exit_code(tmp_path: Path) -> None:
+    """The drive goes on; the file is named at the end, and scripts see that something is missing."""
+
+    def few_bytes() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    path = tmp_path / "drive.mp4"
+    command = ["-m", "pipeline", "play", "--headless", "--duration", "4", "--record", str(path)]
+    done = subprocess.run(
+        [sys.executable, *command, *ROAD, "--size", "320x240"],
+        preexec_fn=few_bytes,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1, done.stderr
+    assert "drive.mp4" in lines[-1] and "recording ended" in lines[-1]
+    assert float(re.findall(r"^\[ *([\d.]+) s\] ended: ", done.stderr, re.MULTILINE)[0]) >= 4
+    assert not list(tmp_path.glob("*.part"))

@@ -5,7 +5,6 @@ import argparse
 import asyncio
 from typing import Final
 
-from configs.limits import check_output_file
 from configs.load import load
 from configs.schema import RunConfig
 from pipeline.console import Console
@@ -44,9 +43,6 @@ def main(args: argparse.Namespace) -> int:
     """Play the program's world; the exit code."""
     flags = {name: value for name, value in vars(args).items() if name != "command"}
     config = load(RunConfig, flags, environment={})
-    if config.record is not None:
-        check_output_file(config.record, "--record")
-        check_output_file(config.record.with_suffix(".jsonl"), "control log of --record")
     # the page's libraries take a second to import: bad flags are told before
     from pipeline.launch_program import play_program
 

@@ -54,7 +54,9 @@ def _add_drive(group: "argparse._ActionsContainer") -> None:
         help='labels to follow, one per latent (250 ms): "D*16,DL*8,DR*8"',
     )
     group.add_argument(
-        "--replay", metavar="FILE.jsonl", help="follow a control log again, frame for frame"
+        "--replay",
+        metavar="FILE.jsonl",
+        help="follow a control log again, frame for frame; --controls come after it",
     )
     group.add_argument(
         "--duration", metavar="SECONDS", help="end after so many seconds of shown stream"

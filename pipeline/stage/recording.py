@@ -79,6 +79,7 @@ class ControlLog:
         check_output_file(path, "control log")
         self.path = path
         self._model = info.model_hash
+        self._lines = 0
         self._file: IO[str] | None = path.open("x", encoding="utf-8")
 
     def add(self, index: int, epoch: int, label: str, prompt: str, seed: int) -> None:
@@ -97,11 +98,14 @@ class ControlLog:
         clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
         self._file.write(json.dumps(line | clocks) + "\n")
         self._file.flush()
+        self._lines += 1
 
     def close(self) -> None:
-        """Idempotent."""
+        """Idempotent. A log without a line is taken away."""
         file, self._file = self._file, None
         if file is not None:
+            if not self._lines:
+                self.path.unlink(missing_ok=True)
             file.close()
 
 
@@ -113,6 +117,7 @@ class Tape:
         """folder: for recordings that name no path. seed: of the world that is shown."""
         self.seed = seed
         self.files: dict[str, Path] = {}  # of this run, for download
+        self.failures: list[str] = []  # a line for every file that is not whole
         self.recorder: Recorder | None = None
         self._info = info
         self._folder = folder
@@ -133,7 +138,7 @@ class Tape:
     def latent(self, epoch: int, label: str, prompt: str) -> list[str]:
         """The next latent is shown; its step was given ``label`` while ``prompt`` was in force.
         Returns one line for every log that could not be written and is given up."""
-        failures = []
+        failures: list[str] = []
         for log in tuple(self._logs):
             try:
                 log.add(len(self._labels), epoch, label, prompt, self.seed)
@@ -142,6 +147,7 @@ class Tape:
                 failures.append(f"control log {log.path} ended: {error.strerror or error}")
         self._labels.append(label)
         self._prompts.append(prompt)
+        self.failures += failures
         return failures
 
     def log(self, path: Path, epoch: int) -> ControlLog:

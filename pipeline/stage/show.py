@@ -9,7 +9,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -68,10 +68,11 @@ class Show:
 
     # -- life --------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, loaded: "Callable[[Show], None] | None" = None) -> None:
         """Start the source and play. Returns when stopped or ``duration`` is over; raises
-        RuntimeError or UserError."""
-        work = asyncio.create_task(self._play())
+        RuntimeError or UserError. loaded: called once the source has started, before anything is
+        shown."""
+        work = asyncio.create_task(self._play(loaded))
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -226,6 +227,8 @@ class Show:
         if recorder is None:
             return None
         await asyncio.to_thread(recorder.close)
+        if recorder.error:
+            self.tape.failures.append(f"recording ended: {recorder.error}")
         self._audience.tell(
             "record", **self._record_event("failed" if recorder.error else "stopped", recorder)
         )
@@ -267,8 +270,10 @@ class Show:
 
     # -- the loops ---------------------------------------------------------------------------------
 
-    async def _play(self) -> None:
+    async def _play(self, loaded: "Callable[[Show], None] | None") -> None:
         await self.source.start(self.seed, self.prompt, self._report)
+        if loaded is not None:
+            loaded(self)
         # a full round of the collector over all that is loaded by now takes longer than a frame's
         # slot
         gc.freeze()

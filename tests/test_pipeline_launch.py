@@ -1,0 +1,156 @@
+"""A live run put together: what is refused before anything starts, and the files that it leaves. The
+source is drawn (tests/test_pipeline_stage_show.py); test_pipeline_commands_run.py has real ones."""
+
+import asyncio
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.schema import RunConfig
+from pipeline.console import Console
+from pipeline.launch import Launch
+from tests.test_pipeline_stage_show import Squares
+from tests.tiny_checkpoint import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+class Drawn(Squares):
+    """Stands in for the workers of a run; ``failing`` ends their start."""
+
+    peak_memory = {"dit 0": 1.0}
+
+    def __init__(self, failing: str = "") -> None:
+        super().__init__()
+        self.failing = failing
+
+    async def start(self, seed, prompt, report):
+        await super().start(seed, prompt, report)
+        await asyncio.sleep(0.1)
+        if self.failing:
+            raise RuntimeError(self.failing)
+
+
+def perform(monkeypatch: pytest.MonkeyPatch, source: Squares, config: RunConfig) -> int:
+    monkeypatch.setattr(Launch, "session", lambda launch: source)
+    return asyncio.run(Launch.make(config).run(Console(), time.monotonic()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"record": "x.mp4"}, {"summary": "x.mp4"}),
+        ({"record": "x.mp4"}, {"summary": "./x.mp4"}),
+        ({"record": "x.mp4"}, {"summary": "x.jsonl"}),
+        ({"record": "x.mp4"}, {"control_log": "x.mp4"}),
+        ({"control_log": "x"}, {"summary": "x"}),
+        ({"record": "x.jsonl"}, {}),
+    ],
+)
+def test_one_file_has_one_purpose(
+    one: dict[str, str], other: dict[str, str], model: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files: dict[str, Any] = {name: Path(path) for name, path in {**one, **other}.items()}
+    with pytest.raises(UserError, match="two purposes"):
+        Launch.make(replace(RunConfig(model_path=model, headless=True), **files))
+
+
+def test_a_control_log_may_be_the_one_of_the_recording(model: Path, tmp_path: Path) -> None:
+    log = tmp_path / "x.jsonl"
+    Launch.make(
+        RunConfig(model_path=model, headless=True, record=tmp_path / "x.mp4", control_log=log)
+    )
+
+
+def test_a_replay_goes_on_with_the_controls(model: Path, tmp_path: Path) -> None:
+    info = Launch.make(RunConfig(model_path=model, headless=True)).info
+    line = {"label": "D", "prompt": "a road", "seed": 3, "model": info.model_hash}
+    log = tmp_path / "drive.jsonl"
+    log.write_text("".join(json.dumps({"index": n, **line}) + "\n" for n in range(2)))
+    config = RunConfig(model_path=model, headless=True, replay=log, controls="DL*2,DR")
+    (take,) = Launch.make(config).takes
+    assert take.labels == ("D", "D", "DL", "DL", "DR") and take.prompts == ("a road",) * 5
+    assert take.seed == 3
+
+
+def test_what_never_held_a_frame_is_not_there(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    config = RunConfig(
+        model_path=model,
+        headless=True,
+        duration=0.5,
+        record=tmp_path / "x.mp4",
+        control_log=tmp_path / "log.jsonl",
+        summary=tmp_path / "x.json",
+    )
+    assert perform(monkeypatch, Drawn(failing="the machine is on fire"), config) == 1
+    assert not list(tmp_path.iterdir()) and "on fire" in capsys.readouterr().err
+    assert perform(monkeypatch, Drawn(), config) == 0  # the same command, again
+    names = {"x.mp4", "x.jsonl", "log.jsonl", "x.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / name) for name in ("x.mp4", "log.jsonl", "x.json")
+    ]
+    assert json.loads((tmp_path / "x.json").read_text())["frames"] == 8
+
+
+def test_nothing_is_written_while_workers_load(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a killed launcher leaves a file in the way of the next try."""
+    seen: list[list[Path]] = []
+
+    class Loading(Drawn):
+        async def start(self, seed, prompt, report):
+            await super().start(seed, prompt, report)
+            seen.append(list(tmp_path.iterdir()))
+
+    config = RunConfig(model_path=model, headless=True, duration=0.5, record=tmp_path / "x.mp4")
+    assert perform(monkeypatch, Loading(), config) == 0
+    assert seen == [[]] and (tmp_path / "x.mp4").exists()
+
+
+def test_a_summary_that_cannot_be_written_is_named_and_leaves_no_part(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(self: Path, *arguments: object, **settings: object) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    config = RunConfig(model_path=model, headless=True, duration=0.5, summary=tmp_path / "x.json")
+    monkeypatch.setattr(Path, "write_text", full)
+    assert perform(monkeypatch, Drawn(), config) == 1
+    said = capsys.readouterr()
+    assert "x.json" in said.err and "No space left" in said.err and said.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_failed_is_said_at_the_end_and_in_the_exit_code(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    log = tmp_path / "x.jsonl"
+    opened = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, *mode, **how: Full() if path == log else opened(path, *mode, **how),
+    )
+    config = RunConfig(model_path=model, headless=True, duration=0.5, control_log=log)
+    assert perform(monkeypatch, Drawn(), config) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "x.jsonl" in lines[-1] and "No space left" in lines[-1]
