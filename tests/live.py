@@ -67,7 +67,7 @@ class Live:
 async def live(
     *road: str,
     port: int = 0,
-    recordings: Path = Path("/nonexistent"),
+    recordings: Path = Path("/dev/null/recordings"),
     wait: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Live]:

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Drawn(Squares):
     """Stands in for the workers of a run; ``failing`` ends their start."""
 
-    peak_memory = {"dit 0": 1.0}
+    groups = SimpleNamespace(peak_memory={"dit 0": 1.0})
 
     def __init__(self, failing: str = "") -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def stage(body, tmp_path=None, wait=True) -> None:
             await Program.launch(ROAD),
             seed=42,
             prompt="noon",
-            recordings=tmp_path or Path("/nonexistent"),
+            recordings=tmp_path or Path("/dev/null/recordings"),
         )
         running = asyncio.create_task(show.run())
         theatre = Stage(show)
