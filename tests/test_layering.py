@@ -27,6 +27,7 @@ DOORS = {
     "uvicorn": ("pipeline/web/",),
     "simplejpeg": ("pipeline/video.py",),
     "imageio_ffmpeg": ("pipeline/video.py",),
+    "openvino": ("models/engines/openvino.py",),
     "pickle": (),
 }
 SOURCES = sorted(p for package in LAYERS for p in (ROOT / package).rglob("*.py")) + [

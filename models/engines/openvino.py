@@ -1,0 +1,111 @@
+"""The only door to OpenVINO, an optional package: graphs built from its operations, compiled for the
+CPU, called with tensors.
+
+Nothing is converted: the converter reports its use over the network, operations and inference do
+not. What is built here reads no file, runs no extension and opens no connection.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from openvino import InferRequest
+    from openvino import Node as Node
+
+
+def present() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def version() -> str:
+    """Its version; "" where it is not installed."""
+    return importlib.metadata.version("openvino") if present() else ""
+
+
+@functools.cache
+def operations() -> ModuleType:
+    """OpenVINO's operations, by name."""
+    from openvino import opset13  # optional, and a second to import: only where it computes
+
+    return opset13
+
+
+@functools.cache
+def multiplies_bytes() -> bool:
+    """Whether this CPU has instructions for int8 products; without them int8 is slower than
+    float32."""
+    from openvino import Core
+
+    return "INT8" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def constant(value: Tensor | Sequence[int] | int | float) -> Node:
+    """A constant: tensors and floats as float32, whole numbers as shapes or axes."""
+    import numpy as np
+
+    ops = operations()
+    if isinstance(value, Tensor):
+        return ops.constant(value.detach().float().contiguous().cpu().numpy())
+    if isinstance(value, float):
+        return ops.constant(np.float32(value))
+    return ops.constant(np.array(value, np.int64))
+
+
+def parameter(shape: Sequence[int], integers: bool = False) -> Node:
+    """An input of a graph: float32, or whole numbers."""
+    import numpy as np
+
+    return operations().parameter(list(shape), np.int64 if integers else np.float32)
+
+
+class Graph:
+    """A compiled graph of fixed shapes. `threads` is what it computes with; the same bytes come out
+    of any number."""
+
+    def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node], threads: int) -> None:
+        from openvino import Core, Model
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # else the plugin takes bfloat16 where flags show it
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # every process would be pinned to the same cores
+        }
+        results = [operations().result(node) for node in outputs]
+        model = Model(results, list(inputs), "graph")
+        self._compiled = Core().compile_model(model, "CPU", settings)
+
+    def request(self) -> Request:
+        """Something that can be called, with inputs of its own."""
+        return Request(self._compiled.create_infer_request())
+
+
+class Request:
+    """One caller of a graph: inputs stay bound until others are."""
+
+    def __init__(self, request: InferRequest) -> None:
+        self._request = request
+        self._kept: dict[int, Tensor] = {}  # OpenVINO looks at their memory
+
+    def bind(self, index: int, value: Tensor) -> None:
+        """Let input `index` be this tensor's memory from now on."""
+        import openvino
+
+        value = value.detach().contiguous()
+        self._kept[index] = value
+        self._request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=True))
+
+    def __call__(self) -> list[Tensor]:
+        """Compute; returns copies of all outputs."""
+        self._request.infer()
+        return [torch.from_numpy(output.data.copy()) for output in self._request.output_tensors]
