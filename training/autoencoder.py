@@ -127,7 +127,8 @@ def _widths(text: str) -> tuple[int, int, int, int]:
         first, second, third, fourth = (int(part) for part in text.split(","))
     except ValueError:
         raise UserError(
-            f"training settings: expected four channel counts like '8, 16, 32, 64', got {text[:60]!r}"
+            "training settings: expected four channel counts like '8, 16, 32, 64', "
+            f"got {text[:60]!r}"
         ) from None
     return first, second, third, fourth
 
@@ -140,7 +141,8 @@ def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
     fresh = _misfits(vae, tensors)
     if wrong := [name for name in fresh if name.startswith("encoder.")]:
         raise UserError(
-            f"start: the trained encoder has other widths than encoder_widths says (tensor {wrong[0]})"
+            "start: the trained encoder has other widths than encoder_widths says "
+            f"(tensor {wrong[0]})"
         )
     vae.load_state_dict(
         {name: tensor for name, tensor in tensors.items() if name not in fresh}, strict=False
@@ -242,7 +244,8 @@ def trained(settings: TrainSettings) -> TinyVAE:
         settings.start and not run.step and _misfits(model.vae, started(settings, f"vae/{WEIGHTS}"))
     ):
         raise UserError(
-            f"decoder_widths: {settings.start} has others; run the stage decoder first, which trains them"
+            f"decoder_widths: {settings.start} has others; "
+            "run the stage decoder first, which trains them"
         )
     return folded(model.vae, model.mean, model.variance).eval()
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-from training.driving_world import Scene
-from training.scenery import BIOMES, COLOURS, TIMES
+from training.scene import BIOMES, COLOURS, TIMES, Scene
 
 BIOME_WORDS = {
     "desert": (

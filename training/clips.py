@@ -21,8 +21,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from models.controls import LABELS
-from training.driving_world import FRAMES_PER_LATENT, Drive, Scene, random_labels, road_label
-from training.scenery import BIOMES, COLOURS, HEIGHT, TIMES, WIDTH
+from training.drivers import random_labels, road_label
+from training.scene import Scene
+from training.scenery import HEIGHT, WIDTH
+from training.simulator import FRAMES_PER_LATENT, Drive
 
 HELD_OUT_SEED = 1_000_000
 CHANGE_SHARE = 0.6  # of clips turn into another scene on the way
@@ -41,10 +43,6 @@ class Clip:
     labels: npt.NDArray[np.int8]
     scenes: npt.NDArray[np.int8]
     motion: npt.NDArray[np.float32]
-
-
-def scene_ids(scene: Scene) -> tuple[int, int, int]:
-    return BIOMES.index(scene.biome), TIMES.index(scene.time), COLOURS.index(scene.colour)
 
 
 def render_clip(seed: int, latents: int) -> Clip:
@@ -76,7 +74,7 @@ def render_clip(seed: int, latents: int) -> Clip:
             drive.change(scene)
         if on_road and rng.random() >= WANDER_SHARE:
             labels[k] = label = road_label(drive.car, scene.biome)
-        scenes[k] = scene_ids(scene)
+        scenes[k] = scene.ids
         for f in range(k * FRAMES_PER_LATENT, (k + 1) * FRAMES_PER_LATENT):
             frames[f] = drive.frame(label)
             motion[f] = drive.car.speed, drive.car.yaw

@@ -25,13 +25,14 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, Tokenizer, caption
-from training.driving_world import Scene
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
-from training.scenery import BIOMES, COLOURS, TIMES
+from training.scene import Scene
+from training.scenery import HEIGHT, WIDTH
 from training.settings import TrainSettings
 
 SINGLE = SequenceGroup.single()
+PIXELS = 8  # pixels of a side that a latent stands for
 MIRRORED = torch.tensor(
     [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
 )
@@ -126,8 +127,8 @@ def transformer_config(settings: TrainSettings) -> TransformerConfig:
         num_layers=settings.layers,
         time_embed_dim=settings.time_width,
         text_embed_dim=settings.text_width,
-        sample_width=18,
-        sample_height=12,
+        sample_width=WIDTH // PIXELS,
+        sample_height=HEIGHT // PIXELS,
         sample_frames=65,
         max_text_seq_length=TEXT_LENGTH,
         spatial_interpolation_scale=1.0,
@@ -221,8 +222,7 @@ class Batches:
 
 def described(tokenizer: Tokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
     """Token ids of a caption of a scene, given as ids of biome, time and colour."""
-    biome, time, colour = scene
-    return tokenizer(caption(Scene(BIOMES[biome], TIMES[time], COLOURS[colour]), rng))
+    return tokenizer(caption(Scene.of_ids(scene), rng))
 
 
 def stream_loss(
@@ -346,54 +346,55 @@ def train(
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
     device = pick_device(settings.device)
     vae = autoencoder.trained(settings).to(device)
-    batches = Batches(
-        encode(vae, autoencoder.data(settings), device), text.tokenizer(settings), settings
-    )
-    held_out = Batches(
-        encode(vae, autoencoder.data(settings, held_out=True), device), batches.tokenizer, settings
+    words = text.tokenizer(settings)
+    batches, held_out = (
+        Batches(encode(vae, autoencoder.data(settings, held_out=kept), device), words, settings)
+        for kept in (False, True)
     )
     model, run = build(settings, group)
     share = max(1, settings.diffusion_windows // group.size)
-    window = settings.noise_groups + 1
-
-    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
-        rng, torch_rng = (
-            np.random.default_rng((settings.seed, 3, sample)),
-            generator(settings.seed, 3, sample),
-        )
-        if step % CLIP_EVERY == CLIP_EVERY - 1:
-            length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
-            count = max(1, share * window // length)
-            latents, labels, tokens = (
-                x.to(device) for x in batches.windows(rng, count, length, one_scene=True)
-            )
-            return clip_loss(model, latents, labels, tokens, torch_rng), {}
-        latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window))
-        groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
-        return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
-
-    @torch.no_grad()
-    def check() -> dict[str, float]:
-        """Errors on held-out windows, and with left and right swapped: how much the labels
-        matter."""
-        rng, found = np.random.default_rng(5), []
-        latents, labels, tokens = (x.to(device) for x in held_out.windows(rng, 96, window))
-        for wanted in (labels, MIRRORED.to(device)[labels]):
-            found.append(stream_loss(model, latents, wanted, tokens, generator(5), augment=False))
-        return {
-            **{f"group{g}": float(e) for g, e in enumerate(found[0])},
-            "error": float(found[0].mean()),
-            "swapped": float(found[1].mean()),
-        }
-
     return run.train(
         settings.diffusion_steps,
-        loss_of,
+        lambda step, sample: step_loss(model, batches, step, sample, share),
         minutes=minutes,
         title="diffusion",
-        check=check,
+        check=lambda: held_out_errors(model, held_out),
         check_every=400,
     )
+
+
+def step_loss(
+    model: WorldModel, batches: Batches, step: int, sample: int, share: int
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a step: `share` windows, or as much of a stage-2 clip in one of CLIP_EVERY."""
+    seed, window = batches.settings.seed, batches.settings.noise_groups + 1
+    device = model.control.weight.device
+    rng, torch_rng = np.random.default_rng((seed, 3, sample)), generator(seed, 3, sample)
+    if step % CLIP_EVERY == CLIP_EVERY - 1:
+        length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
+        drawn = batches.windows(rng, max(1, share * window // length), length, one_scene=True)
+        latents, labels, tokens = (x.to(device) for x in drawn)
+        return clip_loss(model, latents, labels, tokens, torch_rng), {}
+    latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window))
+    groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
+    return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
+
+
+@torch.no_grad()
+def held_out_errors(model: WorldModel, held_out: Batches) -> dict[str, float]:
+    """Errors on held-out windows, and with left and right swapped: how much the labels matter."""
+    rng, device = np.random.default_rng(5), model.control.weight.device
+    drawn = held_out.windows(rng, 96, held_out.settings.noise_groups + 1)
+    latents, labels, tokens = (x.to(device) for x in drawn)
+    found = [
+        stream_loss(model, latents, wanted, tokens, generator(5), augment=False)
+        for wanted in (labels, MIRRORED.to(device)[labels])
+    ]
+    return {
+        **{f"group{g}": float(e) for g, e in enumerate(found[0])},
+        "error": float(found[0].mean()),
+        "swapped": float(found[1].mean()),
+    }
 
 
 def trained(settings: TrainSettings) -> WorldModel:

@@ -27,8 +27,9 @@ from models.schedulers import (
 )
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
+from training.captions import TEXT_LENGTH
 from training.diffusion import SINGLE, Batches, WorldModel
-from training.driving_world import random_labels
+from training.drivers import random_labels
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
@@ -68,7 +69,7 @@ class Streams(nn.Module):
         shape = batches.data.latents.shape[2:]
         self.register_buffer("window", torch.zeros(count, groups + 1, *shape))
         self.register_buffer("labels", torch.zeros(count, groups + 1, dtype=torch.long))
-        self.register_buffer("tokens", torch.zeros(count, diffusion.TEXT_LENGTH, dtype=torch.long))
+        self.register_buffer("tokens", torch.zeros(count, TEXT_LENGTH, dtype=torch.long))
         self.register_buffer("run_left", torch.zeros(count, dtype=torch.long))
         self.register_buffer("alive", torch.zeros(count, dtype=torch.bool))
 

@@ -23,10 +23,10 @@ from models.controls import NULL_ID
 from models.tae import TinyVAE
 from models.transformer import Transformer
 from training import autoencoder, diffusion, distill
-from training.captions import PRESET_SCENES, PRESETS
-from training.driving_world import FRAMES_PER_LATENT, Drive
+from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH
 from training.run import WEIGHTS
 from training.settings import TrainSettings
+from training.simulator import FRAMES_PER_LATENT, Drive
 
 START_SEED = 2_000_000
 START_LATENTS, WARM_UP_LATENTS = 5, 3
@@ -97,7 +97,7 @@ def write_shared(
     shutil.copyfile(spiece, folder / "tokenizer" / "spiece.model")
     _json(
         folder / "tokenizer" / "tokenizer_config.json",
-        {"tokenizer_class": "T5Tokenizer", "model_max_length": diffusion.TEXT_LENGTH},
+        {"tokenizer_class": "T5Tokenizer", "model_max_length": TEXT_LENGTH},
     )
     _json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
     vectors = {"control_embeddings": control[:NULL_ID], "null_control": control[NULL_ID]}

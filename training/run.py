@@ -24,6 +24,8 @@ from training.settings import TrainSettings
 
 PIECE_BYTES = 16 * 2**20
 SAVE_SECONDS = 90
+# (step, sample) -> the loss of a step and figures to log.
+LossOf = Callable[[int, int], tuple[Tensor, dict[str, float]]]
 
 
 def generator(*key: int) -> torch.Generator:
@@ -88,7 +90,8 @@ def started(settings: TrainSettings, file: str, stage: str = "stage3") -> dict[s
     path = Path(settings.start) / stage / file
     if not path.is_file():
         raise UserError(
-            f"start: expected a folder of exported weights like models/tiny, but {path} is not there"
+            "start: expected a folder of exported weights like models/tiny, "
+            f"but {path} is not there"
         )
     return {name: tensor.float() for name, tensor in load_file(path).items()}
 
@@ -147,7 +150,7 @@ class Run:
     def train(
         self,
         steps: int,
-        loss_of: Callable[[int, int], tuple[Tensor, dict[str, float]]],
+        loss_of: LossOf,
         *,
         minutes: float | None = None,
         log_every: int = 20,
@@ -165,25 +168,9 @@ class Run:
         before = self.seconds
         self.module.train()
         sums: dict[str, list[float]] = {}
-        with tqdm(
-            total=steps,
-            initial=self.step,
-            desc=title,
-            unit="step",
-            mininterval=5,
-            disable=self.group.rank > 0,
-        ) as bar:
+        with self._bar(steps, title) as bar:
             while self.step < steps and not self._over(begin, minutes):
-                loss, figures = loss_of(self.step, self.sample)
-                loss.backward()
-                figures = {
-                    "loss": float(loss.detach()),
-                    **figures,
-                    "gradient": self.optimiser.step(schedule(self.step, steps)),
-                }
-                self.step += 1
-                self.average.update(self.step)
-                for k, v in figures.items():
+                for k, v in self._step(steps, loss_of).items():
                     sums.setdefault(k, []).append(v)
                 bar.update()
                 self.seconds = before + time.monotonic() - begin
@@ -198,6 +185,26 @@ class Run:
                     saved = time.monotonic()
         self.save()
         return self.step >= steps
+
+    def _bar(self, steps: int, title: str) -> tqdm:
+        """Rank 0 shows the progress of all."""
+        return tqdm(
+            total=steps,
+            initial=self.step,
+            desc=title,
+            unit="step",
+            mininterval=5,
+            disable=self.group.rank > 0,
+        )
+
+    def _step(self, steps: int, loss_of: LossOf) -> dict[str, float]:
+        """One step of the optimiser and of the average; the step's figures."""
+        loss, figures = loss_of(self.step, self.sample)
+        loss.backward()
+        gradient = self.optimiser.step(schedule(self.step, steps))
+        self.step += 1
+        self.average.update(self.step)
+        return {"loss": float(loss.detach()), **figures, "gradient": gradient}
 
     def _over(self, begin: float, minutes: float | None) -> bool:
         """Whether the time of any rank is over: all stop together."""

@@ -1,7 +1,7 @@
 """What the driving world looks like: palettes, panoramas, sprites and ground textures, all drawn
 from equations.
 
-Everything here is drawn once and cached; driving_world.py only samples it, which is why a frame
+Everything here is drawn once and cached; camera.py only samples it, which is why a frame
 costs 2 ms. Colours are float32 RGB in [0, 1]; a sprite is premultiplied RGBA.
 """
 
@@ -15,15 +15,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-BIOMES = ("desert", "meadow", "snow", "city", "forest")
-TIMES = ("day", "sunset", "night")
-COLOURS = ("red", "blue", "white", "yellow")
-
 HEIGHT, WIDTH, HORIZON = 96, 144, 40  # pixels; the horizon is a row
 FOCAL = 108.0  # pixels: a view of 67 degrees
-PANORAMA_COLUMNS = (
-    1024  # columns around the full circle: about one per pixel at the edge of the view
-)
+# Columns around the full circle: about one per pixel at the edge of the view.
+PANORAMA_COLUMNS = 1024
 GROUND_TEXELS, TEXELS_PER_METRE = 1024, 4  # a period of 256 m
 
 PAINT = {
@@ -117,7 +112,6 @@ def ground_textures() -> tuple[Array, Array]:
 
 
 # --- panorama: everything at infinity
-# ---------------------------------------------------------------------------------
 def _ridge_line(
     rng: np.random.Generator, low: int, high: int, roughness: float
 ) -> npt.NDArray[np.float64]:
@@ -245,7 +239,6 @@ def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, heig
 
 
 # --- sprites: everything that stands on the ground
-# ------------------------------------------------------------------
 @dataclass(frozen=True)
 class Sprite:
     """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest (64
@@ -284,53 +277,72 @@ def _layers(*layers: tuple[npt.NDArray[np.bool_], Array]) -> Array:
     return image
 
 
+_SIDE = 256  # texels that a sprite is drawn with, before it is reduced
+# -1 left .. 1 right, 0 foot .. 1 top: where in a sprite its texels lie
+_A = ((np.arange(_SIDE) + 0.5) / _SIDE * 2 - 1)[None] * np.ones((_SIDE, 1))
+_B = (1 - (np.arange(_SIDE) + 0.5) / _SIDE)[:, None] * np.ones((1, _SIDE))
+
+
 @cache
 def sprites(biome: str, time: str) -> tuple[Sprite, ...]:
     """The things of a biome, lit for a time of day; the same thing may appear more than once, in
     other sizes."""
     p = palette(biome, time)
-    n = 256
-    a = ((np.arange(n) + 0.5) / n * 2 - 1)[None] * np.ones((n, 1))  # -1 left .. 1 right
-    b = (1 - (np.arange(n) + 0.5) / n)[:, None] * np.ones((1, n))  # 0 foot .. 1 top
-    side = (1.0 - 0.28 * a)[..., None].astype(np.float32)  # lit from the left
-
-    def lit(*colour: float) -> Array:
-        return _rgb(*colour) * p.light * side
-
     if biome == "desert":
-        trunk = (np.abs(a) < 0.30) & (b < 0.95 + 0.05 * np.sqrt(np.clip(1 - (a / 0.30) ** 2, 0, 1)))
-        arms = ((np.abs(np.abs(a) - 0.78) < 0.21) & (b > 0.40) & (b < 0.80)) | (
-            (np.abs(b - 0.45) < 0.08) & (np.abs(a) < 0.9)
-        )
-        cactus = _layers((trunk | arms, lit(0.20, 0.46, 0.20)))
-        rock = _layers((a * a + b * b < 1, lit(0.58, 0.38, 0.26)))
-        return (
-            Sprite.draw(2.2, 3.4, cactus),
-            Sprite.draw(3.6, 1.7, rock),
-            Sprite.draw(2.8, 4.4, cactus),
-        )
+        return _desert_things(p)
     if biome == "meadow":
-        crown = (a * a + ((b - 0.64) / 0.36) ** 2) < 1
-        tree = _layers(
-            ((np.abs(a) < 0.13) & (b < 0.5), lit(0.36, 0.25, 0.14)), (crown, lit(0.16, 0.44, 0.12))
-        )
-        bush = _layers((a * a + b * b < 1, lit(0.86, 0.42, 0.50)))
-        return Sprite.draw(3.8, 4.6, tree), Sprite.draw(2.2, 1.2, bush), Sprite.draw(4.8, 6.0, tree)
+        return _meadow_things(p)
     if biome == "city":
         return tuple(
-            _tower(time, p, a, b, tone, floors)
+            _tower(time, p, _A, _B, tone, floors)
             for tone, floors in (
                 ((0.62, 0.50, 0.44), 3),
                 ((0.48, 0.52, 0.60), 4),
                 ((0.66, 0.62, 0.54), 5),
             )
         )
+    return _pines(p, snowy=biome == "snow")
+
+
+def _lit(p: Palette, *colour: float) -> Array:
+    """A colour lit from the left, [_SIDE, _SIDE, 3]."""
+    return _rgb(*colour) * p.light * (1.0 - 0.28 * _A)[..., None].astype(np.float32)
+
+
+def _desert_things(p: Palette) -> tuple[Sprite, ...]:
+    a, b = _A, _B
+    trunk = (np.abs(a) < 0.30) & (b < 0.95 + 0.05 * np.sqrt(np.clip(1 - (a / 0.30) ** 2, 0, 1)))
+    arms = ((np.abs(np.abs(a) - 0.78) < 0.21) & (b > 0.40) & (b < 0.80)) | (
+        (np.abs(b - 0.45) < 0.08) & (np.abs(a) < 0.9)
+    )
+    cactus = _layers((trunk | arms, _lit(p, 0.20, 0.46, 0.20)))
+    rock = _layers((a * a + b * b < 1, _lit(p, 0.58, 0.38, 0.26)))
+    return (
+        Sprite.draw(2.2, 3.4, cactus),
+        Sprite.draw(3.6, 1.7, rock),
+        Sprite.draw(2.8, 4.4, cactus),
+    )
+
+
+def _meadow_things(p: Palette) -> tuple[Sprite, ...]:
+    a, b = _A, _B
+    crown = (a * a + ((b - 0.64) / 0.36) ** 2) < 1
+    tree = _layers(
+        ((np.abs(a) < 0.13) & (b < 0.5), _lit(p, 0.36, 0.25, 0.14)),
+        (crown, _lit(p, 0.16, 0.44, 0.12)),
+    )
+    bush = _layers((a * a + b * b < 1, _lit(p, 0.86, 0.42, 0.50)))
+    return Sprite.draw(3.8, 4.6, tree), Sprite.draw(2.2, 1.2, bush), Sprite.draw(4.8, 6.0, tree)
+
+
+def _pines(p: Palette, snowy: bool) -> tuple[Sprite, ...]:
+    a, b = _A, _B
     cone = np.abs(a) < (1 - b) * 0.98
     trunk = (np.abs(a) < 0.12) & (b < 0.14)
-    colour = lit(0.18, 0.38, 0.30) if biome == "snow" else lit(0.10, 0.32, 0.11)
-    layers = [(trunk, lit(0.30, 0.20, 0.12)), (cone & (b >= 0.1), colour)]
-    if biome == "snow":
-        layers.append((cone & (b > 0.48 + 0.10 * np.cos(a * 18)), lit(0.94, 0.97, 1.0)))
+    colour = _lit(p, 0.18, 0.38, 0.30) if snowy else _lit(p, 0.10, 0.32, 0.11)
+    layers = [(trunk, _lit(p, 0.30, 0.20, 0.12)), (cone & (b >= 0.1), colour)]
+    if snowy:
+        layers.append((cone & (b > 0.48 + 0.10 * np.cos(a * 18)), _lit(p, 0.94, 0.97, 1.0)))
     pine = _layers(*layers)
     return Sprite.draw(3.2, 5.2, pine), Sprite.draw(2.4, 3.8, pine), Sprite.draw(3.8, 7.0, pine)
 
@@ -359,40 +371,69 @@ def _tower(
     )
 
 
-# --- the car --------------------------------------------------------------------------------------
-CAR_HALF_WIDTH, CAR_HEIGHT, LEANS = (
-    17.0,
-    21.0,
-    12,
-)  # pixels, pixels, steps from straight to full lock
+# --- the car
+CAR_HALF_WIDTH, CAR_HEIGHT = 17.0, 21.0  # pixels
+LEANS = 12  # steps from straight to full lock
+_SUPER = 4  # supersampling
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """RGBA to paint on, supersampled; where texels lie in the car, upright (u, v), leaned (a, b)."""
+
+    image: Array
+    u: npt.NDArray[np.float64]
+    v: npt.NDArray[np.float64]
+    a: npt.NDArray[np.float64]
+    b: npt.NDArray[np.float64]
+
+    @staticmethod
+    def blank(rows: int, columns: int, steer: float) -> _Sheet:
+        u = ((np.arange(columns * _SUPER) + 0.5) / _SUPER - columns / 2)[None] / CAR_HALF_WIDTH
+        v = (rows - 5 - (np.arange(rows * _SUPER) + 0.5) / _SUPER)[:, None] / CAR_HEIGHT
+        # The body leans out of the curve and shows its flank.
+        image = np.zeros((rows * _SUPER, columns * _SUPER, 4), np.float32)
+        return _Sheet(image, u=u, v=v, a=u + steer * 0.40 * v, b=v - steer * 0.07 * u)
+
+    def put(
+        self, mask: npt.NDArray[np.bool_], rgb: npt.NDArray[np.floating], alpha: float = 1.0
+    ) -> None:
+        self.image[mask, :3] += (rgb - self.image[mask, :3]) * alpha
+        self.image[mask, 3] += (1 - self.image[mask, 3]) * alpha
+
+    def box(
+        self, half: float, low: float, high: float, centre: float = 0.0
+    ) -> npt.NDArray[np.bool_]:
+        return (np.abs(self.a - centre) < half) & (self.b > low) & (self.b < high)
+
+    def reduced(self) -> Array:
+        """Premultiplied RGBA at its own size."""
+        image = self.image.copy()
+        image[..., :3] *= image[..., 3:]
+        rows, columns = image.shape[0] // _SUPER, image.shape[1] // _SUPER
+        return np.clip(image.reshape(rows, _SUPER, columns, _SUPER, 4).mean((1, 3)), 0, 1)
 
 
 @cache
 def car(colour: str, time: str, lean: int, gear: str) -> Array:
     """The car from behind, premultiplied RGBA [30, 50, 4]; lean -LEANS (right) .. LEANS (left);
     gear D, B or N."""
-    s = 4  # supersampling
-    rows, columns = 30, 50
-    u = ((np.arange(columns * s) + 0.5) / s - columns / 2)[None] / CAR_HALF_WIDTH
-    v = (rows - 5 - (np.arange(rows * s) + 0.5) / s)[:, None] / CAR_HEIGHT
     steer = lean / LEANS
-    a = u + steer * 0.40 * v  # the body leans out of the curve and shows its flank
-    b = v - steer * 0.07 * u
+    sheet = _Sheet.blank(30, 50, steer)
     light = palette("city", time).light
-    lamp = light * 0.7 + 0.3
-    image = np.zeros((rows * s, columns * s, 4), np.float32)
-
-    def put(mask: npt.NDArray[np.bool_], rgb: npt.NDArray[np.floating], alpha: float = 1.0) -> None:
-        image[mask, :3] += (rgb - image[mask, :3]) * alpha
-        image[mask, 3] += (1 - image[mask, 3]) * alpha
-
-    def box(half: float, low: float, high: float, centre: float = 0.0) -> npt.NDArray[np.bool_]:
-        return (np.abs(a - centre) < half) & (b > low) & (b < high)
-
-    put((u / 1.25) ** 2 + ((v + 0.02) / 0.17) ** 2 < 1, _rgb(0.02, 0.02, 0.03), 0.55)
+    sheet.put(
+        (sheet.u / 1.25) ** 2 + ((sheet.v + 0.02) / 0.17) ** 2 < 1, _rgb(0.02, 0.02, 0.03), 0.55
+    )
     for wheel in (-0.74, 0.74):
-        put(box(0.21, -0.06, 0.30, wheel), _rgb(0.05, 0.05, 0.06))
-    paint = _rgb(*PAINT[colour]) * (light * 0.75 + 0.25)
+        sheet.put(sheet.box(0.21, -0.06, 0.30, wheel), _rgb(0.05, 0.05, 0.06))
+    _body(sheet, steer, _rgb(*PAINT[colour]) * (light * 0.75 + 0.25), light * 0.7 + 0.3)
+    _lamps(sheet, gear, light * 0.7 + 0.3)
+    return sheet.reduced()
+
+
+def _body(sheet: _Sheet, steer: float, paint: Array, lamp: Array) -> None:
+    """Flank, boot, cabin with its window, bumper and number plate."""
+    a, b, put, box = sheet.a, sheet.b, sheet.put, sheet.box
     flank = np.sign(steer) * (a - np.sign(steer) * 1.0)
     put((flank > 0) & (flank < abs(steer) * 0.16) & (b > 0.12) & (b < 0.52), paint * 0.6)
     put(box(1.0, 0.10, 0.56), paint)
@@ -403,12 +444,12 @@ def car(colour: str, time: str, lean: int, gear: str) -> Array:
     put((np.abs(shift) < cabin - 0.13) & (b > 0.58) & (b < 0.90), _rgb(0.13, 0.16, 0.22) * lamp)
     put(box(0.96, 0.10, 0.17), paint * 0.55)
     put(box(0.28, 0.18, 0.30), _rgb(0.80, 0.80, 0.74) * lamp)
-    red = {"D": _rgb(0.62, 0.04, 0.05), "N": _rgb(0.34, 0.03, 0.04), "B": _rgb(1.0, 0.12, 0.08)}[
-        gear
-    ]
+
+
+def _lamps(sheet: _Sheet, gear: str, lamp: Array) -> None:
+    """Tail lights tell the gear: dark while coasting, bright and with white ones in reverse."""
+    red = {"D": (0.62, 0.04, 0.05), "N": (0.34, 0.03, 0.04), "B": (1.0, 0.12, 0.08)}[gear]
     for x in (-0.78, 0.78):
-        put(box(0.17, 0.32, 0.47, x), red * (lamp if gear != "B" else 1))
+        sheet.put(sheet.box(0.17, 0.32, 0.47, x), _rgb(*red) * (lamp if gear != "B" else 1))
         if gear == "B":
-            put(box(0.11, 0.34, 0.45, x * 0.62), _rgb(1, 1, 0.95))
-    image[..., :3] *= image[..., 3:]
-    return np.clip(image.reshape(rows, s, columns, s, 4).mean((1, 3)), 0, 1)
+            sheet.put(sheet.box(0.11, 0.34, 0.45, x * 0.62), _rgb(1, 1, 0.95))

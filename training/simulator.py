@@ -1,123 +1,99 @@
-"""The driving world's command line (`python -m training.driving_world`): live in the page, a
-filter, or a picture."""
+"""The simulator: a small endless world to drive through, the training data of the embedded model
+and its ground truth.
+
+Physics of the car, and a drive of it as a camera behind it sees it, at 16 frames a second. Frames
+are 96 x 144 RGB. Everything follows from a seed. Nine control labels (docs/reference.md, section
+9), one per latent (four frames). `python -m training.driving_world --help` drives it by hand.
+
+Axes: metres, x east, y north, heading in radians counted left. Positive steering and yaw turn left.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-from pathlib import Path
-from typing import BinaryIO
+import math
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
-from configs.errors import UserError
-from models.controls import LABELS, label_id
-from training.captions import PRESET_SCENES, PRESETS, scene_of
-from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Scene
-from training.scenery import HEIGHT, WIDTH
+from training.camera import Painter, Pose
+from training.roads import ROAD_SPACING, WRAP
+from training.scene import Scene
 
+FRAMES_PER_SECOND, FRAMES_PER_LATENT = 16, 4
+# Metres a second, steady; a brisk reverse, which shows in small pictures.
+SPEED = {"D": 10.0, "B": -8.0, "N": 0.0}
+SPEED_SECONDS = {"D": 0.4, "B": 0.4, "N": 0.6}  # time constants
+STEER_SECONDS = 0.08
+YAW_RATE = 0.55  # radians a second at full lock and at least FULL_YAW_SPEED
+FULL_YAW_SPEED = 8.0
+FADE_SECONDS = 1.0  # a changed scene blends in over this time
 
-class Pipe:
-    """Answers protocol lines (docs/protocol.md): labels with four raw frames, `reset SEED`, `prompt
-    TEXT`."""
-
-    def __init__(self, seed: int, scene: Scene = PRESET_SCENES[0]) -> None:
-        self.scene = scene
-        self.drive = Drive(scene, seed)
-
-    def answer(self, line: str) -> bytes:
-        """What a line is answered with, possibly nothing. Raises UserError for lines the protocol
-        does not know."""
-        verb, _, rest = line.partition(" ")
-        if verb == "reset":
-            if not rest.isascii() or not rest.isdecimal():
-                raise UserError(
-                    f"pipe: expected 'reset SEED' with a whole number, got {line[:60]!a}"
-                )
-            self.drive = Drive(self.scene, int(rest))
-        elif verb == "prompt":
-            self.scene = scene_of(rest, self.scene)
-            self.drive.change(self.scene)
-        else:
-            label_id(line)
-            return self.drive.frames(line).tobytes()
-        return b""
-
-    def serve(self, lines: BinaryIO, out: BinaryIO) -> None:
-        """The header, then an answer to every line until the input ends."""
-        header = {
-            "protocol": 1,
-            "name": "driving world simulator",
-            "width": WIDTH,
-            "height": HEIGHT,
-            "fps": FRAMES_PER_SECOND,
-            "labels": LABELS,
-            "presets": PRESETS,
-        }
-        out.write(json.dumps(header).encode() + b"\n")
-        out.flush()
-        for line in lines:
-            out.write(self.answer(line.decode("utf-8", "replace").rstrip("\r\n")))
-            out.flush()
+Frame = npt.NDArray[np.uint8]
 
 
-def strip(path: Path) -> None:
-    """A picture: every biome and time of day, driving on, left, straight and right."""
-    rows = []
-    for k, scene in enumerate(PRESET_SCENES):
-        drive = Drive(scene, k)
-        row = []
-        for label in ("D", "D", "DL", "DL", "D", "DR", "DR", "B"):
-            row.append(drive.frames(label, 2 * FRAMES_PER_LATENT)[-1])
-        rows.append(np.concatenate(row, 1))
-    Image.fromarray(np.concatenate(rows)).quantize(256).save(path)
+@dataclass(frozen=True)
+class Car(Pose):
+    """A pose that moves: speed [m/s], yaw rate [rad/s, left positive]."""
+
+    speed: float = SPEED["D"]
+    yaw: float = 0.0
+
+    def moved(self, label: str, seconds: float = 1 / FRAMES_PER_SECOND) -> Car:
+        """The car one frame later under a control label: first-order lags to the label's speed and
+        steering."""
+        gear, turn = label[0], {"": 0.0, "L": 1.0, "R": -1.0}[label[1:]]
+        steering = self.steering + (turn - self.steering) * (1 - math.exp(-seconds / STEER_SECONDS))
+        speed = self.speed + (SPEED[gear] - self.speed) * (
+            1 - math.exp(-seconds / SPEED_SECONDS[gear])
+        )
+        yaw = steering * YAW_RATE * min(max(speed / FULL_YAW_SPEED, -1.0), 1.0)
+        heading = (self.heading + yaw * seconds) % (2 * math.pi)
+        x = self.x + math.cos(heading) * speed * seconds
+        y = self.y + math.sin(heading) * speed * seconds
+        return Car(x, y, heading, steering=steering, gear=gear, speed=speed, yaw=yaw)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m training.driving_world", description=__doc__)
-    what = made.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--play",
-        action="store_true",
-        help="drive the simulator in the live page (python -m pipeline play)",
-    )
-    what.add_argument(
-        "--pipe",
-        action="store_true",
-        help="label lines on standard input, raw frames on standard output",
-    )
-    what.add_argument(
-        "--strip", type=Path, metavar="FILE.png", help="draw every biome and time of day"
-    )
-    made.add_argument("--seed", type=int, default=0, help="of the world (default 0)")
-    made.add_argument("--port", help="of the live page, with --play")
-    return made
+class Drive:
+    """A drive through the world: holds the car and the scene, steps frame by frame, blends when the
+    scene changes."""
 
+    def __init__(self, scene: Scene, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.seed = seed
+        # On the middle of a road of the first family, along it or nearly so.
+        y = float(rng.uniform(0, WRAP))
+        bend = 0.0 if scene.biome == "city" else 14.0
+        x = ROAD_SPACING * (int(rng.integers(8)) + 0.5) - bend * math.sin(y * 2 * math.pi / 256)
+        slope = -bend * 2 * math.pi / 256 * math.cos(y * 2 * math.pi / 256)
+        heading = (
+            math.atan2(1.0, slope)
+            + (math.pi if rng.random() < 0.5 else 0.0)
+            + float(rng.normal(0, 0.25))
+        )
+        self.car = Car(x + float(rng.normal(0, 2.0)), y, heading % (2 * math.pi))
+        self.painter = Painter(scene, seed)
+        self._before: Painter | None = None
+        self._blend = 1.0
 
-def main(arguments: list[str] | None = None) -> int:
-    chosen = parser().parse_args(arguments)
-    try:
-        if chosen.strip:
-            strip(chosen.strip)
-        elif chosen.pipe:
-            Pipe(chosen.seed).serve(sys.stdin.buffer, sys.stdout.buffer)
-        else:
-            play(chosen.seed, chosen.port)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader left: nothing to flush at exit
-    return 0
+    @property
+    def scene(self) -> Scene:
+        return self.painter.scene
 
+    def change(self, scene: Scene) -> None:
+        """From now on the world turns into another scene, over FADE_SECONDS, without a cut."""
+        if scene != self.scene:
+            self._before, self.painter, self._blend = self.painter, Painter(scene, self.seed), 0.0
 
-def play(seed: int, port: str | None) -> None:
-    """Becomes the live page with this simulator behind it."""
-    page = [sys.executable, "-m", "pipeline", "play"] + (["--port", port] if port else [])
-    child = [sys.executable, "-m", "training.driving_world", "--pipe", "--seed", str(seed)]
-    os.execv(sys.executable, [*page, "--", *child])
+    def frame(self, label: str) -> Frame:
+        """Moves one frame under a label and draws it: uint8 [96, 144, 3]."""
+        self.car = self.car.moved(label)
+        self._blend = min(1.0, self._blend + 1 / (FADE_SECONDS * FRAMES_PER_SECOND))
+        image = self.painter.draw(self.car)
+        if self._before is not None and self._blend < 1:
+            image = image * self._blend + self._before.draw(self.car) * (1 - self._blend)
+        return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+    def frames(self, label: str, count: int = FRAMES_PER_LATENT) -> Frame:
+        """The next frames under one label: uint8 [count, 96, 144, 3]."""
+        return np.stack([self.frame(label) for _ in range(count)])

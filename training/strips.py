@@ -1,32 +1,29 @@
-"""Pictures of a trained world: strips for the documentation and plots of figures and trainings."""
+"""Pictures of a trained world, in strips, for the documentation: `python -m training.strips
+models/tiny docs/pictures`."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import json
-import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from configs.errors import UserError
-from models.checkpoint import served_stream
+from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
+from models.device import use_threads
 from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
 from training.clips import render_clip
-from training.driving_world import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Frame, Scene
-from training.player import Player
-from training.scenery import BIOMES, COLOURS, TIMES
+from training.evaluation.dream import Dream
+from training.evaluation.horizon import MINUTE
+from training.scene import BIOMES, COLOURS, TIMES, Scene
+from training.simulator import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Frame
 
 HORIZON_MINUTES = 30
 
@@ -41,43 +38,52 @@ def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
     Image.fromarray(np.concatenate(lines)[: -len(gap)]).quantize(256).save(path)
 
 
-def render_strips(player: Player, folder: Path) -> None:
+def render_strips(dream: Dream, folder: Path) -> None:
     """The strips of docs/training.md: simulator, reconstruction, turns, worlds, prompt and horizon,
     all .png."""
     _save(_simulated(), folder / "simulator.png")
-    _save(_reconstructions(player), folder / "reconstruction.png")
-    rows = []
-    for label in ("DL", "D", "DR"):
-        player.begin(Scene("desert", "day", "red"), 3_100_000)
-        rows.append(list(player.drive([label] * 16)[3::8]))
-    _save(rows, folder / "turns.png")
+    _save(_reconstructions(dream), folder / "reconstruction.png")
+    _save(_turns(dream), folder / "turns.png")
+    _save(_worlds(dream), folder / "worlds.png")
+    _save(_prompt_change(dream, first=0, second=8), folder / "prompt.png")
+    _save(_first_and_last_minute(dream, HORIZON_MINUTES), folder / "horizon.png")
+
+
+def _turns(dream: Dream) -> list[list[Frame]]:
+    """The same moment under left, straight and right: a row each, 4 s."""
+    desert = Scene("desert", "day", "red")
+    return [list(dream.film(desert, 3_100_000, [label] * 16)[3::8]) for label in ("DL", "D", "DR")]
+
+
+def _worlds(dream: Dream) -> list[list[Frame]]:
+    """Every preset prompt, 12 s of straight, left, straight, right, straight."""
+    script = ["D"] * 8 + ["DL"] * 10 + ["D"] * 6 + ["DR"] * 10 + ["D"] * 14
     rows = []
     for k, prompt in enumerate(tqdm(PRESETS, desc="worlds", unit="prompt")):
-        player.world.reset(k, player.embed(prompt), player.checkpoint.start_latents(prompt))
-        script = ["D"] * 8 + ["DL"] * 10 + ["D"] * 6 + ["DR"] * 10 + ["D"] * 14
-        rows.append(list(player.drive(script)[3 :: 6 * FRAMES_PER_LATENT]))
-    _save(rows, folder / "worlds.png")
-    first, second = 0, 8
-    player.world.reset(
-        1, player.embed(PRESETS[first]), player.checkpoint.start_latents(PRESETS[first])
-    )
-    before = player.drive(["D"] * 4)
-    player.world.set_prompt(player.embed(PRESETS[second]))
-    after = player.drive(["D"] * 16)
-    _save([[*before[3::8], *after[3::8]]], folder / "prompt.png")
-    _save(_first_and_last_minute(player, HORIZON_MINUTES), folder / "horizon.png")
+        dream.start_with(prompt, k)
+        rows.append(list(dream.drive(script)[3 :: 6 * FRAMES_PER_LATENT]))
+    return rows
 
 
-def _first_and_last_minute(player: Player, minutes: int) -> list[list[Frame]]:
+def _prompt_change(dream: Dream, first: int, second: int) -> list[list[Frame]]:
+    """One second of a preset, then another one's prompt."""
+    dream.start_with(PRESETS[first], 1)
+    before = dream.drive(["D"] * 4)
+    dream.world.set_prompt(dream.embed(PRESETS[second]))
+    return [[*before[3::8], *dream.drive(["D"] * 16)[3::8]]]
+
+
+def _first_and_last_minute(dream: Dream, minutes: int) -> list[list[Frame]]:
     """Two rows: a frame of every eight seconds in the first minute of a long random drive, and in
     the last one."""
-    labels = random_signal(minutes * 240, 3)
-    player.world.reset(3, player.embed(PRESETS[0]), player.checkpoint.start_latents(PRESETS[0]))
-    first = player.drive(labels[:240])
-    for label in tqdm(labels[240:-240], desc=f"{minutes} minutes", unit="latent"):
-        player.world.step([label])
+    labels = random_signal(minutes * MINUTE, 3)
+    dream.start_with(PRESETS[0], 3)
+    first = dream.drive(labels[:MINUTE])
+    for label in tqdm(labels[MINUTE:-MINUTE], desc=f"{minutes} minutes", unit="latent"):
+        dream.world.step([label])
     return [
-        list(frames[3 :: 8 * FRAMES_PER_SECOND]) for frames in (first, player.drive(labels[-240:]))
+        list(frames[3 :: 8 * FRAMES_PER_SECOND])
+        for frames in (first, dream.drive(labels[-MINUTE:]))
     ]
 
 
@@ -92,83 +98,31 @@ def _simulated() -> list[list[Frame]]:
     return rows
 
 
-def _reconstructions(player: Player) -> list[list[Frame]]:
+def _reconstructions(dream: Dream) -> list[list[Frame]]:
     rows = []
     for k in range(len(PRESET_SCENES) // 2):
         frames = render_clip(4_100_000 + k, 12).frames
-        made = served_stream(player.vae).push(
-            player.vae.encode(to_video(frames)[None])[0].detach() * player.vae.scaling_factor
+        made = served_stream(dream.vae).push(
+            dream.vae.encode(to_video(frames)[None])[0].detach() * dream.vae.scaling_factor
         )
         rows += [list(frames[11::9]), list(made[11::9])]
     return rows
 
 
-def plot_response(results: list[dict[str, Any]], folder: Path) -> None:
-    """response.png: turn rate after a key, per stage and in the simulator."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(figsize=(7, 3.2))
-    curves = [(r["stage"], r["curve"]) for r in results] + [
-        ("simulator", results[0]["simulator_response"]["curve"])
-    ]
-    for name, curve in curves:
-        axes.plot((np.arange(len(curve)) - 31) / 16, curve, label=name)
-    axes.set(xlabel="seconds after the key", ylabel="turn rate (rad/s)")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(folder / "response.png", dpi=110)
-    plt.close(figure)
+def main(arguments: list[str] | None = None) -> int:
+    made = argparse.ArgumentParser(prog="python -m training.strips", description=__doc__)
+    made.add_argument("folder", type=Path, help="holds stage4, as models/tiny does")
+    made.add_argument("pictures", type=Path, help="the folder to write into")
+    made.add_argument("--threads", type=int, default=2, help="of the CPU (default 2)")
+    chosen = made.parse_args(arguments)
+    use_threads(chosen.threads)
+    try:
+        render_strips(Dream(Checkpoint.open(chosen.folder / "stage4")), chosen.pictures)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
-def plot_history(
-    files: Sequence[Path], targets: Mapping[str, tuple[float, float]], folder: Path
-) -> None:
-    """figures.png: every figure that has a target against the training step that an evaluation's
-    file is named by."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = sorted((int(path.stem), json.loads(path.read_text())[0]) for path in files)
-    targets = {
-        name: bounds
-        for name, bounds in targets.items()
-        if all(name in figures for _, figures in found)
-    }
-    figure, axes = plt.subplots(3, -(-len(targets) // 3), figsize=(12, 7), sharex=True)
-    for axis, (name, bounds) in zip(axes.flat, targets.items(), strict=False):
-        axis.plot([step for step, _ in found], [figures[name] for _, figures in found], marker="o")
-        for bound in bounds:
-            if 0 < bound < math.inf:
-                axis.axhline(bound, color="grey", linestyle=":")
-        axis.set_title(name.replace("_", " "), fontsize=9)
-    for axis in axes.flat[len(targets) :]:
-        axis.axis("off")
-    figure.supxlabel("training step; dotted: target", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(folder / "figures.png", dpi=110)
-    plt.close(figure)
-
-
-def plot_training(work: Path, folder: Path) -> None:
-    """losses.png: the logs of the trainings that were run in a work folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = {
-        "autoencoder": ("psnr",),
-        "decoder": ("psnr", "dreamed_psnr"),
-        "diffusion": ("loss", "held_out_error", "held_out_swapped"),
-        "distill": ("group0", "group1"),
-    }
-    logs = {run: path for run in shown if (path := work / run / "log.jsonl").exists()}
-    if not logs:
-        raise UserError(
-            f"--losses {work}: expected the work folder of a training, with a log in {' or '.join(shown)}"
-        )
-    figure, axes = plt.subplots(1, len(logs), figsize=(4 * len(logs), 3.2), squeeze=False)
-    for axis, (run, path) in zip(axes[0], logs.items(), strict=True):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        for name in shown[run]:
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=name)
-        axis.set(title=run, xlabel="step")
-        axis.legend()
-    figure.tight_layout()
-    figure.savefig(folder / "losses.png", dpi=110)
-    plt.close(figure)
+if __name__ == "__main__":
+    raise SystemExit(main())

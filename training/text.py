@@ -21,12 +21,10 @@ from transformers import T5Config, T5EncoderModel
 
 from models.device import use_threads
 from training.captions import TEXT_LENGTH, Tokenizer, caption, train_tokenizer
-from training.driving_world import Scene
 from training.run import started
-from training.scenery import BIOMES, COLOURS, TIMES
+from training.scene import SIZES, Scene
 from training.settings import TrainSettings
 
-SIZES = (len(BIOMES), len(TIMES), len(COLOURS))
 CAPTIONS = 48  # per step
 
 
@@ -91,12 +89,10 @@ def train(settings: TrainSettings) -> None:
         for step in bar:
             rng = np.random.default_rng((settings.seed, 8, step))
             scenes = [Scene.random(rng) for _ in range(CAPTIONS)]
-            ids = [
-                (BIOMES.index(s.biome), TIMES.index(s.time), COLOURS.index(s.colour))
-                for s in scenes
-            ]
             tokens = torch.tensor([words(caption(scene, rng)) for scene in scenes])
-            loss, right = scene_loss(model, heads, tokens, torch.tensor(ids))
+            loss, right = scene_loss(
+                model, heads, tokens, torch.tensor([scene.ids for scene in scenes])
+            )
             for group in optimiser.param_groups:
                 group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (1 - step / settings.text_steps)
             optimiser.zero_grad()
@@ -105,15 +101,13 @@ def train(settings: TrainSettings) -> None:
             optimiser.step()
             if step % 25 == 0:
                 bar.set_postfix(loss=float(loss.detach()), right=float(right), refresh=False)
-    # Tied tensors are stored once, by their first name.
-    save_file(
-        {
-            k: v.contiguous()
-            for k, v in model.state_dict().items()
-            if k != "encoder.embed_tokens.weight"
-        },
-        path,
-    )
+    _save(model, path)
+
+
+def _save(model: T5EncoderModel, path: Path) -> None:
+    """Tied tensors are stored once, by their first name."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file({k: v for k, v in tensors.items() if k != "encoder.embed_tokens.weight"}, path)
 
 
 def trained(settings: TrainSettings) -> T5EncoderModel:

@@ -21,9 +21,11 @@ from tqdm import tqdm
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
 from models.device import use_threads
-from training.driving_world import Scene
-from training.measure import Look, Probe
-from training.player import Player, held_out_scenes, simulated
+from training.evaluation.dream import Dream
+from training.evaluation.held_out import held_out_scenes, simulated
+from training.evaluation.look import Look
+from training.evaluation.probe import Probe
+from training.scene import Scene
 
 MINUTE = 240  # latents
 PLACES = 8  # of the simulator, whose minutes are compared with each other
@@ -100,13 +102,13 @@ def summary(name: str, drifts: Sequence[Drift]) -> dict[str, Any]:
 
 
 def _drift(checkpoint: Checkpoint, late_labels: int | None, probe: Probe, course: Course) -> Drift:
-    player = Player(checkpoint, late_labels)
-    player.begin(course.scene, course.seed)
+    dream = Dream(checkpoint, late_labels)
+    dream.start_in(course.scene, course.seed)
     labels, minute = course.labels, course.minute
-    first = Look.of(player.drive(labels[:minute]), probe)
+    first = Look.of(dream.drive(labels[:minute]), probe)
     for label in labels[minute:-minute]:
-        player.world.step([label])
-    stream = first.distance(Look.of(player.drive(labels[-minute:]), probe))
+        dream.world.step([label])
+    stream = first.distance(Look.of(dream.drive(labels[-minute:]), probe))
     pairs = _simulator_pairs(course, probe)
     widest = _widest([pair for row in pairs for pair in row])
     return Drift(stream, widest, _inside(stream, widest), _simulator_inside(pairs))

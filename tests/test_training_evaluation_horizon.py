@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from models.checkpoint import Checkpoint
-from training import horizon
-from training.driving_world import Scene
-from training.measure import Look, fitted_probe
+from training.evaluation import horizon
+from training.evaluation.look import Look
+from training.evaluation.probe import fitted_probe
+from training.scene import Scene
 
 SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 

@@ -1,0 +1,80 @@
+"""The simulator: the same from the same seed, and steered the right way by all nine labels."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.controls import LABELS
+from training.drivers import random_labels
+from training.scene import BIOMES, COLOURS, TIMES, Scene
+from training.simulator import SPEED, YAW_RATE, Car, Drive
+
+DESERT = Scene("desert", "day", "red")
+
+
+def driven(label: str, seconds: float = 3.0) -> Car:
+    car = Car(0.0, 0.0, 0.0)
+    for _ in range(int(seconds * 16)):
+        car = car.moved(label)
+    return car
+
+
+def test_same_seed_same_frames() -> None:
+    labels = random_labels(np.random.default_rng(1), 3)
+    drives = [Drive(DESERT, 5), Drive(DESERT, 5), Drive(DESERT, 6)]
+    films = [np.concatenate([drive.frames(label) for label in labels]) for drive in drives]
+    assert films[0].shape == (12, 96, 144, 3)
+    assert films[0].tobytes() == films[1].tobytes()
+    assert films[0].tobytes() != films[2].tobytes()
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_every_label_has_its_speed_and_turn(label: str) -> None:
+    car = driven(label)
+    turn = {"": 0, "L": 1, "R": -1}[label[1:]]
+    assert car.speed == pytest.approx(SPEED[label[0]], abs=0.1)
+    assert car.steering == pytest.approx(turn, abs=1e-6)
+    direction = {"D": 1, "B": -1, "N": 0}[
+        label[0]
+    ]  # wheels to the left turn a reversing car to the right
+    assert np.sign(round(car.yaw, 2)) == turn * direction
+
+
+def test_turning_reaches_its_rate_quickly_and_moves_the_car_left() -> None:
+    car = Car(0.0, 0.0, 0.0)
+    for _ in range(4):
+        car = car.moved("DL")
+    assert car.yaw > 0.9 * YAW_RATE
+    assert driven("DL", 1.0).y > 0 > driven("DR", 1.0).y
+
+
+def test_the_panorama_moves_against_the_turn() -> None:
+    def centre_of_sun(drive: Drive) -> float:
+        sky = drive.frame("D")[:20].astype(int)
+        return float(np.argwhere(sky.sum(-1) > 735)[:, 1].mean())
+
+    painter = Drive(DESERT, 3).painter
+    sun = (
+        int(painter.panorama[:20].sum(-1).max(0).argmax()) / painter.panorama.shape[1] * 2 * math.pi
+    )
+    ahead, left = Drive(DESERT, 3), Drive(DESERT, 3)
+    ahead.car, left.car = Car(0, 0, sun), Car(0, 0, sun + 0.1)
+    assert centre_of_sun(left) > centre_of_sun(ahead) + 5
+
+
+@pytest.mark.parametrize("biome", BIOMES)
+def test_every_scene_draws_and_differs(biome: str) -> None:
+    pictures = {(t, c): Drive(Scene(biome, t, c), 9).frame("D") for t in TIMES for c in COLOURS}
+    assert len({picture.tobytes() for picture in pictures.values()}) == len(TIMES) * len(COLOURS)
+    assert all(picture.std() > 8 for picture in pictures.values())
+
+
+def test_a_change_of_scene_is_gradual_and_complete() -> None:
+    drive, night = Drive(DESERT, 4), Drive(Scene("snow", "night", "red"), 4)
+    drive.change(Scene("snow", "night", "red"))
+    film = drive.frames("D", 20).astype(int)
+    steps = np.abs(np.diff(film, axis=0)).mean((1, 2, 3))
+    assert steps.max() < 30
+    night.car = drive.car
+    np.testing.assert_array_equal(drive.frame("D"), night.frame("D"))

@@ -1,0 +1,82 @@
+"""A trained world, streamed as it is served, from held-out states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.checkpoint import Checkpoint, served_stream
+from models.device import pick_device, pick_dtype
+from models.tae import TinyVAE
+from models.text import TextEncoder
+from models.world import World
+from training.autoencoder import to_video
+from training.evaluation.held_out import WARM, Place, whole_caption
+from training.scene import Scene
+from training.simulator import FRAMES_PER_LATENT, Drive, Frame
+
+START_AFTER = 3  # latents of the warm-up: before them the encoder's memory is still filling
+
+
+@dataclass
+class Dream:
+    """A weight folder, loaded to be streamed again and again. late_labels: None = as the weights
+    say."""
+
+    checkpoint: Checkpoint
+    late_labels: int | None = None
+    world: World = field(init=False)
+    vae: TinyVAE = field(init=False)
+    text: TextEncoder = field(init=False)
+    starts: dict[Place, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        device = pick_device()
+        dtype = pick_dtype("auto", device)
+        settings = self.checkpoint.streaming
+        if self.late_labels is not None:
+            settings = replace(settings, late_labels=self.late_labels)
+        self.world = World(
+            self.checkpoint,
+            device=device,
+            dtype=dtype,
+            settings=settings,
+            guidance=settings.served_guidance,
+        )
+        vae = self.checkpoint.autoencoder(device, dtype)
+        assert isinstance(vae, TinyVAE), "worlds of this recipe have the tiny autoencoder"
+        self.vae = vae
+        self.text = self.checkpoint.text_encoder(device, dtype)
+
+    def embed(self, prompt: str) -> Tensor:
+        """The prompt's embedding and, for guidance, the empty prompt's: [2, N_t, Dt]."""
+        return self.text.encode([prompt, ""])
+
+    def start_in(self, scene: Scene, seed: int) -> None:
+        """Resets the world to a held-out drive of the scene, straight on, its start encoded from
+        simulator frames."""
+        if (scene, seed) not in self.starts:
+            frames = Drive(scene, seed).frames("D", WARM * FRAMES_PER_LATENT)
+            video = to_video(frames)[None].to(next(self.vae.parameters()).device)
+            with torch.inference_mode():
+                latents = self.vae.encode(video)[0, START_AFTER:]
+            self.starts[scene, seed] = latents * self.vae.scaling_factor
+        self.world.reset(seed, self.embed(whole_caption(scene, seed)), self.starts[scene, seed])
+
+    def start_with(self, prompt: str, seed: int) -> None:
+        """Resets the world to the start clip that the weights hold for a prompt."""
+        self.world.reset(seed, self.embed(prompt), self.checkpoint.start_latents(prompt))
+
+    def drive(self, labels: Sequence[str]) -> Frame:
+        """The next frames [4 n, H, W, 3], one label per latent."""
+        stream = served_stream(self.vae)
+        return np.concatenate([stream.push(self.world.step([label]).latents) for label in labels])
+
+    def film(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
+        """A drive from a held-out state: frames [4 n, H, W, 3]."""
+        self.start_in(scene, seed)
+        return self.drive(labels)

@@ -1,0 +1,27 @@
+"""How well the autoencoder alone shows the simulator's frames again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.tae import TinyVAE
+from training.autoencoder import psnr
+from training.clips import render_clip
+from training.simulator import Frame
+
+FIRST_SEED, LATENTS = 4_000_000, 12  # of held-out clips, and their length
+
+
+def clips(count: int) -> Frame:
+    """Held-out clips [count, 48, H, W, 3]."""
+    return np.stack([render_clip(FIRST_SEED + k, LATENTS).frames for k in range(count)])
+
+
+def reconstruction(vae: TinyVAE, count: int) -> dict[str, float]:
+    """PSNR of encoded and decoded held-out clips."""
+    values = psnr(vae, clips(count))
+    return {
+        "reconstruction_db": float(values.mean()),
+        "reconstruction_median_db": float(np.median(values)),
+        "clips": count,
+    }
