@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from configs.errors import UserError
+from configs.geometry import FRAMES_PER_LATENT
 from models.checkpoint import served_stream
 from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
-from models.tae import ENCODER_LAST, LATENT_FRAMES, TinyVAE, TinyVAEConfig
+from models.tae import ENCODER_LAST, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, render
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
@@ -221,7 +222,7 @@ class Clips:
         for clip in rng.integers(len(self.clips), size=max(1, self.latents // latents)):
             frames, names, worlds = self.clips[clip]
             start = int(rng.integers(0, len(names) - latents + 1))
-            video.append(frames[start * LATENT_FRAMES : (start + latents) * LATENT_FRAMES])
+            video.append(frames[start * FRAMES_PER_LATENT : (start + latents) * FRAMES_PER_LATENT])
             labels.append(names[start : start + latents])
             scenes.append(worlds[start : start + latents])
         ids = (torch.from_numpy(np.stack(kind)).long() for kind in (labels, scenes))
@@ -258,7 +259,7 @@ def psnr(vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12) -> npt.NDA
     for clip in clips:
         video = to_video(clip)
         latents = torch.cat(
-            [vae.encode(part[None]) for part in video.split(chunk * LATENT_FRAMES)], 1
+            [vae.encode(part[None]) for part in video.split(chunk * FRAMES_PER_LATENT)], 1
         )
         made = torch.from_numpy(served_stream(vae).push(latents[0] * vae.scaling_factor)).float()
         values.append(

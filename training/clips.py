@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
 from training.drivers import random_labels, road_label
 from training.scene import Scene
 from training.scenery import HEIGHT, WIDTH
-from training.simulator import FRAMES_PER_LATENT, Drive
+from training.simulator import Drive
 
 HELD_OUT_SEED = 1_000_000
 CHANGE_SHARE = 0.6  # of clips turn into another scene on the way

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from configs.geometry import PIXELS_PER_LATENT
 from models.controls import LABELS, NULL_ID
 from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
@@ -32,7 +33,6 @@ from training.scenery import HEIGHT, WIDTH
 from training.settings import TrainSettings
 
 SINGLE = SequenceGroup.single()
-PIXELS = 8  # pixels of a side that a latent stands for
 MIRRORED = torch.tensor(
     [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
 )
@@ -127,8 +127,8 @@ def transformer_config(settings: TrainSettings) -> TransformerConfig:
         num_layers=settings.layers,
         time_embed_dim=settings.time_width,
         text_embed_dim=settings.text_width,
-        sample_width=WIDTH // PIXELS,
-        sample_height=HEIGHT // PIXELS,
+        sample_width=WIDTH // PIXELS_PER_LATENT,
+        sample_height=HEIGHT // PIXELS_PER_LATENT,
         sample_frames=65,
         max_text_seq_length=TEXT_LENGTH,
         spatial_interpolation_scale=1.0,

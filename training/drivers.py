@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from configs.geometry import FRAMES_PER_LATENT
 from training.roads import WRAP, road_distance
-from training.simulator import FRAMES_PER_LATENT, Car
+from training.simulator import Car
 
 
 def random_labels(rng: np.random.Generator, count: int) -> list[str]:

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import UserError
+from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS, label_id
 from training.captions import PRESET_SCENES, PRESETS, scene_of
 from training.scene import Scene
 from training.scenery import HEIGHT, WIDTH
-from training.simulator import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive
+from training.simulator import Drive
 
 
 class Pipe:
@@ -54,7 +55,7 @@ class Pipe:
             "name": "driving world simulator",
             "width": WIDTH,
             "height": HEIGHT,
-            "fps": FRAMES_PER_SECOND,
+            "fps": FPS,
             "labels": LABELS,
             "presets": PRESETS,
         }

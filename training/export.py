@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import T5EncoderModel
 
+from configs.geometry import FRAMES_PER_LATENT
 from models.controls import NULL_ID
 from models.tae import TinyVAE
 from models.transformer import Transformer
@@ -26,7 +27,7 @@ from training import autoencoder, diffusion, distill
 from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH
 from training.run import WEIGHTS
 from training.settings import TrainSettings
-from training.simulator import FRAMES_PER_LATENT, Drive
+from training.simulator import Drive
 
 START_SEED = 2_000_000
 START_LATENTS, WARM_UP_LATENTS = 5, 3

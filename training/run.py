@@ -186,7 +186,7 @@ class Run:
         self.save()
         return self.step >= steps
 
-    def _bar(self, steps: int, title: str) -> tqdm:
+    def _bar(self, steps: int, title: str) -> tqdm[Any]:
         """Rank 0 shows the progress of all."""
         return tqdm(
             total=steps,

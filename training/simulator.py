@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from configs.geometry import FPS, FRAMES_PER_LATENT
 from training.camera import Painter, Pose
 from training.roads import ROAD_SPACING, WRAP
 from training.scene import Scene
 
-FRAMES_PER_SECOND, FRAMES_PER_LATENT = 16, 4
 # Metres a second, steady; a brisk reverse, which shows in small pictures.
 SPEED = {"D": 10.0, "B": -8.0, "N": 0.0}
 SPEED_SECONDS = {"D": 0.4, "B": 0.4, "N": 0.6}  # time constants
@@ -39,7 +39,7 @@ class Car(Pose):
     speed: float = SPEED["D"]
     yaw: float = 0.0
 
-    def moved(self, label: str, seconds: float = 1 / FRAMES_PER_SECOND) -> Car:
+    def moved(self, label: str, seconds: float = 1 / FPS) -> Car:
         """The car one frame later under a control label: first-order lags to the label's speed and
         steering."""
         gear, turn = label[0], {"": 0.0, "L": 1.0, "R": -1.0}[label[1:]]
@@ -88,7 +88,7 @@ class Drive:
     def frame(self, label: str) -> Frame:
         """Moves one frame under a label and draws it: uint8 [96, 144, 3]."""
         self.car = self.car.moved(label)
-        self._blend = min(1.0, self._blend + 1 / (FADE_SECONDS * FRAMES_PER_SECOND))
+        self._blend = min(1.0, self._blend + 1 / (FADE_SECONDS * FPS))
         image = self.painter.draw(self.car)
         if self._before is not None and self._blend < 1:
             image = image * self._blend + self._before.draw(self.car) * (1 - self._blend)

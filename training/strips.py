@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from configs.errors import UserError
+from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
 from models.device import use_threads
@@ -23,7 +24,7 @@ from training.clips import render_clip
 from training.evaluation.dream import Dream
 from training.evaluation.horizon import MINUTE
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import FRAMES_PER_LATENT, FRAMES_PER_SECOND, Drive, Frame
+from training.simulator import Drive, Frame
 
 HORIZON_MINUTES = 30
 
@@ -81,10 +82,7 @@ def _first_and_last_minute(dream: Dream, minutes: int) -> list[list[Frame]]:
     first = dream.drive(labels[:MINUTE])
     for label in tqdm(labels[MINUTE:-MINUTE], desc=f"{minutes} minutes", unit="latent"):
         dream.world.step([label])
-    return [
-        list(frames[3 :: 8 * FRAMES_PER_SECOND])
-        for frames in (first, dream.drive(labels[-MINUTE:]))
-    ]
+    return [list(frames[3 :: 8 * FPS]) for frames in (first, dream.drive(labels[-MINUTE:]))]
 
 
 def _simulated() -> list[list[Frame]]:

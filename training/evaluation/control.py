@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS
 from training.evaluation import motion
 from training.evaluation.dream import Dream
 from training.evaluation.held_out import Film, Place, simulated
-from training.simulator import FRAMES_PER_LATENT, FRAMES_PER_SECOND
 
 HOLD = 12  # latents: three seconds
 BEFORE = 8  # latents of straight driving before a key
@@ -63,7 +63,7 @@ def response(film: Film, places: list[Place]) -> dict[str, Any]:
     steady = float(np.mean(curve[key + 16 : key + 48]))
     first = int(np.argmax(curve[key:] >= steady / 2))
     return {
-        "response_seconds": first / FRAMES_PER_SECOND,
+        "response_seconds": first / FPS,
         "steady_yaw": steady,
         "curve": [round(float(v), 4) for v in curve],
     }

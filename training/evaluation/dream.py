@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.geometry import FRAMES_PER_LATENT
 from models.checkpoint import Checkpoint, served_stream
 from models.device import pick_device, pick_dtype
 from models.tae import TinyVAE
@@ -17,7 +18,7 @@ from models.world import World
 from training.autoencoder import to_video
 from training.evaluation.held_out import WARM, Place, whole_caption
 from training.scene import Scene
-from training.simulator import FRAMES_PER_LATENT, Drive, Frame
+from training.simulator import Drive, Frame
 
 START_AFTER = 3  # latents of the warm-up: before them the encoder's memory is still filling
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from configs.geometry import FRAMES_PER_LATENT
 from training.captions import caption, scene_of
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import FRAMES_PER_LATENT, Drive, Frame
+from training.simulator import Drive, Frame
 
 WARM = 8  # latents straight on before a film begins: the start of a stream is encoded from them
 Place = tuple[Scene, int]  # a scene and the seed of its world

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from configs.geometry import LATENTS_PER_SECOND
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
 from models.device import use_threads
@@ -27,7 +28,7 @@ from training.evaluation.look import Look
 from training.evaluation.probe import Probe
 from training.scene import Scene
 
-MINUTE = 240  # latents
+MINUTE = 60 * LATENTS_PER_SECOND  # latents
 PLACES = 8  # of the simulator, whose minutes are compared with each other
 
 Distance = dict[str, float]  # of two looks: colour, contrast, sharpness, features

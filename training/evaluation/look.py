@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from configs.geometry import FPS
 from training.evaluation.probe import Probe, features
-from training.simulator import FRAMES_PER_SECOND, Frame
+from training.simulator import Frame
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Look:
     @staticmethod
     def of(frames: Frame, probe: Probe) -> Look:
         video = frames.astype(np.float32)
-        probed = (features(frames[:: FRAMES_PER_SECOND // 4]) - probe.centre) / probe.spread
+        probed = (features(frames[:: FPS // 4]) - probe.centre) / probe.spread
         return Look(
             colour=video.mean((0, 1, 2)).astype(np.float64),
             contrast=float(video.std((1, 2, 3)).mean()),

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from configs.geometry import FPS
 from training.camera import CAMERA_HEIGHT
 from training.scenery import FOCAL, HEIGHT, HORIZON, WIDTH
-from training.simulator import FRAMES_PER_SECOND, Frame
+from training.simulator import Frame
 
 Floats = npt.NDArray[np.float64]
 STRIP = slice(3, HORIZON)  # rows of the picture at infinity
@@ -45,7 +46,7 @@ def yaw_rates(frames: Frame, every: int = 4, reach: int = 24) -> Floats:
         panorama_shift(frames[k], frames[k + every], reach)
         for k in range(0, len(frames) - every, every)
     ]
-    return np.array(shifts) / FOCAL * (FRAMES_PER_SECOND / every)
+    return np.array(shifts) / FOCAL * (FPS / every)
 
 
 _ROWS = np.arange(HORIZON + 9, HEIGHT - 1)
@@ -83,7 +84,7 @@ def speed(frames: Frame, yaw: float, step: int = 2) -> float:
 def _error(pictures: npt.NDArray[np.float32], candidate: float, yaw: float, step: int) -> float:
     """Mean absolute difference of ground pixels from where they were, at a speed, `step` frames
     before; summed over frames."""
-    y, x, r, q = _where_from(candidate, yaw, step / FRAMES_PER_SECOND)
+    y, x, r, q = _where_from(candidate, yaw, step / FPS)
     r0, q0 = r.astype(int), q.astype(int)
     tr, tq = (r - r0)[:, None].astype(np.float32), (q - q0)[:, None].astype(np.float32)
     total = 0.0
