@@ -116,7 +116,7 @@ class Checkpoint:
     @property
     def scaling_factor(self) -> float:
         """Latents of the autoencoder times this are what the world works on."""
-        return self._vae_config.scaling_factor
+        return self.vae_config.scaling_factor
 
     @cached_property
     def model_hash(self) -> str:
@@ -130,7 +130,7 @@ class Checkpoint:
 
     def autoencoder(self, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
         """Load encoder and decoder."""
-        vae = _empty_autoencoder(self._vae_config)
+        vae = _empty_autoencoder(self.vae_config)
         load_module(vae, self._vae_weights, device, dtype)
         return vae
 
@@ -185,7 +185,8 @@ class Checkpoint:
         return clips.read([name], torch.device("cpu"), torch.float32)[name]
 
     @cached_property
-    def _vae_config(self) -> FullVAEConfig | TinyVAEConfig:
+    def vae_config(self) -> FullVAEConfig | TinyVAEConfig:
+        """Shapes of the autoencoder that is loaded: the folder's, or the file's in its place."""
         config = read_vae_config(self._part("vae"))
         if self.vae_file is None:
             return config
@@ -209,7 +210,7 @@ class Checkpoint:
 
     def _check_parts(self) -> None:
         """Read the headers of everything that is loaded later."""
-        vae = _empty_autoencoder(self._vae_config)
+        vae = _empty_autoencoder(self.vae_config)
         self._vae_weights.check({name: tensor.shape for name, tensor in vae.state_dict().items()})
         channels = vae.config.latent_channels
         if channels != self.latent_channels:

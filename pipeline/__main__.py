@@ -12,7 +12,7 @@ from configs.errors import UserError
 from configs.load import nearest
 
 # Each is a module of pipeline/commands: PURPOSE, EXAMPLES, add_arguments(parser) and main(args).
-COMMANDS: Final = ("run", "dit", "base", "stream", "play", "bench")
+COMMANDS: Final = ("run", "dit", "base", "stream", "play", "bench", "plan")
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,51 @@
+"""``python -m pipeline plan``: what a run would cost on devices that need not be here."""
+
+import argparse
+from typing import Final
+
+from configs.errors import UserError
+from configs.limits import whole_number
+from configs.load import nearest
+
+PURPOSE: Final = "Predict speed, delay and memory for a device and a number of them."
+EXAMPLES: Final = """\
+  python -m pipeline plan --device h100 --gpus 8                the published shapes
+  python -m pipeline plan --device 4090 --gpus 2 --vae tiny     with the tiny decoder
+  python -m pipeline plan --device cpu --model-path models/tiny/stage4"""
+DEVICES: Final = ("h100", "h200", "a100", "l40s", "4090", "cpu")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``plan``."""
+    parser.add_argument(
+        "--model-path", metavar="DIR", help="weight folder (default: the published shapes)"
+    )
+    parser.add_argument(
+        "--vae",
+        metavar="full|tiny",
+        default="full",
+        help="decoder of the published shapes (default full)",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", default="h100", help=f"{', '.join(DEVICES)} (default h100)"
+    )
+    parser.add_argument(
+        "--gpus", metavar="N", default="1", help="how many of them, 1 to 8 (default 1)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Check the flags and print the prediction."""
+    if args.device not in DEVICES:
+        hint = nearest(args.device, DEVICES)
+        raise UserError(f"--device {args.device!r}: expected one of {', '.join(DEVICES)}{hint}")
+    if args.vae not in ("full", "tiny"):
+        raise UserError(f"--vae {args.vae!r}: expected full or tiny")
+    text = args.gpus
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    devices = whole_number("--gpus", number, 1, 8)
+    # torch takes seconds to import: bad flags are told before
+    from pipeline.plan import report
+
+    report(args.model_path, args.vae, args.device, devices)
+    return 0
