@@ -1,14 +1,16 @@
-"""The one door to codecs: mp4 files through an ffmpeg binary (arguments as lists), JPEG pictures
-for the page."""
+"""The one door to codecs: mp4 files through an ffmpeg binary (arguments as lists), JPEG pictures and
+H.264 frames for the page."""
 
 import contextlib
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import simplejpeg
@@ -229,3 +231,37 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 def decode_jpeg(data: bytes) -> np.ndarray:
     """The picture uint8 [H, W, 3] RGB of a JPEG. Raises ValueError when it is none."""
     return simplejpeg.decode_jpeg(data, "RGB")
+
+
+class FrameEncoder:
+    """Pictures one by one to H.264 (Annex B). Each comes out at once: no B frames, no look-ahead, one
+    thread, so that none waits for a later one."""
+
+    def __init__(self, width: int, height: int, fps: int, crf: int) -> None:
+        """``width`` and ``height`` are even (4:2:0 colour); ``crf`` is x264's constant quality, 0
+        to 51, lower is better."""
+        context = av.CodecContext.create("libx264", "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base, context.framerate = Fraction(1, fps), Fraction(fps)
+        context.max_b_frames = 0
+        context.options = {
+            "preset": "superfast",
+            "tune": "zerolatency",
+            "crf": str(crf),
+            "forced-idr": "1",
+            # key frames come on demand only; each carries what a decoder needs to begin there
+            "x264-params": "keyint=infinite:repeat-headers=1:annexb=1:threads=1:scenecut=0",
+        }
+        self._context = context
+        self._count = 0
+
+    def encode(self, image: np.ndarray, key: bool) -> bytes:
+        """A picture uint8 [H, W, 3] RGB as one access unit; ``key``: decoding can begin with it."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+        frame = frame.reformat(format="yuv420p")
+        frame.pts = self._count
+        self._count += 1
+        if key:
+            frame.pict_type = av.video.frame.PictureType.I
+        (packet,) = self._context.encode(frame)
+        return bytes(packet)

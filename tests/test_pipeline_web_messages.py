@@ -17,7 +17,7 @@ def test_frame_headers_survive_the_wire():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"MX", bytes(100), b"MX\x02\x01" + bytes(60), b"MX\x01\x02" + bytes(60)]
+    "data", [b"", b"MX", bytes(100), b"MX\x02\x01" + bytes(60), b"MX\x01\x03" + bytes(60)]
 )
 def test_foreign_binary_messages_are_refused(data):
     with pytest.raises(ValueError):

@@ -18,7 +18,7 @@ def run(body, *road, **settings):
     async def whole():
         async with (
             live(*road, **settings) as theatre,
-            httpx.AsyncClient(base_url=theatre.origin, headers=BEARER) as http,
+            httpx.AsyncClient(base_url=theatre.origin, headers=BEARER, timeout=30) as http,
         ):
             return await body(theatre, http)
 

@@ -8,7 +8,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -21,6 +21,7 @@ from models.controls import LABELS, label_id, parse_signal
 
 PROTOCOL = 1
 CODEC_JPEG = 1
+CODEC_H264 = 2
 KEYS = ("straight", "left", "right", "reverse", "coast")
 
 LONGEST_MESSAGE = 48_000  # characters of one JSON message
@@ -34,14 +35,16 @@ _LONG_COUNT = re.compile("[0-9]{6}")
 _HEADER = struct.Struct("!2sBBBBBxHHIIIId")
 HEADER_BYTES = _HEADER.size
 FLAG_FIRST = 1  # the first frame of its epoch
+FLAG_KEY = 2  # H.264: decoding can begin with it
 
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """What travels before each JPEG.
+    """What travels before each picture.
 
     ``frame`` counts from 0 in its epoch; ``cursor`` is the newest control conditioned into it (0 =
-    none yet); ``clock`` is the server's monotonic clock in seconds at sending.
+    none yet); ``clock`` is the server's monotonic clock in seconds at sending. ``key``: an H.264
+    picture that needs none before it.
     """
 
     label: str
@@ -53,14 +56,16 @@ class FrameHeader:
     cursor: int
     prompt_version: int
     clock: float
+    codec: int = CODEC_JPEG
+    key: bool = False
 
     def pack(self) -> bytes:
-        """The 36 bytes before the JPEG, network byte order."""
-        flags = FLAG_FIRST if self.frame == 0 else 0
+        """The 36 bytes before the picture, network byte order."""
+        flags = FLAG_FIRST * (self.frame == 0) + FLAG_KEY * self.key
         return _HEADER.pack(
             b"MX",
             PROTOCOL,
-            CODEC_JPEG,
+            self.codec,
             flags,
             label_id(self.label),
             self.quality,
@@ -75,15 +80,18 @@ class FrameHeader:
 
 
 def unpack_frame(message: bytes) -> tuple[FrameHeader, bytes]:
-    """A binary message as its header and its JPEG. Raises ValueError for anything else."""
+    """A binary message as its header and its picture. Raises ValueError for anything else."""
     if len(message) <= HEADER_BYTES:
         raise ValueError(f"frame message of {len(message)} bytes is shorter than its header")
-    magic, version, codec, _, label, quality, *rest = _HEADER.unpack_from(message)
-    if magic != b"MX" or version != PROTOCOL or codec != CODEC_JPEG or label >= len(LABELS):
+    magic, version, codec, flags, label, quality, *rest = _HEADER.unpack_from(message)
+    known = codec in (CODEC_JPEG, CODEC_H264) and label < len(LABELS)
+    if magic != b"MX" or version != PROTOCOL or not known:
         raise ValueError(
-            f"expected a JPEG frame of protocol {PROTOCOL}, got {magic!r} version {version} codec {codec}"
+            f"expected a frame of protocol {PROTOCOL}, got {magic!r} version {version} codec {codec}"
         )
-    return FrameHeader(LABELS[label], quality, *rest), message[HEADER_BYTES:]
+    header = FrameHeader(LABELS[label], quality, *rest)
+    header = replace(header, codec=codec, key=bool(flags & FLAG_KEY))
+    return header, message[HEADER_BYTES:]
 
 
 @dataclass(frozen=True)

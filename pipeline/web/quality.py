@@ -1,13 +1,16 @@
 """Picture qualities: which of them a viewer's link carries, a decision over how late its
 acknowledgements come, and the JPEGs of each."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
 
 from pipeline.stage.audience import ShownFrame
 from pipeline.video import encode_jpeg
+from pipeline.web.film import Film
 
 RUNGS = (85, 75, 60, 45)
+CRF = {85: 24, 75: 28, 60: 32, 45: 37}  # of H.264, each at least as good as its JPEG
 # seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
 LATE = 0.080
 # bytes: a frame this small fits any link worth the name, so its lateness has another cause
@@ -24,10 +27,12 @@ class Ladder:
     """Steps down after a few late acknowledgements, up again after a while without; hesitates
     longer after a relapse.
 
-    ``round_trip`` is what the viewer measured with small messages (seconds, 0 = unknown).
+    ``round_trip`` is what the viewer measured with small messages (seconds, 0 = unknown); frames of
+    up to ``small`` bytes are never late.
     """
 
     round_trip: float = 0.0
+    small: int = SMALL
     _rung: int = 0
     _late: int = 0
     _calm_since: float = -inf
@@ -40,7 +45,7 @@ class Ladder:
 
     def acked(self, delay: float, size: int, now: float) -> None:
         """A frame of ``size`` bytes was acknowledged ``delay`` seconds after it was sent."""
-        if delay - self.round_trip > LATE and size > SMALL:
+        if delay - self.round_trip > LATE and size > self.small:
             self._late += 1
             self._calm_since = now
             if self._late >= LATE_IN_A_ROW:
@@ -61,9 +66,12 @@ class Ladder:
 
 
 class Pictures:
-    """JPEGs of the newest frame, made once per quality however many viewers take them."""
+    """JPEGs of the newest frame, and films of all, made once per quality however many viewers take
+    them."""
 
     def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, "film")
+        self._films: dict[int, Film] = {}
         self._frame: ShownFrame | None = None
         self._made: dict[int, bytes] = {}
 
@@ -74,3 +82,13 @@ class Pictures:
         if quality not in self._made:
             self._made[quality] = encode_jpeg(frame.image, quality)
         return self._made[quality]
+
+    def film(self, quality: int) -> Film:
+        """The frames at ``quality`` as H.264."""
+        if quality not in self._films:
+            self._films[quality] = Film(CRF[quality], self._worker)
+        return self._films[quality]
+
+    def close(self) -> None:
+        """End the films' thread."""
+        self._worker.shutdown(wait=False, cancel_futures=True)

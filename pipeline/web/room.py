@@ -53,6 +53,7 @@ class Room:
             "photon": self._photon_seen,
             "take": self._take,
             "take_control": self._take_control,
+            "video": self._video,
         }
         self._driver_only: dict[str, Handler] = {
             "input": self._input,
@@ -71,7 +72,8 @@ class Room:
         if len(self.viewers) >= MOST_VIEWERS:
             raise UserError(f"the room is full: {MOST_VIEWERS} are watching; try again later")
         name = messages.text_field(hello, "client", 64, default="")
-        viewer = Viewer(name, self._show.subscribe(), self.pictures)
+        video = hello.get("video") is True
+        viewer = Viewer(name, self._show.subscribe(), self.pictures, video=video)
         self.viewers.append(viewer)
         info = self._show.info
         world = {
@@ -156,6 +158,7 @@ class Room:
             viewer.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        self.pictures.close()
 
     # --- what messages do ---
 
@@ -186,6 +189,9 @@ class Room:
 
     def _photon_seen(self, viewer: Viewer, message: Message) -> None:
         self._counters.photon.observe(messages.milliseconds(message, "ms") / 1000)
+
+    def _video(self, viewer: Viewer, message: Message) -> None:
+        viewer.video = message.get("on") is True
 
     def _reset(self, viewer: Viewer, message: Message) -> None:
         if "seed" in message and message["seed"] is None:

@@ -8,10 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pipeline.stage.audience import ShownFrame, Subscription
-from pipeline.web.messages import FrameHeader
-from pipeline.web.quality import Ladder, Pictures
+from pipeline.web.film import fits_video
+from pipeline.web.messages import CODEC_H264, CODEC_JPEG, FrameHeader
+from pipeline.web.quality import SMALL, Ladder, Pictures
 
 FRAMES_IN_FLIGHT = 2
+VIDEO_BACKLOG = 2  # video frames that wait for their turn: every one of them is needed for the next
+MOST_ON_THE_WAY = 8  # video frames: half a second, a link around the world
+FPS = 16
+SMALL_VIDEO = 1500  # bytes, one packet: a video frame that fits any link
 PATIENT_BACKLOG = 8  # messages waiting beyond which only the newest of a kind is kept
 FULL_BACKLOG = 512  # a viewer this far behind is gone
 _CUMULATIVE = frozenset({"received", "applied", "pong", "stats", "role", "error", "status"})
@@ -21,19 +26,23 @@ class Viewer:
     """A client's outgoing side. ``tell`` and ``acked`` never wait; ``run`` is the only writer to
     the socket."""
 
-    def __init__(self, name: str, subscription: Subscription, pictures: Pictures) -> None:
+    def __init__(
+        self, name: str, subscription: Subscription, pictures: Pictures, *, video: bool = False
+    ) -> None:
         self.name = name  # chosen by the client, the same after a reconnect; "" for a stranger
-        self.ladder = Ladder()
+        self.video = video  # it can decode H.264, and gets it where frames are large
+        self.ladder = Ladder(small=SMALL_VIDEO if video else SMALL)
         self.dropped = 0
         self.sent_bytes = 0
         self._subscription = subscription
         self._pictures = pictures
         self._messages: deque[dict[str, Any]] = deque()
-        self._frame: ShownFrame | None = None
+        self._waiting: deque[ShownFrame] = deque()
         self._counted = (0, 0)
         self._in_flight: deque[tuple[int, int, float, int]] = (
             deque()
         )  # epoch, frame index, sent at, bytes
+        self._decoded: tuple[int, int] | None = None  # quality and serial of the last video frame
         self._wake = asyncio.Event()
 
     def tell(self, kind: str, **fields: Any) -> None:
@@ -85,9 +94,11 @@ class Viewer:
                 self._wake.clear()
                 while self._messages:
                     await send_text(json.dumps(self._messages.popleft()))
-                if self._frame is not None and len(self._in_flight) < FRAMES_IN_FLIGHT:
-                    frame, self._frame = self._frame, None
-                    await send_bytes(self._packed(frame))
+                if self._waiting and len(self._in_flight) < self._window:
+                    message = await self._packed(self._waiting.popleft())
+                    if message is not None:
+                        await send_bytes(message)
+                    self._wake.set()  # messages first again, then what waits
         finally:
             listener.cancel()
 
@@ -100,28 +111,56 @@ class Viewer:
                     hear(event)
                 frame = self._subscription.frame()
                 if frame is not None:
-                    self.dropped += self._frame is not None
-                    self._frame = frame
-                    self._wake.set()
+                    self._queue(frame)
         finally:
             self._wake.set()
 
-    def _packed(self, frame: ShownFrame) -> bytes:
+    def _queue(self, frame: ShownFrame) -> None:
+        """The newest wins; video keeps a few, because each is needed for the next."""
+        self._waiting.append(frame)
+        while len(self._waiting) > (VIDEO_BACKLOG if self.video else 1):
+            self._waiting.popleft()
+            self.dropped += 1
+        self._wake.set()
+
+    @property
+    def _window(self) -> int:
+        """Frames that may be in flight: video fills a long link, but does not queue in it."""
+        if not self.video:
+            return FRAMES_IN_FLIGHT
+        return FRAMES_IN_FLIGHT + min(int(self.ladder.round_trip * FPS), MOST_ON_THE_WAY)
+
+    async def _packed(self, frame: ShownFrame) -> bytes | None:
+        """A frame as it is sent; None when it cannot be decoded at the far side."""
         quality = self.ladder.quality
+        codec, key, data = CODEC_JPEG, False, b""
+        if self.video and fits_video(frame):
+            last = self._decoded
+            after = last[1] if last is not None and last[0] == quality else None
+            piece = await self._pictures.film(quality).piece(frame, after)
+            if piece is not None:
+                self._decoded = quality, piece.serial
+                codec, key, data = CODEC_H264, piece.key, piece.data
+            elif self._in_flight:  # a key frame follows; nothing else would come through sooner
+                self.dropped += 1
+                return None
+        data = data or self._pictures.of(frame, quality)
         height, width, _ = frame.image.shape
         now = time.monotonic()
         header = FrameHeader(
-            frame.label,
-            quality,
-            width,
-            height,
-            frame.epoch,
-            frame.index,
-            frame.cursor,
-            frame.prompt_version,
-            now,
+            label=frame.label,
+            quality=quality,
+            width=width,
+            height=height,
+            epoch=frame.epoch,
+            frame=frame.index,
+            cursor=frame.cursor,
+            prompt_version=frame.prompt_version,
+            clock=now,
+            codec=codec,
+            key=key,
         )
-        message = header.pack() + self._pictures.of(frame, quality)
+        message = header.pack() + data
         self._in_flight.append((frame.epoch, frame.index, now, len(message)))
         self.sent_bytes += len(message)
         return message

@@ -48,6 +48,7 @@ screen.addEventListener("painted", ({ detail }) => {
     link.send({ type: "photon", ms: Math.min(painted - at, 60000) });
   }
 });
+screen.addEventListener("undecoded", () => link.send({ type: "video", on: false }));
 
 // --- steering ---
 

@@ -16,6 +16,7 @@ export class Figures {
   #painted = []; // {at, transport, paint, bytes}
   #photons = [];
   #quality = 0;
+  #codec = "–";
 
   /** A frame is on the display. */
   paint({ header, received, painted }, offset) {
@@ -23,6 +24,7 @@ export class Figures {
     this.#painted.push({ at: painted, transport, paint: painted - received, bytes: header.bytes });
     while (this.#painted[0].at < painted - KEEP_MS) this.#painted.shift();
     this.#quality = header.quality;
+    this.#codec = header.video ? "H.264" : "JPEG";
   }
 
   /** A control took this long from its key event to the paint of its first picture. */
@@ -60,7 +62,7 @@ export class Figures {
       link: {
         "late slots": stats.late_slots ?? 0, stalls: stats.stalls ?? 0,
         queue: unit(stats.queue_depth ?? 0, "", 0), drops: (stats.drops ?? 0) + (stats.mine?.dropped ?? 0),
-        link: unit(bits, "kbit/s", 0), quality: this.#quality || "–",
+        link: unit(bits, "kbit/s", 0), quality: this.#quality || "–", pictures: this.#codec,
         "round trip": unit(link.roundTrip, "ms"), restarts: stats.restarts ?? 0,
       },
     };

@@ -1,12 +1,13 @@
 // The connection: says hello, measures the clock, notices silence within two seconds and comes back by itself.
 
 import { PollChannel, SocketChannel } from "./channel.js";
+import { decodesVideo } from "./decoder.js";
 import { token } from "./key.js";
 import { readFrame } from "./wire.js";
 
 const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000, OPENING_MS = 5000;
 
-/** Emits: message (detail = JSON object), frame (detail = {header, jpeg, received}), open, blocked, lost (detail = {why, locked}). */
+/** Emits: message (detail = JSON object), frame (detail = {header, data, received}), open, blocked, lost (detail = {why, locked}). */
 export class Link extends EventTarget {
   roundTrip = Infinity;
   offset = 0; // server clock - page clock, ms
@@ -35,7 +36,7 @@ export class Link extends EventTarget {
     this.#heard = 0;
     this.#samples = [];
     const Channel = this.polls ? PollChannel : SocketChannel;
-    const channel = this.#channel = new Channel({ type: "hello", client: identity(), token }, {
+    const channel = this.#channel = new Channel({ type: "hello", client: identity(), token, video: decodesVideo }, {
       message: (data) => { if (channel === this.#channel) this.#receive(data); },
       close: (reason) => { if (channel === this.#channel) this.#lose(reason); },
     });

@@ -1,5 +1,7 @@
 // The picture: newest frame only, decoded off the page's thread, painted in step with the display, crisply scaled.
 
+import { Decoder } from "./decoder.js";
+
 const GLOW_MS = 500;
 const SIDEWAYS = "(orientation: landscape) and (max-height: 480px)"; // a phone on its side, as in style.css
 
@@ -9,6 +11,7 @@ export class Screen extends EventTarget {
   #serial = 0;
   #painted = 0;
   #glowed = 0;
+  #decoder = new Decoder();
   #scaling = "auto"; // or crisp, smooth
 
   constructor(stage, canvas, glow) {
@@ -26,12 +29,13 @@ export class Screen extends EventTarget {
   }
 
   /** Take a frame from the link. Emits painted (detail = header and times) once it is on the display. */
-  async offer({ header, jpeg, received }) {
+  async offer({ header, data, received }) {
     const serial = ++this.#serial;
     let bitmap;
     try {
-      bitmap = await createImageBitmap(jpeg);
+      bitmap = await this.#decoder.decode({ header, data });
     } catch {
+      if (header.video) this.dispatchEvent(new Event("undecoded"));
       return this.#emit({ header, received, painted: performance.now() }); // answer for it: it is not coming
     }
     if (serial < this.#painted) return bitmap.close();
@@ -45,9 +49,9 @@ export class Screen extends EventTarget {
     const { bitmap, header, received, serial } = this.#waiting;
     this.#waiting = null;
     this.#painted = serial;
-    if (this.#canvas.width !== bitmap.width || this.#canvas.height !== bitmap.height) {
-      this.#canvas.width = bitmap.width;
-      this.#canvas.height = bitmap.height;
+    if (this.#canvas.width !== header.width || this.#canvas.height !== header.height) {
+      this.#canvas.width = header.width;
+      this.#canvas.height = header.height;
       this.#fit();
     }
     this.#context.drawImage(bitmap, 0, 0);

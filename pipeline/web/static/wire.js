@@ -4,12 +4,14 @@ export const PROTOCOL = 1;
 export const KEYS = ["straight", "left", "right", "reverse", "coast"];
 const HEADER_BYTES = 36;
 
-/** A binary message -> {header, jpeg: Blob}, or null if it is not a frame of this protocol. */
+/** A binary message -> {header, data: its picture}, or null if it is not a frame of this protocol. */
 export function readFrame(buffer) {
   const view = new DataView(buffer);
   if (buffer.byteLength <= HEADER_BYTES || view.getUint16(0) !== 0x4d58 || view.getUint8(2) !== PROTOCOL) return null;
   const header = {
+    video: view.getUint8(3) === 2, // H.264; else JPEG
     first: (view.getUint8(4) & 1) === 1,
+    key: (view.getUint8(4) & 2) === 2,
     quality: view.getUint8(6),
     width: view.getUint16(8),
     height: view.getUint16(10),
@@ -20,7 +22,7 @@ export function readFrame(buffer) {
     clock: view.getFloat64(28) * 1000,
     bytes: buffer.byteLength,
   };
-  return { header, jpeg: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: "image/jpeg" }) };
+  return { header, data: new Uint8Array(buffer, HEADER_BYTES) };
 }
 
 /** A drive as the fragment of a replay link. */
