@@ -32,7 +32,6 @@ from models.controls import parse_signal, random_signal
 from models.device import pick_device, use_threads
 from models.folder import model_folder
 from models.offline import (
-    Parts,
     base_clip,
     clip_frames,
     fill_signal,
@@ -40,6 +39,7 @@ from models.offline import (
     step_labels,
     stream_frames,
 )
+from models.parts import Parts
 from models.world import World
 from pipeline.video import VideoWriter
 
@@ -261,9 +261,7 @@ class the_matrix:
 def _world(parts: Parts, guidance: float | None) -> World:
     """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without
     guidance."""
-    if guidance is None or parts.streaming.solver != "dpm":
-        guidance = parts.streaming.served_guidance
-    return World(parts, device=parts.device, dtype=parts.dtype, guidance=guidance)
+    return parts.world(guidance=None if parts.checkpoint.streaming.distilled else guidance)
 
 
 def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -> WeightChoice:

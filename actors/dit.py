@@ -10,7 +10,7 @@ from torch import Tensor
 from actors.records import LatentChunk, StepOrder, StepReply
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
-from models.world import World, WorldState
+from models.world import World, WorldParts, WorldState
 
 
 class DitWorker(Worker):
@@ -23,13 +23,12 @@ class DitWorker(Worker):
     def join(self, init_method: str) -> None:
         """Meet the other ranks and build the world on this group."""
         super().join(init_method)
-        self._world = World(
-            self.checkpoint,
-            device=self.device,
-            dtype=self.dtype,
-            group=self.group,
-            guidance=self.checkpoint.streaming.served_guidance,
+        parts = WorldParts(
+            self.checkpoint.transformer(self.device, self.dtype),
+            self.checkpoint.control_embeddings(),
+            self.checkpoint.streaming,
         )
+        self._world = World(parts, group=self.group)
         settle()
 
     def reset(self, seed: int, prompt: str, embedding: np.ndarray) -> None:

@@ -1,8 +1,6 @@
 """The text worker: prompts to embeddings, in a process of its own so that a new prompt never delays
 a step."""
 
-import logging
-
 import numpy as np
 
 from actors.worker import Worker
@@ -25,22 +23,6 @@ class TextWorker(Worker):
         """(embedding [1, N_t, Dt] fp32, or [2, N_t, Dt] with the empty prompt second where guidance
         is used; a notice such as that the prompt was cut, "" if there is none)."""
         assert self._encoder is not None, "join comes first"
-        notices = Notices()
-        logging.getLogger("models.text").addHandler(notices)
         guided = self.checkpoint.streaming.served_guidance != 1.0
-        try:
-            embedding = self._encoder.encode([prompt, ""] if guided else [prompt])
-        finally:
-            logging.getLogger("models.text").removeHandler(notices)
-        return embedding.float().cpu().numpy(), "; ".join(notices.lines)
-
-
-class Notices(logging.Handler):
-    """Keeps what the encoder has to say about a prompt."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+        embeddings, notice = self._encoder.encode([prompt, ""] if guided else [prompt])
+        return embeddings.float().cpu().numpy(), notice

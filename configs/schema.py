@@ -75,9 +75,14 @@ class StreamSettings:
         return self.noise_groups * self.window_size + 1
 
     @property
+    def distilled(self) -> bool:
+        """Whether these are distilled weights (stage 4), which are made to run without guidance."""
+        return self.solver == "consistency"
+
+    @property
     def served_guidance(self) -> float:
-        """guidance_scale; distilled weights (stage 4) run without."""
-        return self.guidance_scale if self.solver == "dpm" else 1.0
+        """guidance_scale; distilled weights run without."""
+        return 1.0 if self.distilled else self.guidance_scale
 
     @property
     def inner_steps(self) -> int:

@@ -1,11 +1,9 @@
-"""Whole videos in one process: a weight folder's parts loaded once, clips to frames and back, a
-stream as an iterator.
+"""Whole videos in one process: clips to frames and back, a stream as an iterator.
 
 Legend: G noise groups, W latents per group, b late labels, S outer steps (docs/reference.md section
 4).
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -15,89 +13,16 @@ from torch import Tensor
 
 from configs.geometry import FRAMES_PER_LATENT
 from configs.schema import StreamSettings
-from models.checkpoint import Checkpoint, served_stream
 from models.controls import random_signal
-from models.device import pick_dtype
-from models.frames import StreamDecoder, to_uint8
+from models.frames import to_uint8
 from models.noise import BASE_DRAW, SeededNoise
+from models.parts import Parts
 from models.stage2 import base_latents
 from models.tae import TinyVAE
-from models.text import TextEncoder
-from models.transformer import Transformer
-from models.transformer_config import TransformerConfig
 from models.vae import FullVAE
 from models.world import World
 
 POSTERIOR_DRAW = BASE_DRAW + 1  # the autoencoder's own noise when a clip is encoded
-PROMPTS_KEPT = 8  # embeddings; the published ones take 2 MB each
-
-
-class Parts:
-    """A weight folder's parts on one device, each loaded when it is first needed and then kept."""
-
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
-        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for
-        another name."""
-        self.checkpoint, self.device = checkpoint, device
-        self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
-        self._encoded: dict[tuple[str, ...], Tensor] = {}
-
-    @property
-    def streaming(self) -> StreamSettings:
-        return self.checkpoint.streaming
-
-    @property
-    def transformer_config(self) -> TransformerConfig:
-        return self.checkpoint.transformer_config
-
-    @property
-    def height(self) -> int:
-        return self.checkpoint.height
-
-    @property
-    def width(self) -> int:
-        return self.checkpoint.width
-
-    def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
-        """The transformer; it lives on this object's device whatever is asked for."""
-        return self._transformer
-
-    def control_embeddings(self) -> Tensor:
-        """[10, Dc] fp32: nine labels and the null control."""
-        return self._controls
-
-    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> "Parts":
-        """Something that encodes prompts: this object, which remembers the last ones."""
-        return self
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings [n, N_t, Dt]; the text encoder is loaded at the first new prompt."""
-        key = tuple(prompts)
-        if key not in self._encoded:
-            if len(self._encoded) >= PROMPTS_KEPT:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[key] = self._text.encode(prompts)
-        return self._encoded[key]
-
-    @functools.cached_property
-    def autoencoder(self) -> FullVAE | TinyVAE:
-        return self.checkpoint.autoencoder(self.device, self.dtype)
-
-    def decoder(self) -> StreamDecoder:
-        """A fresh streaming decoder, as live mode has it."""
-        return served_stream(self.autoencoder, dtype=self._dtype_name)
-
-    @functools.cached_property
-    def _transformer(self) -> Transformer:
-        return self.checkpoint.transformer(self.device, self.dtype)
-
-    @functools.cached_property
-    def _controls(self) -> Tensor:
-        return self.checkpoint.control_embeddings()
-
-    @functools.cached_property
-    def _text(self) -> TextEncoder:
-        return self.checkpoint.text_encoder(self.device, self.dtype)
 
 
 def base_clip(
@@ -116,16 +41,16 @@ def base_clip(
     """Stage 2: scaled latents [(frames - 1) / 4 + 1, C, h, w] for a prompt and one label per
     latent."""
     return base_latents(
-        parts.transformer(parts.device, parts.dtype),
-        parts.control_embeddings(),
+        parts.transformer,
+        parts.controls,
         parts.encode([prompt] if guidance == 1.0 else [prompt, ""]),
         labels,
         frames=frames,
         steps=steps,
         guidance=guidance,
         seed=seed,
-        height=height or parts.height,
-        width=width or parts.width,
+        height=height or parts.checkpoint.height,
+        width=width or parts.checkpoint.width,
         progress=progress,
     )
 

@@ -7,10 +7,9 @@ where it is first needed.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sentencepiece
 import torch
@@ -21,8 +20,6 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.limits import real_number, whole_number
 from models.controls import SENTENCES
-
-logger = logging.getLogger(__name__)
 
 PAD = 0  # T5's convention
 NO_T5 = "text encoder: config.json does not describe a T5 encoder"
@@ -65,25 +62,33 @@ class Tokenizer:
             )
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids [n, max_length], int64. A prompt that is too long is cut (the end token stays),
-        with a notice."""
+        """Token ids [n, max_length], int64. A prompt that is too long is cut; the end token
+        stays."""
         return torch.tensor([self._ids(prompt) for prompt in prompts], dtype=torch.long).view(
             -1, self.max_length
         )
 
-    def _ids(self, prompt: str) -> list[int]:
-        pieces = self._model.EncodeAsIds(_encodable(prompt))
+    def notice(self, prompts: Sequence[str]) -> str:
+        """One line that says what is cut from which prompt; "" when all are read whole."""
+        lines = []
         room = self.max_length - 1
-        if len(pieces) > room:
-            lost = self._model.DecodeIds(pieces[room:])
-            logger.warning(
-                "prompt has %d tokens, only the first %d are used; ignored: %r",
-                len(pieces),
-                room,
-                lost[:200],
-            )
-        ids = [*pieces[:room], self._end]
+        for prompt in prompts:
+            pieces = self._pieces(prompt)
+            if len(pieces) > room:
+                lost = self._model.DecodeIds(pieces[room:])[:200]
+                lines.append(
+                    f"prompt has {len(pieces)} tokens, only the first {room} are used; "
+                    f"ignored: {lost!r}"
+                )
+        return "; ".join(lines)
+
+    def _ids(self, prompt: str) -> list[int]:
+        ids = [*self._pieces(prompt)[: self.max_length - 1], self._end]
         return ids + [PAD] * (self.max_length - len(ids))
+
+    def _pieces(self, prompt: str) -> list[int]:
+        pieces: list[int] = self._model.EncodeAsIds(_encodable(prompt))
+        return pieces
 
 
 def _encodable(prompt: str) -> str:
@@ -94,6 +99,14 @@ def _encodable(prompt: str) -> str:
         " " if ord(character) < 32 or 127 <= ord(character) < 160 else character
         for character in valid
     )
+
+
+class Encoding(NamedTuple):
+    """Embeddings [n, N_t, Dt] of prompts, and what a person should know about them ("" = nothing):
+    that a prompt was cut."""
+
+    embeddings: Tensor
+    notice: str
 
 
 class TextEncoder:
@@ -132,11 +145,11 @@ class TextEncoder:
         return self._model.config.d_model
 
     @torch.inference_mode()
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Last hidden states [n, N_t, Dt]; no mask: padding is attended to, as the weights were
-        trained."""
+    def encode(self, prompts: Sequence[str]) -> Encoding:
+        """Last hidden states; no mask: padding is attended to, as the weights were trained."""
         ids = self.tokenizer.encode(prompts).to(self._model.shared.weight.device)
-        return self._model(input_ids=ids).last_hidden_state
+        hidden = self._model(input_ids=ids).last_hidden_state
+        return Encoding(hidden, self.tokenizer.notice(prompts))
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -6,9 +6,9 @@ latent, already shown), K inner steps, C x h x w one latent. Latents count from 
 state; the first emitted one is number 1 there, and `index` 0 in what is emitted.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,41 +20,24 @@ from models.attention import check_degree
 from models.controls import NULL_ID, label_id
 from models.noise import Noise, SeededNoise
 from models.parallel import SequenceGroup
-from models.schedulers import (
-    add_noise,
-    check_phases,
-    consistency_renoises,
-    consistency_step,
-    consistency_timesteps,
-    dpm_is_second_order,
-    dpm_step,
-    grouped_timesteps,
-    trailing_timesteps,
-)
+from models.schedulers import add_noise, grouped_timesteps
+from models.solvers import Draw, make_solver
 from models.transformer import TextTokens, Timestep, Transformer
 from models.transformer_config import TransformerConfig
 
 
-class Encoder(Protocol):
-    """Turns prompts into embeddings [n, N_t, Dt]."""
+@dataclass(frozen=True)
+class WorldParts:
+    """What a world is made of, loaded on one device (`parts.Parts` loads a weight folder's).
 
-    def encode(self, prompts: Sequence[str]) -> Tensor: ...
+    controls [10, Dc]: nine labels and the null control. encode: prompts to embeddings [n, N_t, Dt];
+    None where prompts come as embeddings.
+    """
 
-
-class WorldWeights(Protocol):
-    """What a world needs of a weight folder; `checkpoint.Checkpoint` is the one people use."""
-
-    @property
-    def streaming(self) -> StreamSettings: ...
-    @property
-    def transformer_config(self) -> TransformerConfig: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer: ...
-    def control_embeddings(self) -> Tensor: ...
-    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> Encoder: ...
+    transformer: Transformer
+    controls: Tensor
+    settings: StreamSettings
+    encode: Callable[[Sequence[str]], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,43 +80,44 @@ class _Row:
 class World:
     """One stream. Every rank of `group` makes the same calls and gets the same results.
 
-    settings, solver: default to those of the weights. guidance: 1 = none (stage 4); published for
-    stage 3: 6. height, width: pixels; default to those of the weights. noise: stored draws in place
-    of seeded ones. Raises UserError when sizes, settings or the number of ranks do not fit the
-    weights.
+    guidance: None = what the weights are served with, 1 = none. height, width: pixels; default to
+    those of the weights. noise: stored draws in place of seeded ones. Raises UserError when sizes,
+    settings or the number of ranks do not fit the weights.
     """
 
     def __init__(
         self,
-        checkpoint: WorldWeights,
+        parts: WorldParts,
         *,
-        device: torch.device,
-        dtype: torch.dtype,
         group: SequenceGroup | None = None,
-        settings: StreamSettings | None = None,
-        solver: str | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         height: int | None = None,
         width: int | None = None,
         noise: Noise | None = None,
     ) -> None:
-        settings = settings or checkpoint.streaming
-        self.settings = replace(settings, solver=solver) if solver else settings
+        self.settings = settings = parts.settings
+        self.transformer, self._encode = parts.transformer, parts.encode
         self.group = group or SequenceGroup.single()
-        self.shape = _latent_shape(checkpoint, height, width, self.group)
-        self._guidance = guidance
-        self._checkpoint = checkpoint
-        self._device, self._dtype = device, dtype
-        self._stored_noise = noise
-        self._noise: Noise | None = noise
-        self._encoder: Encoder | None = None
-        self._timesteps, matrix = _schedule(self.settings)
-        self.transformer = checkpoint.transformer(device, dtype)
+        self.shape = _latent_shape(self.transformer.config, height, width, self.group)
+        self.guidance = settings.served_guidance if guidance is None else guidance
+        self._stored_noise = self._noise = noise
+        self._solver = make_solver(settings)
+        matrix = grouped_timesteps(
+            self._solver.timesteps, settings.noise_groups, settings.window_size
+        )
+        weight = self.transformer.proj_out.weight
+        self._device, self._dtype = weight.device, weight.dtype
         with torch.inference_mode():
-            vocabulary = checkpoint.control_embeddings()[None].to(device, dtype)
+            vocabulary = parts.controls[None].to(weight)
             self._rows = [_prepare(self.transformer, timesteps, vocabulary) for timesteps in matrix]
         self._state: WorldState | None = None
         self._text: TextTokens | None = None
+
+    def branch(self) -> "World":
+        """A second world that stands where this one does: the same weights, a future of its own."""
+        other = copy.copy(self)  # states are replaced, never changed
+        other._solver = make_solver(self.settings)  # what it remembers is one world's
+        return other
 
     @property
     def index(self) -> int:
@@ -276,18 +260,20 @@ class World:
     def _denoise(self, state: WorldState, labels: Sequence[str]) -> Tensor:
         """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it
         is."""
-        latents, history = state.latents, None
+        latents = state.latents
+        self._solver.begin()
         rows = torch.tensor([label_id(label) for label in labels], device=self._device)
         assert self._text is not None
         prompt = self._text._replace(tokens=self._text.tokens[:1])
         further = self.settings.control_guidance - 1
         for i, row in enumerate(self._rows):
             velocities = self._velocity(latents, self._text, row, rows)
-            velocity = guide(velocities, self._guidance)
+            velocity = guide(velocities, self.guidance)
             if further:
                 unsteered = self._velocity(latents, prompt, row, torch.full_like(rows, NULL_ID))
                 velocity = velocity + further * (velocities[0] - unsteered[0])
-            stepped, history = self._solve(i, row, latents[1:], velocity[1:], history, state.index)
+            draw = self._draw(i, state.index)
+            stepped = self._solver.step(i, latents[1:], velocity[1:], row.timesteps[1:], draw)
             latents = torch.cat((latents[:1], stepped))
         return latents
 
@@ -298,40 +284,19 @@ class World:
         batch = latents.expand(text.tokens.shape[0], *latents.shape)
         return self.transformer.denoise(batch, text, row.modulation, keys, self.group)
 
-    def _solve(
-        self,
-        inner: int,
-        row: _Row,
-        latents: Tensor,
-        velocity: Tensor,
-        history: tuple[Tensor, list[int]] | None,
-        index: int,
-    ) -> tuple[Tensor, tuple[Tensor, list[int]] | None]:
-        """One solver step of the GW moving latents."""
-        settings, timesteps = self.settings, row.timesteps[1:]
-        groups, window = settings.noise_groups, settings.window_size
+    def _draw(self, inner: int, index: int) -> Draw:
+        """Where the solver's noise of this inner step comes from: [G W, C, h, w]."""
+        settings = self.settings
         draws = [
-            1 + (groups - 1 - g) * settings.inner_steps + inner
-            for g in range(groups)
-            for _ in range(window)
+            1 + (settings.noise_groups - 1 - group) * settings.inner_steps + inner
+            for group in range(settings.noise_groups)
+            for _ in range(settings.window_size)
         ]
-        if settings.solver == "dpm":
-            second = dpm_is_second_order(inner, timesteps, settings.inference_steps)
-            noise = self._draws.step(index + 1, draws, second).to(latents.device)
-            stepped, clean = dpm_step(
-                latents,
-                velocity,
-                timesteps,
-                settings.inference_steps,
-                noise,
-                history if second else None,
-            )
-            return stepped, (clean, timesteps)
-        drawn = None
-        if consistency_renoises(timesteps, self._timesteps, groups):
-            drawn = self._draws.step(index + 1, draws, False).to(latents.device)
-        stepped, _ = consistency_step(latents, velocity, timesteps, self._timesteps, groups, drawn)
-        return stepped, None
+
+        def draw(second_order: bool) -> Tensor:
+            return self._draws.step(index + 1, draws, second_order).to(self._device)
+
+        return draw
 
     def _start(self, start: Tensor | None) -> Tensor:
         """Return clean start latents [F, C, h, w], padded with zeros or cut."""
@@ -348,11 +313,10 @@ class World:
         return clean
 
     def _embedding(self, prompt: str | Tensor) -> Tensor:
-        rows = 1 if self._guidance == 1.0 else 2
+        rows = 1 if self.guidance == 1.0 else 2
         if isinstance(prompt, str):
-            if self._encoder is None:
-                self._encoder = self._checkpoint.text_encoder(self._device, self._dtype)
-            prompt = self._encoder.encode([prompt, ""][:rows])
+            assert self._encode is not None, "this world takes embeddings"
+            prompt = self._encode([prompt, ""][:rows])
         width = self.transformer.config.text_embed_dim
         if prompt.dim() != 3 or prompt.shape[0] < rows or prompt.shape[2] != width:
             raise UserError(
@@ -374,14 +338,13 @@ def guide(velocity: Tensor, scale: float) -> Tensor:
 
 
 def _latent_shape(
-    weights: WorldWeights, height: int | None, width: int | None, group: SequenceGroup
+    config: TransformerConfig, height: int | None, width: int | None, group: SequenceGroup
 ) -> tuple[int, int, int]:
     """Return (C, h, w) after checking the size against patches and ranks."""
-    config = weights.transformer_config
-    height, width = (
-        weights.height if height is None else height,
-        weights.width if width is None else width,
-    )
+    if height is None:
+        height = config.sample_height * PIXELS_PER_LATENT
+    if width is None:
+        width = config.sample_width * PIXELS_PER_LATENT
     unit = PIXELS_PER_LATENT * config.patch_size
     if height < unit or width < unit or height % unit or width % unit:
         raise UserError(
@@ -392,16 +355,6 @@ def _latent_shape(
         group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size)
     )
     return config.in_channels, h, w
-
-
-def _schedule(settings: StreamSettings) -> tuple[list[int], list[list[int]]]:
-    """Return the timestep list, noisiest first, and the K x F matrix."""
-    if settings.solver == "dpm":
-        timesteps = trailing_timesteps(settings.inference_steps)
-    else:
-        timesteps = consistency_timesteps(settings.inference_steps, settings.original_steps)
-        check_phases(timesteps, settings.noise_groups)
-    return timesteps, grouped_timesteps(timesteps, settings.noise_groups, settings.window_size)
 
 
 def _prepare(transformer: Transformer, timesteps: list[int], vocabulary: Tensor) -> _Row:

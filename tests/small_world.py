@@ -10,7 +10,7 @@ from torch import Tensor
 from configs.schema import StreamSettings
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
-from models.world import World
+from models.world import World, WorldParts
 
 CPU = torch.device("cpu")
 # 6 heads: 1, 2, 3 or 6 ranks; 15 tokens per latent and 7 text tokens: uneven for 2 (and 7 for 3).
@@ -31,14 +31,12 @@ CONFIG = TransformerConfig(
 )
 
 
-class LetterEncoder:
+def embed_letters(prompts: Sequence[str]) -> Tensor:
     """Embeds a prompt by its length: enough to tell prompts apart."""
-
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        generator = torch.Generator()
-        return torch.stack(
-            [torch.randn(7, 12, generator=generator.manual_seed(len(prompt))) for prompt in prompts]
-        )
+    generator = torch.Generator()
+    return torch.stack(
+        [torch.randn(7, 12, generator=generator.manual_seed(len(prompt))) for prompt in prompts]
+    )
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,6 @@ class SmallWeights:
     streaming: StreamSettings = field(default_factory=StreamSettings)
     transformer_config: TransformerConfig = CONFIG
     seed: int = 0
-
-    @property
-    def height(self) -> int:
-        return self.transformer_config.sample_height * 8
-
-    @property
-    def width(self) -> int:
-        return self.transformer_config.sample_width * 8
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
         torch.manual_seed(self.seed)
@@ -67,16 +57,18 @@ class SmallWeights:
                 parameter.normal_(std=1.5 / parameter[0].numel() ** 0.5)
         return model.to(device, dtype).eval()
 
-    def control_embeddings(self) -> Tensor:
+    def controls(self) -> Tensor:
         return torch.randn(
             10, self.transformer_config.control_dim, generator=torch.Generator().manual_seed(5)
         )
 
-    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> LetterEncoder:
-        return LetterEncoder()
+    def parts(self, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> WorldParts:
+        return WorldParts(
+            self.transformer(device, dtype), self.controls(), self.streaming, embed_letters
+        )
 
 
 def small_world(settings: StreamSettings | None = None, **options: object) -> World:
     """A world on SmallWeights, on the CPU in fp32."""
     weights = SmallWeights(settings or StreamSettings())
-    return World(weights, device=CPU, dtype=torch.float32, **options)  # type: ignore[arg-type]
+    return World(weights.parts(), **options)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import torch
 
 from models.checkpoint import Checkpoint, served_stream
 from models.device import use_threads
-from models.world import World
+from models.parts import Parts
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 from the_matrix import the_matrix
@@ -78,14 +78,13 @@ def directly(model, seed, labels, texts):
     threads = torch.get_num_threads()
     use_threads(1)
     checkpoint = Checkpoint.open(model)
-    encoder = checkpoint.text_encoder(CPU, torch.float32)
-    world = World(checkpoint, device=CPU, dtype=torch.float32)
-    world.reset(seed, encoder.encode([texts[0]]), checkpoint.start_latents(texts[0]))
+    world = Parts(checkpoint, CPU).world()
+    world.reset(seed, texts[0], checkpoint.start_latents(texts[0]))
     decoder = served_stream(checkpoint.autoencoder(CPU, torch.float32))
     frames = []
     for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
         if index and text != texts[index - 1]:
-            world.set_prompt(encoder.encode([text]))
+            world.set_prompt(text)
         frames.append(decoder.push(world.step([label]).latents))
     use_threads(threads)
     return np.concatenate(frames)

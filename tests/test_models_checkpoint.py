@@ -13,8 +13,8 @@ from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint, choose_clip, save_tensors
+from models.parts import Parts
 from models.tae import TinyVAE
-from models.world import World
 from tests.test_models_text import clip  # noqa: F401
 from tests.tiny_checkpoint import (
     CHANNELS,
@@ -52,7 +52,9 @@ def test_a_complete_folder(whole: Path) -> None:
     assert checkpoint.streaming.noise_groups == 2 and checkpoint.streaming.late_labels == 2
     assert checkpoint.scaling_factor == 1.0
     assert checkpoint.control_embeddings().shape == (10, CONTROL_DIM)
-    assert checkpoint.text_encoder(CPU, torch.float32).encode([PROMPTS[0], ""]).shape == (
+    assert checkpoint.text_encoder(CPU, torch.float32).encode(
+        [PROMPTS[0], ""]
+    ).embeddings.shape == (
         2,
         16,
         TEXT_WIDTH,
@@ -69,7 +71,7 @@ def test_a_complete_folder(whole: Path) -> None:
 
 def test_a_world_runs_on_it_and_prompts_are_encoded(whole: Path) -> None:
     checkpoint = Checkpoint.open(whole)
-    world = World(checkpoint, device=CPU, dtype=torch.float32)
+    world = Parts(checkpoint, CPU).world()
     world.reset(1, PROMPTS[0], start=checkpoint.start_latents(PROMPTS[0]))
     assert world.step(["DL"]).latents.shape == (1, CHANNELS, HEIGHT // 8, WIDTH // 8)
 

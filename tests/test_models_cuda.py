@@ -21,7 +21,7 @@ needs_two = pytest.mark.skipif(DEVICES < 2, reason="needs two CUDA devices")
 
 def _stream(group: SequenceGroup, device: str, dtype: torch.dtype = torch.float32) -> Tensor:
     torch.backends.cuda.matmul.allow_tf32 = False
-    world = World(SmallWeights(SETTINGS), device=torch.device(device), dtype=dtype, group=group)
+    world = World(SmallWeights(SETTINGS).parts(torch.device(device), dtype), group=group)
     world.reset(3, "a prompt")
     return torch.cat([world.step([label]).latents for label in ("D", "DL", "DR") * 4]).float().cpu()
 

@@ -11,7 +11,6 @@ import torch
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint, save_tensors
 from models.offline import (
-    Parts,
     base_clip,
     clip_frames,
     clip_latents,
@@ -20,6 +19,7 @@ from models.offline import (
     step_labels,
     stream_frames,
 )
+from models.parts import Parts
 from models.vae import FullVAE, FullVAEConfig
 from models.world import World
 from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint
@@ -56,13 +56,13 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def world_of(parts: Parts, seed: int = 4) -> World:
-    world = World(parts, device=CPU, dtype=torch.float32)
+    world = parts.world()
     world.reset(seed, "a car", parts.checkpoint.start_latents("a car"))
     return world
 
 
 def test_parts_are_loaded_once(parts: Parts) -> None:
-    assert parts.transformer(CPU, torch.float32) is parts.transformer(CPU, torch.float32)
+    assert parts.transformer is parts.transformer
     assert parts.autoencoder is parts.autoencoder
     assert parts.encode(["a car", ""]) is parts.encode(["a car", ""])
     assert parts.encode(["a car", ""]).shape[0] == 2
@@ -116,7 +116,7 @@ def test_a_stream_is_the_world_decoded(parts: Parts) -> None:
 
 def test_labels_that_do_not_fill_a_step_are_left(parts: Parts) -> None:
     settings = StreamSettings(noise_groups=2, window_size=2, inference_steps=2, original_steps=2)
-    world = World(parts, device=CPU, dtype=torch.float32, settings=settings)
+    world = parts.world(settings)
     world.reset(1, "a car")
     assert [index for index, _ in stream_frames(parts, world, ["D"] * 5)] == [0, 1, 2, 3]
 
@@ -133,7 +133,7 @@ def test_signals_are_filled_by_the_published_rule() -> None:
 @pytest.mark.parametrize(("window", "late"), [(1, 1), (1, 2), (2, 1), (1, 4)])
 def test_label_k_is_the_last_word_on_latent_k(parts: Parts, window: int, late: int) -> None:
     settings = StreamSettings(window_size=window, late_labels=late)
-    world = World(parts, device=CPU, dtype=torch.float32, settings=settings)
+    world = parts.world(settings)
     labels = [("D", "DL", "DR", "B", "N")[k * k % 5] for k in range(signal_length(settings, 12))]
     world.reset(1, "a car", labels=labels[: settings.latents])
     given = step_labels(settings, labels, 12)

@@ -6,16 +6,16 @@ from torch import Tensor
 
 from configs.errors import UserError
 from models.stage2 import base_latents
-from tests.small_world import CPU, SmallWeights
+from tests.small_world import CPU, SmallWeights, embed_letters
 
 
 def sample(**changes: object) -> Tensor:
     weights = SmallWeights()
     options: dict[str, object] = {"frames": 9, "steps": 4, "height": 48, "width": 80, "seed": 1}
-    text = weights.text_encoder(CPU, torch.float32).encode(["a prompt", ""])
+    text = embed_letters(["a prompt", ""])
     arguments = [
         weights.transformer(CPU, torch.float32),
-        weights.control_embeddings(),
+        weights.controls(),
         text,
         ["D", "DL", "DR"],
     ]

@@ -14,7 +14,7 @@ from models.noise import SeededNoise
 from models.parallel import SequenceGroup
 from models.world import Emission, World
 from tests.ranks import run_ranks
-from tests.small_world import CONFIG, CPU, SmallWeights, small_world
+from tests.small_world import CONFIG, CPU, SmallWeights, embed_letters, small_world
 
 STAGE4 = StreamSettings()
 TWO_GROUPS = StreamSettings(noise_groups=2, inference_steps=2, late_labels=2)
@@ -186,7 +186,7 @@ def test_shorter_starts_are_padded_with_zeros_and_longer_ones_cut() -> None:
 
 
 def test_guidance_of_one_is_none_and_more_pushes_away_from_the_empty_prompt() -> None:
-    prompt = SmallWeights().text_encoder(CPU, torch.float32).encode(["a prompt", ""])
+    prompt = embed_letters(["a prompt", ""])
     streams = {}
     for guidance in (1.0, 1.0001, 3.0):
         world = small_world(STAGE3, guidance=guidance)
@@ -212,8 +212,38 @@ def test_guidance_towards_the_labels_goes_on_from_where_no_label_leads() -> None
     )  # one call is linear in velocity
 
 
+def test_without_a_scale_a_world_is_guided_as_its_weights_are_served() -> None:
+    def first(settings: StreamSettings, **options: float) -> Tensor:
+        world = small_world(settings, **options)
+        world.reset(5, "a prompt")
+        return world.step(["DL"] * settings.window_size).latents
+
+    served = STAGE3.guidance_scale
+    assert torch.equal(first(STAGE3), first(STAGE3, guidance=served))
+    assert not torch.allclose(first(STAGE3), first(STAGE3, guidance=1.0), atol=1e-3)
+    assert torch.equal(first(STAGE4), first(STAGE4, guidance=1.0))
+
+
+def test_a_branch_has_a_future_of_its_own() -> None:
+    for settings in (STAGE4, STAGE3):
+        world = small_world(settings)
+        world.reset(3, "a prompt")
+        labels = [["D"] * settings.window_size] * 3
+        world.step(labels[0])
+        other = world.branch()
+        assert other.transformer is world.transformer
+        turned = other.step(["DL"] * settings.window_size).latents
+        straight = [world.step(label).latents for label in labels]
+        assert other.index == 2 * settings.window_size and world.index == 4 * settings.window_size
+        undisturbed = small_world(settings)
+        undisturbed.reset(3, "a prompt")
+        whole = [undisturbed.step(label).latents for label in (labels[0], *labels)]
+        assert torch.equal(torch.cat(straight), torch.cat(whole[1:]))
+        assert settings.late_labels < settings.noise_groups or not torch.equal(turned, straight[0])
+
+
 def test_other_sizes_and_solvers_than_the_weights_default() -> None:
-    world = small_world(STAGE4, height=32, width=48, solver="dpm")
+    world = small_world(replace(STAGE4, solver="dpm"), height=32, width=48)
     world.reset(1, "p")
     assert drive(world, 2).shape == (2, 4, 4, 6) and world.settings.solver == "dpm"
 

@@ -11,7 +11,6 @@ from gymnasium.utils.env_checker import check_env  # noqa: E402
 
 from configs.errors import UserError  # noqa: E402
 from models.controls import LABELS  # noqa: E402
-from models.world import World  # noqa: E402
 from pipeline.clients.gym_env import DrivingEnv  # noqa: E402
 from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint  # noqa: E402
 
@@ -80,7 +79,7 @@ def test_seed_prompt_and_actions_decide_everything(env):
 def test_it_equals_the_stream_byte_for_byte(env):
     actions = [1, 1, 0, 2, 4]
     mine = drive(env, actions, seed=9, options={"prompt": PROMPTS[0]})[4:]
-    world = World(env.parts, device=env.parts.device, dtype=env.parts.dtype)
+    world = env.parts.world()
     world.reset(9, PROMPTS[0], env.parts.checkpoint.start_latents(PROMPTS[0]))
     decoder = env.parts.decoder()
     streamed = [decoder.push(world.step([LABELS[action]]).latents) for action in actions]

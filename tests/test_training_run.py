@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.load import load
 from models.checkpoint import Checkpoint
 from models.parallel import SequenceGroup
-from models.world import World
+from models.parts import Parts
 from training import __main__ as recipe
 from training import autoencoder, decoder, diffusion, distill, export, plots, ranks, text
 from training.captions import PRESETS
@@ -208,9 +208,8 @@ def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None
             checkpoint = Checkpoint.open(Path(trained.output) / stage)
             assert checkpoint.presets == list(PRESETS)
             assert checkpoint.streaming.inner_steps == calls
-            world = World(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-            text = checkpoint.text_encoder(torch.device("cpu"), torch.float32).encode([PRESETS[3]])
-            world.reset(1, text, checkpoint.start_latents(PRESETS[3]))
+            world = Parts(checkpoint, torch.device("cpu"), "float32").world()
+            world.reset(1, PRESETS[3], checkpoint.start_latents(PRESETS[3]))
             emitted = world.step(["DL"])
             assert emitted.latents.shape == (1, 16, 12, 18)
             frames = (
@@ -235,7 +234,7 @@ def test_exported_text_path_is_the_trained_one(trained: TrainSettings) -> None:
     tokens = torch.tensor([text.tokenizer(trained)(prompt) for prompt in prompts])
     with torch.no_grad():
         expected = model.text(input_ids=tokens).last_hidden_state
-    found = checkpoint.text_encoder(torch.device("cpu"), torch.float32).encode(prompts)
+    found = checkpoint.text_encoder(torch.device("cpu"), torch.float32).encode(prompts).embeddings
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)  # stored in fp16
 
 

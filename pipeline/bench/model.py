@@ -11,8 +11,7 @@ import torch
 
 from models.checkpoint import Checkpoint
 from models.device import pick_device, synchronise, use_threads
-from models.offline import Parts
-from models.world import World
+from models.parts import Parts
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import percentiles, samples
@@ -35,7 +34,9 @@ def measure(options: Options) -> dict[str, Any]:
         for row in figures
     ]
     table(titles, rows)
-    size = f"{parts.width}x{parts.height}, F = {parts.streaming.latents}, {device.type}"
+    size = (
+        f"{checkpoint.width}x{checkpoint.height}, F = {checkpoint.streaming.latents}, {device.type}"
+    )
     print(f"{checkpoint.name}: {size}; a latent lasts 250 ms")
     return {"model": checkpoint.name, "device": device.type, "threads": figures}
 
@@ -44,7 +45,7 @@ def _with_threads(parts: Parts, count: int) -> dict[str, Any]:
     use_threads(count)
     checkpoint, device = parts.checkpoint, parts.device
     prompt = (checkpoint.presets or ["a road"])[0]
-    world = World(parts, device=device, dtype=parts.dtype)
+    world = parts.world()
     world.reset(42, prompt, checkpoint.start_latents(prompt))
     decoder = parts.decoder()
     labels = ["D"] * world.settings.window_size
@@ -53,7 +54,7 @@ def _with_threads(parts: Parts, count: int) -> dict[str, Any]:
         world.state().latents[None].to(device, parts.dtype),
         torch.zeros(1, world.settings.latents, device=device),
         parts.encode([prompt]).to(device, parts.dtype),
-        parts.control_embeddings()[None, : world.settings.latents].to(device, parts.dtype),
+        parts.controls[None, : world.settings.latents].to(device, parts.dtype),
     )
 
     def step() -> None:

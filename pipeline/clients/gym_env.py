@@ -22,8 +22,8 @@ from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
 from models.folder import model_folder
-from models.offline import Parts, clip_frames, stream_frames
-from models.world import World
+from models.offline import clip_frames, stream_frames
+from models.parts import Parts
 
 SEEDS = 2**31 - 1  # worlds that a reset without a seed draws from
 
@@ -52,9 +52,8 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         folder, _ = model_folder(None if model_path is None else Path(model_path), "stage4")
         use_threads(1)
         checkpoint = Checkpoint.open(folder)
-        device = pick_device()
-        self.parts = Parts(checkpoint, device)
-        self.world = World(self.parts, device=device, dtype=self.parts.dtype)
+        self.parts = Parts(checkpoint, pick_device())
+        self.world = self.parts.world()
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Discrete(len(LABELS))
         self.observation_space = gymnasium.spaces.Box(

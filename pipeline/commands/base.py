@@ -15,7 +15,7 @@ from pipeline.commands.weights import add_weights
 
 if TYPE_CHECKING:  # torch takes a second to import; bad input is answered before
     from models.checkpoint import Checkpoint
-    from models.offline import Parts
+    from models.parts import Parts
 
 PURPOSE: Final = "Stage 2: a video of up to 4 s from a prompt and a control signal."
 EXAMPLES: Final = """\
@@ -158,7 +158,7 @@ def open_checkpoint(config: OfflineConfig, stage: str) -> "Checkpoint":
 def load_parts(config: OfflineConfig, checkpoint: "Checkpoint") -> "Parts":
     """The parts on the device and in the number format asked for."""
     from models.device import pick_device
-    from models.offline import Parts
+    from models.parts import Parts
 
     device = pick_device(config.device)
     return Parts(checkpoint, device, config.dtype)

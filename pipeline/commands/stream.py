@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from models.offline import Parts
+    from models.parts import Parts
 
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\
@@ -81,23 +81,13 @@ def main(args: argparse.Namespace) -> int:
         )
 
     from models.offline import fill_signal, signal_length, step_labels, stream_frames
-    from models.world import World
     from pipeline.video import VideoWriter
 
     parts = load_parts(config, checkpoint)
-    guidance = settings.served_guidance if config.guidance_scale is None else config.guidance_scale
     count = signal_length(settings, config.sample_groups)
     say_length(labels, count)
     labels = fill_signal(labels, count, config.control_seed)
-    world = World(
-        parts,
-        device=parts.device,
-        dtype=parts.dtype,
-        settings=settings,
-        guidance=guidance,
-        height=config.height,
-        width=config.width,
-    )
+    world = parts.world(settings, config.guidance_scale, config.height, config.width)
     height, width = (PIXELS_PER_LATENT * side for side in world.shape[1:])
     world.reset(
         config.seed,

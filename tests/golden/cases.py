@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from configs.schema import StreamSettings
-from models.checkpoint import read_autoencoder, read_transformer, read_transformer_config
+from models.checkpoint import read_autoencoder, read_transformer
 from models.controls import label_id, parse_signal, random_signal
 from models.schedulers import (
     consistency_step,
@@ -30,10 +29,8 @@ from models.schedulers import (
 )
 from models.stage2 import base_latents
 from models.tae import TinyVAE, TinyVAEConfig
-from models.transformer import Transformer
-from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, Pass
-from models.world import World
+from models.world import World, WorldParts
 
 CPU = torch.device("cpu")
 SINGLE, STREAM = 1e-4, 1e-3
@@ -90,30 +87,6 @@ class StoredNoise:
     @property
     def _per_outer_step(self) -> int:
         return sum(self.draws_per_inner_step) + 1
-
-
-@dataclass(frozen=True)
-class GoldenWeights:
-    """The golden checkpoint as a world wants it."""
-
-    folder: Path
-    streaming: StreamSettings
-    vectors: Tensor
-    height: int
-    width: int
-
-    @property
-    def transformer_config(self) -> TransformerConfig:
-        return read_transformer_config(self.folder / "stage4/transformer")
-
-    def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
-        return read_transformer(self.folder / "stage4/transformer", device, dtype)
-
-    def control_embeddings(self) -> Tensor:
-        return self.vectors
-
-    def text_encoder(self, device: torch.device, dtype: torch.dtype) -> Any:
-        raise AssertionError("golden prompts are embeddings")
 
 
 def _case(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -257,10 +230,11 @@ def _stream(
     original = int(metadata.get("original_inference_steps", 40))
     settings = StreamSettings(groups, window, steps, original, solver=solver)
     start = tensors["init_latents"]
-    size = start.shape[-2] * PIXELS_PER_LATENT, start.shape[-1] * PIXELS_PER_LATENT
-    weights = GoldenWeights(folder, settings, tensors["control_embeddings"], *size)
+    height, width = (PIXELS_PER_LATENT * side for side in start.shape[-2:])
+    transformer = read_transformer(folder / "stage4/transformer", CPU, torch.float32)
+    parts = WorldParts(transformer, tensors["control_embeddings"], settings)
     noise = StoredNoise(_draws(tensors), draws_per_inner_step, groups, window)
-    world = World(weights, device=CPU, dtype=torch.float32, noise=noise)
+    world = World(parts, guidance=1.0, height=height, width=width, noise=noise)
     labels = parse_signal(metadata["control_signal"])
     world.reset(0, tensors["prompt_embeds"], start[0], labels)
     emitted = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from configs.geometry import FRAMES_PER_LATENT
 from models.checkpoint import Checkpoint, served_stream
-from models.device import pick_device, pick_dtype
+from models.device import pick_device
+from models.parts import Parts
 from models.tae import TinyVAE
-from models.text import TextEncoder
 from models.world import World
 from training.autoencoder import to_video
 from training.evaluation.held_out import WARM, Place, whole_caption
@@ -32,30 +32,23 @@ class Dream:
     late_labels: int | None = None
     world: World = field(init=False)
     vae: TinyVAE = field(init=False)
-    text: TextEncoder = field(init=False)
+    encode: Callable[[Sequence[str]], Tensor] = field(init=False)
     starts: dict[Place, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         device = pick_device()
-        dtype = pick_dtype("auto", device)
         settings = self.checkpoint.streaming
         if self.late_labels is not None:
             settings = replace(settings, late_labels=self.late_labels)
-        self.world = World(
-            self.checkpoint,
-            device=device,
-            dtype=dtype,
-            settings=settings,
-            guidance=settings.served_guidance,
-        )
-        vae = self.checkpoint.autoencoder(device, dtype)
+        parts = Parts(self.checkpoint, device)
+        self.world, self.encode = parts.world(settings), parts.encode
+        vae = parts.autoencoder
         assert isinstance(vae, TinyVAE), "worlds of this recipe have the tiny autoencoder"
         self.vae = vae
-        self.text = self.checkpoint.text_encoder(device, dtype)
 
     def embed(self, prompt: str) -> Tensor:
         """The prompt's embedding and, for guidance, the empty prompt's: [2, N_t, Dt]."""
-        return self.text.encode([prompt, ""])
+        return self.encode([prompt, ""])
 
     def start_in(self, scene: Scene, seed: int) -> None:
         """Resets the world to a held-out drive of the scene, straight on, its start encoded from

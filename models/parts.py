@@ -1,0 +1,79 @@
+"""A weight folder's parts on one device: loaded once, used by as many worlds as one likes."""
+
+import functools
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from configs.schema import StreamSettings
+from models.checkpoint import Checkpoint, served_stream
+from models.device import pick_dtype
+from models.frames import StreamDecoder
+from models.tae import TinyVAE
+from models.text import TextEncoder
+from models.transformer import Transformer
+from models.vae import FullVAE
+from models.world import World, WorldParts
+
+PROMPTS_KEPT = 8  # embeddings; the published ones take 2 MB each
+
+log = logging.getLogger(__name__)
+
+
+class Parts:
+    """A weight folder's parts on one device, each loaded when it is first needed and then kept."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
+        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for
+        another name."""
+        self.checkpoint, self.device = checkpoint, device
+        self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
+        self._encoded: dict[tuple[str, ...], Tensor] = {}
+
+    @functools.cached_property
+    def transformer(self) -> Transformer:
+        return self.checkpoint.transformer(self.device, self.dtype)
+
+    @functools.cached_property
+    def controls(self) -> Tensor:
+        """[10, Dc] fp32: nine labels and the null control."""
+        return self.checkpoint.control_embeddings()
+
+    @functools.cached_property
+    def autoencoder(self) -> FullVAE | TinyVAE:
+        return self.checkpoint.autoencoder(self.device, self.dtype)
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings [n, N_t, Dt]; the text encoder is loaded at the first new prompt."""
+        key = tuple(prompts)
+        if key not in self._encoded:
+            if len(self._encoded) >= PROMPTS_KEPT:
+                self._encoded.pop(next(iter(self._encoded)))
+            encoding = self._text.encode(prompts)
+            if encoding.notice:
+                log.warning(encoding.notice)
+            self._encoded[key] = encoding.embeddings
+        return self._encoded[key]
+
+    def decoder(self) -> StreamDecoder:
+        """A fresh streaming decoder, as live mode has it."""
+        return served_stream(self.autoencoder, dtype=self._dtype_name)
+
+    def world(
+        self,
+        settings: StreamSettings | None = None,
+        guidance: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> World:
+        """A world of these parts; None means what the weights say. Raises UserError as `World`."""
+        parts = WorldParts(
+            self.transformer, self.controls, settings or self.checkpoint.streaming, self.encode
+        )
+        return World(parts, guidance=guidance, height=height, width=width)
+
+    @functools.cached_property
+    def _text(self) -> TextEncoder:
+        return self.checkpoint.text_encoder(self.device, self.dtype)
