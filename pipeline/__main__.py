@@ -3,6 +3,8 @@ line, exit code 2."""
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -84,11 +86,24 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def nobody_reads() -> int:
+    """Whoever read our output has left, as ``head`` does: no error. The exit code that SIGPIPE
+    gives."""
+    # the interpreter flushes once more when it ends
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 well, 2 bad input, 1 a file or disk that failed (one line each on stderr),
-    130 Ctrl-C."""
+    130 Ctrl-C, 141 nobody reads what it prints."""
     try:
-        return run(sys.argv[1:] if arguments is None else arguments)
+        try:
+            return run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return nobody_reads()
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2

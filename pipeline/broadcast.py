@@ -86,7 +86,7 @@ class Broadcast:
         """Say the figures at regular times, for ever."""
         while True:
             await asyncio.sleep(STATS_SECONDS)
-            if self._show.figures.frames:
+            if self._show.figures.frames and self._show.state != "ended":
                 self._console.stats(self._show.stats())
 
 

@@ -2,10 +2,14 @@
 H.264 frames for the page."""
 
 import contextlib
+import functools
 import os
+import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -82,6 +86,7 @@ class VideoWriter:
         self.width, self.height, self.fragmented, self.frames = width, height, fragmented, 0
         self._target = self.path if fragmented else self.path.with_name(self.path.name + ".part")
         self._open(fps)
+        self._let_go = nothing if fragmented else leave_on_sigterm()
 
     def _open(self, fps: int) -> None:
         size = f"{self.width}x{self.height}"
@@ -144,6 +149,7 @@ class VideoWriter:
             return None
         if code != 0:
             raise self._failure()
+        self._let_go()
         self._errors.close()
         if not self.fragmented:
             self._target.replace(self.path)
@@ -157,6 +163,7 @@ class VideoWriter:
             self._discard()
 
     def _discard(self) -> None:
+        self._let_go()
         self._errors.close()
         if not self.fragmented or not self.frames:
             self._target.unlink(missing_ok=True)
@@ -185,6 +192,24 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+
+def leave_on_sigterm() -> Callable[[], object]:
+    """Let SIGTERM leave as Ctrl-C does, through every ``with``, so that no unfinished file stays;
+    returns what undoes it. Changes nothing where somebody handles the signal already."""
+    alone = threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return nothing
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    return functools.partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+
+
+def nothing() -> None:
+    """What there is to undo where nothing was changed."""
 
 
 def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, float]:

@@ -1,6 +1,7 @@
 """The command line: help that teaches, and bad input answered by one line and exit code 2 before
 anything starts."""
 
+import os
 import re
 import shlex
 import shutil
@@ -156,6 +157,25 @@ def test_bad_input_is_answered_fast_and_without_a_traceback(tmp_path: Path) -> N
         if line.startswith("import time:")
     }
     assert "configs.load" in modules and not modules & {"torch", "ray", "transformers"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], []])
+def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
+    """As ``| head -1`` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode in (0, 141) and done.stderr == ""
 
 
 def test_base_and_stream_make_videos(

@@ -85,3 +85,35 @@ def test_the_histogram_counts_everything_and_percentiles_the_newest_minute():
         "p95": 300.0
     }
     assert sum(times.buckets) == 480 and times.total == pytest.approx(240 * 0.31)
+
+
+def test_time_that_stood_is_no_delay():
+    """Key at 1.0, paused from 2 to 62, sampled at 63, its frame waits through a second pause."""
+    figures = Figures()
+    figures.pause(2.0)
+    figures.go_on(62.0)
+    stamps = {**STAMPS, "received": 1.0, "sampled": 63.0, "arrived": 63.1, "shown": 93.2}
+    figures.pause(63.15)
+    figures.go_on(93.15)
+    figures.latent(stamps)
+    figures.controlled(stamps)
+    assert figures.parts["wait"].total == pytest.approx(2.0)
+    assert figures.parts["pacing"].total == pytest.approx(0.1)
+    assert figures.control.total == pytest.approx(2.2)
+
+
+def test_a_key_pressed_while_all_stands_counts_from_when_it_goes_on():
+    figures = Figures()
+    figures.pause(2.0)
+    figures.go_on(62.0)
+    figures.controlled({"received": 30.0, "sampled": 62.1, "shown": 62.3})
+    assert figures.control.total == pytest.approx(0.3)
+
+
+def test_a_reset_while_all_stands_is_timed_from_when_it_goes_on():
+    figures = Figures()
+    figures.pause(2.0)
+    figures.reset_asked(3.0)
+    figures.go_on(62.0)
+    shown(figures, 62.1)
+    assert list(figures.reset.everything) == [pytest.approx(0.1)]

@@ -2,6 +2,8 @@
 overwritten."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -155,3 +157,29 @@ def test_jpeg_pictures_come_back() -> None:
     assert np.abs(decode_jpeg(large).astype(int) - picture).mean() < 4
     with pytest.raises(ValueError):
         decode_jpeg(b"no picture")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_unfinished_file(number: signal.Signals, tmp_path: Path) -> None:
+    code = f"""
+import time, numpy as np
+from pipeline.video import VideoWriter
+with VideoWriter({str(tmp_path / "x.mp4")!r}, 64, 48) as writer:
+    writer.write(np.zeros((4, 48, 64, 3), np.uint8))
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "writing\n"
+    child.send_signal(number)
+    assert child.wait(30) != 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_signal_is_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with VideoWriter(tmp_path / "x.mp4", 64, 48) as writer:
+        writer.write(np.zeros((4, 48, 64, 3), np.uint8))
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pipeline.stage.pacing import Placed, percentile
 
 RECENT_SECONDS: Final = 10.0  # what "frames per second now" looks back on
+RECENT_PAUSES: Final = 64  # a delay that spans more of them is no delay
 RECENT_LATENTS: Final = 240  # one minute of latents for the split by stage
 BOUNDS: Final = (
     0.005,
@@ -100,6 +101,11 @@ class Rate:
     def rest(self) -> None:
         self._last = None
 
+    @property
+    def recent_seconds(self) -> float:
+        """Counted seconds that ``lately`` looks back on."""
+        return sum(gap for _, gap, _ in self._recent)
+
     def average(self) -> float | None:
         return round(self._counted / self.seconds, 3) if self.seconds else None
 
@@ -107,8 +113,30 @@ class Rate:
         """Over the last ten seconds; 0 when nothing came."""
         while self._recent and self._recent[0][0] < now - RECENT_SECONDS:
             self._recent.popleft()
-        seconds = sum(gap for _, gap, _ in self._recent)
+        seconds = self.recent_seconds
         return round(sum(frames for _, _, frames in self._recent) / seconds, 2) if seconds else 0.0
+
+
+class Standing:
+    """The times at which the clock of the world stood."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[float, float]] = deque(maxlen=RECENT_PAUSES)
+        self._since = math.inf
+
+    def stop(self, now: float) -> None:
+        self._since = min(self._since, now)
+
+    def go_on(self, now: float) -> None:
+        if self._since < now:
+            self._spans.append((self._since, now))
+        self._since = math.inf
+
+    def flowed(self, start: float, end: float) -> float:
+        """Seconds from ``start`` to ``end`` in which time was meant to flow."""
+        spans = [*self._spans, (self._since, math.inf)]
+        stood = sum(max(0.0, min(end, until) - max(start, since)) for since, until in spans)
+        return max(0.0, end - start - stood)
 
 
 class Figures:
@@ -117,7 +145,6 @@ class Figures:
     def __init__(self) -> None:
         self.frames = 0
         self.generated = 0
-        self.overtaken = 0  # frames that came after the reset that made them worthless
         self.stalls = 0
         self.late_slots = 0
         self.restarts = 0
@@ -131,6 +158,7 @@ class Figures:
         self.first_shown: float | None = None
         self.shown = Rate()
         self.made = Rate()
+        self._standing = Standing()
         self._reset_at: float | None = None  # a reset that nothing has been shown of yet
 
     def chunk(self, frames: int, stamps: Mapping[str, float]) -> None:
@@ -151,7 +179,7 @@ class Figures:
         if self.first_shown is None:
             self.first_shown = now
         if self._reset_at is not None:
-            self.reset.add(now - self._reset_at)
+            self.reset.add(self._standing.flowed(self._reset_at, now))
             self._reset_at = None
         self.longest_gap = max(self.longest_gap, self.shown.add(now, 1))
         self.frames += 1
@@ -160,17 +188,26 @@ class Figures:
 
     def latent(self, stamps: Mapping[str, float]) -> None:
         """The first frame of a latent is shown."""
-        self._part("pacing", stamps)
+        self._wait("pacing", stamps)
 
     def controlled(self, stamps: Mapping[str, float]) -> None:
         """The first frame of a new control is shown."""
-        self._part("wait", stamps)
+        self._wait("wait", stamps)
         if "received" in stamps:
-            self.control.add(stamps["shown"] - stamps["received"])
+            self.control.add(self._standing.flowed(stamps["received"], stamps["shown"]))
 
     def reset_asked(self, now: float) -> None:
         """A reset was asked for."""
         self._reset_at = now
+        self.rest()
+
+    def pause(self, now: float) -> None:
+        """The clock of the world stands until ``go_on``: what waits meanwhile is not late."""
+        self._standing.stop(now)
+        self.rest()
+
+    def go_on(self, now: float) -> None:
+        self._standing.go_on(now)
         self.rest()
 
     def rest(self) -> None:
@@ -214,6 +251,12 @@ class Figures:
             "drops": drops,
             "peak_rss_mb": dict(rss),
         }
+
+    def _wait(self, name: str, stamps: Mapping[str, float]) -> None:
+        """A part that is a wait: time that stood does not count."""
+        start, end = PARTS[name]
+        if start in stamps and end in stamps:
+            self.parts[name].add(self._standing.flowed(stamps[start], stamps[end]))
 
     def _part(self, name: str, stamps: Mapping[str, float]) -> None:
         start, end = PARTS[name]

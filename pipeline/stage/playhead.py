@@ -23,6 +23,7 @@ class Playhead:
 
     def __init__(self, period: float, frames_per_latent: int, just_in_time: bool = True) -> None:
         self.epoch = 0
+        self.overtaken = 0  # frames that came after the reset that made them worthless
         self.lead = pacing.Lead()
         self._period = period
         self._rows = frames_per_latent
@@ -48,6 +49,7 @@ class Playhead:
     def admit(self, chunk: FrameChunk) -> bool:
         """Lay a chunk's frames ready; False for one of an epoch that a reset overtook."""
         if chunk.epoch < self.epoch:
+            self.overtaken += len(chunk.frames)
             return False
         if chunk.index != self._next_latent:
             raise RuntimeError(

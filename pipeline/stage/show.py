@@ -23,6 +23,7 @@ from pipeline.stage.figures import Figures
 from pipeline.stage.prompts import Prompts
 from pipeline.stage.recording import Recorder, Tape
 from pipeline.stage.script import Script
+from pipeline.stage.tempo import TempoWatch
 
 STATS_SECONDS: Final = 1.0
 
@@ -59,6 +60,7 @@ class Show:
         self._script = Script(takes, stop_after_takes)
         self._prompts = Prompts(prompt, source, self._audience)
         self._controls = Controls(source, self._audience)
+        self._tempo = TempoWatch(source.info)
         self._clock = Clock(source, just_in_time)
         self._state = "starting"
         self._status = StageReport("starting", 0.0, "starting", 0.0)
@@ -246,13 +248,19 @@ class Show:
         """Frames that a viewer did not take in time, all viewers together."""
         return self._audience.dropped
 
+    @property
+    def overtaken(self) -> int:
+        """Frames that came after the reset that made them worthless."""
+        return self._clock.playhead.overtaken
+
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
         ``state, epoch, frame, seed, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
         not yet shown), ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms,
-        margin_ms``; ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms``
-        {wait, queue, dit, hop, decode, back, pacing}, each {p50, p95}.
+        margin_ms``; ``slow`` (one line while the machine does not hold the frame rate, else "");
+        ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue,
+        dit, hop, decode, back, pacing}, each {p50, p95}.
         """
         lead, newest = self._clock.playhead.lead, self._audience.newest
         return {
@@ -265,6 +273,7 @@ class Show:
             "drops": self.drops,
             "lead_ms": None if math.isinf(lead.seconds) else round(1000 * lead.seconds, 1),
             "margin_ms": round(1000 * lead.margin, 1),
+            "slow": self._tempo.line,
             **self.figures.stats(time.monotonic()),
         }
 
@@ -293,7 +302,6 @@ class Show:
         while True:
             chunk = await self.source.next()
             if not self._clock.playhead.admit(chunk):
-                self.figures.overtaken += len(chunk.frames)
                 continue
             self._state = "playing"
             self.figures.chunk(len(chunk.frames), chunk.stamps)
@@ -307,6 +315,8 @@ class Show:
     async def _publish_stats(self) -> None:
         while True:
             await asyncio.sleep(STATS_SECONDS)
+            if self._tempo.look(self.figures, time.monotonic()):
+                self._audience.tell("notice", level="warning", message=self._tempo.line)
             self._audience.tell("stats", **self.stats())
 
     # -- one frame ---------------------------------------------------------------------------------
@@ -364,7 +374,8 @@ class Show:
     def _set_paused(self, paused: bool) -> None:
         if paused == self.paused:
             return
-        self.figures.rest()
+        count = self.figures.pause if paused else self.figures.go_on
+        count(time.monotonic())
         self._audience.tell("paused", paused=paused)
         self._clock.set_paused(paused)
 

@@ -58,7 +58,7 @@ class ShowCollector(Collector):
             "matrix_dropped_frames", "Frames not delivered, by reason", labels=["reason"]
         )
         drops.add_metric(["slow_viewer"], self._show.drops)
-        drops.add_metric(["overtaken_by_reset"], figures.overtaken)
+        drops.add_metric(["overtaken_by_reset"], self._show.overtaken)
         yield drops
 
     def _moment(self) -> Iterable[Metric]:
