@@ -61,6 +61,8 @@ def check_prompt(value: object, name: str = "prompt") -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of more than 60 digits"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

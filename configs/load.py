@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from configs.errors import UserError
+from configs.files import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES = {
@@ -29,7 +30,15 @@ VARIABLES = {
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 REAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 DEVICE = re.compile(r"[0-9]{1,3}|(GPU|MIG)-[A-Za-z0-9/-]{1,80}")
-YAML_LIMIT = 1_000_000  # bytes; a settings file is a page
+YAML_LIMIT = 65_536  # bytes; a settings file is a page
+YAML_DEPTH = 3
+OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 Settings = TypeVar("Settings")
 
@@ -64,24 +73,12 @@ def load(
 
 def read_yaml(path: Path, allowed: Iterable[str]) -> dict[str, Any]:
     """A flat mapping from a YAML file whose keys are all in ``allowed``."""
+    text = read_text(path, YAML_LIMIT, f"config {path}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"config {path}: cannot be read ({_reason(error)}); give a YAML file"
-        ) from None
-    if len(text) > YAML_LIMIT:
-        raise UserError(f"config {path}: expected at most {YAML_LIMIT} bytes, got {len(text)}")
-    try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.TagToken | yaml.AliasToken | yaml.AnchorToken):
-                line = token.start_mark.line + 1
-                raise UserError(
-                    f"config {path}, line {line}: tags and aliases are not allowed; write the plain value"
-                )
+        _check_plain(path, text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number out of range
         raise UserError(
             f"config {path}: not valid YAML ({' '.join(str(error).split())[:200]})"
         ) from None
@@ -100,6 +97,22 @@ def read_yaml(path: Path, allowed: Iterable[str]) -> dict[str, Any]:
         if key not in allowed:
             raise UserError(f"config {path}: unknown key {key!r}{nearest(key, allowed)}")
     return content
+
+
+def _check_plain(path: Path, text: str) -> None:
+    """Refuse what a page of settings never has, token by token: before anything is built of it."""
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.TagToken | yaml.AliasToken | yaml.AnchorToken):
+            raise UserError(
+                f"config {path}, line {line}: tags and aliases are not allowed; write the plain value"
+            )
+        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if depth > YAML_DEPTH:
+            raise UserError(
+                f"config {path}, line {line}: nested too deeply; expected 'name: value' lines"
+            )
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -158,6 +171,8 @@ def _from_yaml(where: str, hint: Any, value: object) -> Any:
     kind = _plain(hint)
     if value is None:
         return None
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise UserError(f"{where}: expected a number of at most 18 digits")
     if where.endswith(": vae"):
         return _vae(where, value)
     if where.endswith(": visible_devices"):
@@ -198,7 +213,3 @@ def _plain(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
         return next(part for part in typing.get_args(hint) if part is not type(None))
     return hint
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or "not UTF-8 text"

@@ -6,7 +6,6 @@ vectors and the null vector) and start_clips.safetensors (scaled latents with th
 folder may hold the transformer alone, as the published stage4 does: everything it lacks then comes
 from a shared folder, given or the sibling called stage3."""
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
+from configs.files import parse_json, read_bytes
 from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.device import pick_decoder_dtype
@@ -34,7 +34,7 @@ from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, e
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
-from models.weights import WeightFiles, listing, load_module, read_json
+from models.weights import MAX_JSON, WeightFiles, listing, load_module, read_json
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
@@ -431,8 +431,8 @@ def _presets(path: Path, shared: Path) -> list[str]:
     file, clips = (_own_or_shared(path, shared, name) for name in ("presets.json", CLIPS_FILE))
     if file is not None:
         try:
-            presets = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            presets = parse_json(read_bytes(file, MAX_JSON, str(file)))
+        except ValueError as error:
             raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
         if not isinstance(presets, list) or not all(isinstance(item, str) for item in presets):
             raise UserError(f"{file}: expected a list of prompts")
@@ -446,7 +446,9 @@ def _clip_prompts(clips: WeightFiles) -> dict[str, str]:
     """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
     numbers."""
     try:
-        prompts = json.loads(clips.metadata.get("prompts", ""))
+        prompts = parse_json(clips.metadata.get("prompts", ""))
+        if not isinstance(prompts, list):
+            raise TypeError("no list")
         names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
         return dict(zip(names, map(str, prompts), strict=True))
     except (ValueError, TypeError):

@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.files import parse_json, read_bytes
 
+MAX_JSON = 16 << 20  # bytes; the index of a sharded model takes one
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 5  # tensors named in one message
@@ -185,13 +187,10 @@ def load_module(
 
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or raise UserError saying what is wrong with it."""
+    text = read_bytes(file, MAX_JSON, str(file))
     try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text, _unique)
+    except ValueError as error:
         raise UserError(
             f"{file}: not valid JSON ({_describe(text[:512]) or str(error)[:120]})"
         ) from error

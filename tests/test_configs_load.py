@@ -1,5 +1,6 @@
 """Flags over environment over YAML over defaults; whatever does not fit is one clear line."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,35 @@ def test_bad_yaml(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected) as error:
         load(RunConfig, config=write(tmp_path, text), environment={})
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: " + "[" * 20_000,
+        "seed: " + "{a: " * 10_000,
+        "seed: 2026-13-45",
+        "prompt: 2026-02-30 25:00:00",
+        "seed: " + "9" * 5000,
+        "duration: 1" + "_0" * 3000,
+        "seed: 190:20:30:" + "59:" * 3000 + "1",
+        "? [a]\n: b",
+    ],
+    ids=["lists", "maps", "date", "time", "number", "float", "sixty", "key"],
+)
+def test_hostile_yaml_is_one_line_within_two_seconds(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text + "\n")
+    start = time.monotonic()
+    with pytest.raises(UserError) as error:
+        load(RunConfig, config=tmp_path / "run.yaml", environment={})
+    assert "run.yaml" in str(error.value) or "seed" in str(error.value)
+    assert len(str(error.value)) < 400 and time.monotonic() - start < 2
+
+
+def test_a_large_yaml_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("# line\n" * 20_000)
+    with pytest.raises(UserError, match="at most"):
+        load(RunConfig, config=tmp_path / "run.yaml", environment={})
 
 
 def test_yaml_that_is_no_file(tmp_path: Path) -> None:

@@ -387,3 +387,22 @@ def test_saving_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         save_tensors(tmp_path / "no/such/x.safetensors", {"a": torch.ones(2)})
     assert [item.name for item in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_deeply_nested_json_is_one_line(tmp_path: Path) -> None:
+    """In whichever file of a weight folder."""
+    for name in ("presets.json", "streaming.json", "transformer/config.json", "vae/config.json"):
+        folder = write_checkpoint(tmp_path / name.replace("/", "-"))
+        (folder / name).write_text("[" * 100_000)
+        with pytest.raises(UserError, match=r"\.json") as error:
+            Checkpoint.open(WeightChoice(folder))
+        assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_metadata_of_start_clips_may_be_hostile(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "stage4")
+    clips = load_file(folder / "start_clips.safetensors")
+    for text in ("[" * 100_000, "{}", "3", '"prompt"'):
+        save_tensors(folder / "start_clips.safetensors", clips, {"prompts": text})
+        with pytest.raises(UserError, match="start_clips"):
+            Checkpoint.open(WeightChoice(folder))

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import time
 
 import numpy as np
@@ -354,6 +355,23 @@ def test_a_torn_last_line_is_ignored(tmp_path):
 def test_a_bad_log_is_refused_with_the_reason(tmp_path, entries, reason):
     with pytest.raises(UserError, match=reason):
         read_control_log(write_log(tmp_path / "log", *entries), INFO)
+
+
+def test_a_log_is_a_plain_file_of_bounded_size(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "giant").open("wb") as file:
+        file.truncate(10**12)
+    (tmp_path / "deep").write_text("[" * 100_000 + "\n")
+    for name, reason in (
+        ("pipe", "found a pipe"),
+        ("giant", "at most"),
+        ("deep", "JSON object"),
+        ("none", "No such file"),
+    ):
+        start = time.monotonic()
+        with pytest.raises(UserError, match=reason):
+            read_control_log(tmp_path / name, INFO)
+        assert time.monotonic() - start < 2
 
 
 def test_a_full_disk_ends_the_files_with_a_notice_and_never_the_show(tmp_path):

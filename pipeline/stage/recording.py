@@ -1,9 +1,11 @@
 """Recordings: exact frames as mp4, and the control log (JSONL) that reproduces them."""
 
 import contextlib
+import functools
 import json
 import queue
 import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import numpy as np
 
 from actors.source import Take, WorldInfo
 from configs.errors import UserError
+from configs.files import parse_json, read_text
 from configs.limits import check_output_file, check_prompt, check_seed
 from models.controls import label_id
 from pipeline.video import VideoWriter
@@ -24,6 +27,9 @@ WAITING_FRAMES: Final = (
 
 
 _STEM = re.compile(r"[^\W_][\w .()-]{0,79}")  # no separator, no leading dot
+
+
+LOG_LIMIT: Final = 64 * 2**20  # bytes of a log to replay: most of a day
 
 
 class Recorder:
@@ -245,12 +251,7 @@ def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
 
     Raises UserError for a file that is no control log, has a gap, or was made with another model.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"replay {path}: cannot be read as a control log ({type(error).__name__}: {error})"
-        ) from None
+    lines = read_text(path, LOG_LIMIT, f"replay {path}").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
     entries = [_entry(path, number, line) for number, line in enumerate(lines, 1)]
@@ -270,8 +271,8 @@ def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
 def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     where = f"replay {path}, line {number}"
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        entry = parse_json(line)
+    except ValueError:
         raise UserError(f"{where}: expected a JSON object, got {line.strip()[:40]!a}") from None
     kinds = {"index": int, "label": str, "prompt": str, "seed": int, "model": str}
     for key, kind in kinds.items():
@@ -279,13 +280,21 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
             raise UserError(
                 f"{where}: expected {key!r} ({kind.__name__}), got {line.strip()[:60]!a}"
             )
+    assert isinstance(entry, dict)
     try:
         label_id(entry["label"])
         check_seed(entry["seed"])
-        entry["prompt"] = check_prompt(entry["prompt"])
+        prompt = _checked_prompt(entry["prompt"])
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return entry
+    texts = {key: sys.intern(entry[key]) for key in ("label", "model")}
+    return {"index": entry["index"], "seed": entry["seed"], "prompt": prompt, **texts}
+
+
+@functools.lru_cache(maxsize=64)
+def _checked_prompt(text: str) -> str:
+    """The same few prompts stand in thousands of lines."""
+    return check_prompt(text)
 
 
 def _takes(path: Path, entries: Sequence[dict[str, Any]]) -> list[Take]:
