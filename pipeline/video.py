@@ -18,6 +18,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import simplejpeg
+from av.video.reformatter import ColorRange, Colorspace
 
 from configs.errors import UserError
 from configs.geometry import FPS
@@ -269,13 +270,15 @@ class FrameEncoder:
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.time_base, context.framerate = Fraction(1, fps), Fraction(fps)
         context.max_b_frames = 0
+        # said outright: browsers guess another matrix for large pictures
+        context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
         context.options = {
-            "preset": "superfast",
+            "preset": "veryfast",
             "tune": "zerolatency",
             "crf": str(crf),
             "forced-idr": "1",
             # key frames come on demand only; each carries what a decoder needs to begin there
-            "x264-params": "keyint=infinite:repeat-headers=1:annexb=1:threads=1:scenecut=0",
+            "x264-params": "keyint=infinite:repeat-headers=1:annexb=1:threads=1:scenecut=0:aq-mode=0",
         }
         self._context = context
         self._count = 0
@@ -283,7 +286,9 @@ class FrameEncoder:
     def encode(self, image: np.ndarray, key: bool) -> bytes:
         """A picture uint8 [H, W, 3] RGB as one access unit; ``key``: decoding can begin with it."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-        frame = frame.reformat(format="yuv420p")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        )
         frame.pts = self._count
         self._count += 1
         if key:

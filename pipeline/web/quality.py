@@ -10,7 +10,7 @@ from pipeline.video import encode_jpeg
 from pipeline.web.film import Film
 
 RUNGS = (85, 75, 60, 45)
-CRF = {85: 24, 75: 28, 60: 32, 45: 37}  # of H.264, each at least as good as its JPEG
+CRF = {85: 22, 75: 26, 60: 29, 45: 33}  # of H.264, each about as good as its JPEG or better
 # seconds beyond the empty link's round trip: more than a frame slot (62.5 ms) and its paint
 LATE = 0.080
 # bytes: a frame this small fits any link worth the name, so its lateness has another cause
