@@ -12,43 +12,28 @@ import importlib
 import importlib.util
 import logging
 import os
-import secrets
-import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from actors.head import (
+    PORT_OPTIONS,
+    RunFolder,
+    adopt_secrets,
+    free_ports,
+    head_command,
+    head_environment,
+    write_token,
+)
+from actors.layout import Layout
 from configs.errors import UserError
 from configs.load import ROOT, child_environment
 
 NAMESPACE: Final = "matrix"
-USUAL_VAE_WORKERS: Final = 3  # of the published launcher
-SOCKET_PATH_ROOM: Final = (
-    36  # characters of a temp folder that leave room for Ray's AF_UNIX names (107 bytes in all)
-)
-OBJECT_STORE_BYTES: Final = (
-    512 << 20
-)  # a few chunks in flight: 4 MB of frames and 1 MB of state each at full size
 START_SECONDS: Final = 90.0
 PLACE_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 8.0
-PORT_OPTIONS: Final = (
-    "--port",
-    "--node-manager-port",
-    "--object-manager-port",
-    "--dashboard-agent-listen-port",
-    "--dashboard-agent-grpc-port",
-    "--metrics-export-port",
-    "--runtime-env-agent-port",
-    # Where grpcio is installed Ray also opens a server for remote drivers, for every cluster on the
-    # same port, and without grpcio it refuses the option. It cannot be turned off; it asks for the
-    # token like all others.
-    *(("--ray-client-server-port",) if importlib.util.find_spec("grpc") else ()),
-)
 # Exit code 0 = came in. A stranger has no token and does not know that one is needed.
 STRANGER: Final = """
 import sys
@@ -57,70 +42,21 @@ GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=5)
 """
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Who works where: ``dit`` ranks, ``vae`` workers, and ``gpus`` devices for them (0 = CPU
-    workers)."""
-
-    dit: int = 1
-    vae: int = 1
-    gpus: int = 0
-    devices: tuple[str, ...] = ()
-
-    @staticmethod
-    def plan(dit: int | None, vae: int | None, pool: Sequence[str]) -> "Layout":
-        """Fit the wanted numbers (None = as the machine allows) to the GPUs in ``pool``.
-
-        No GPU: CPU workers, one each unless asked otherwise. One GPU: both groups share it. Else
-        one GPU per worker, the transformer's first. Raises UserError when there are too few.
-        """
-        if not pool:
-            return Layout(dit or 1, 1 if vae is None else vae)
-        if len(pool) == 1 and dit in (None, 1) and vae in (None, 0, 1):
-            return Layout(1, 1 if vae is None else vae, 1, tuple(pool))
-        dit = dit or 1
-        vae = min(USUAL_VAE_WORKERS, max(1, len(pool) - dit)) if vae is None else vae
-        if dit + vae > len(pool):
-            raise UserError(
-                f"NUM_GPUS_DIT={dit} and NUM_GPUS_VAE={vae} need {dit + vae} GPUs, {len(pool)} are visible "
-                f"({', '.join(pool)}); ask for fewer, or widen CUDA_VISIBLE_DEVICES"
-            )
-        return Layout(dit, vae, dit + vae, tuple(pool[: dit + vae]))
-
-    @property
-    def text(self) -> int | None:
-        """The place whose GPU the text encoder shares: the last one. None: it runs on the CPU, in
-        nobody's place."""
-        return self.dit + self.vae - 1 if self.gpus else None
-
-    @property
-    def shared(self) -> bool:
-        """One GPU serves both groups."""
-        return 0 < self.gpus < self.dit + self.vae
-
-    def bundles(self) -> list[dict[str, float]]:
-        """What to reserve, one bundle per worker: DiT ranks first, then VAE workers."""
-        kind = "GPU" if self.gpus else "CPU"
-        return [{kind: 0.5 if self.shared else 1.0}] * (self.dit + self.vae)
-
-    def __str__(self) -> str:
-        if not self.gpus:
-            return f"DiT {self.dit} + VAE {self.vae} CPU worker{'s' if self.dit + self.vae > 2 else ''}"
-        if self.shared:
-            return f"DiT {self.dit} + VAE {self.vae} sharing one GPU"
-        return f"DiT GPU 0..{self.dit - 1}, VAE GPU {self.dit}..{self.dit + self.vae - 1}"
-
-
 class Cluster:
     """A connection to Ray. ``folder`` is ours alone and vanishes with the run."""
 
     def __init__(
-        self, address: str, folder: Path, guardian: "asyncio.subprocess.Process | None"
+        self, address: str, folder: RunFolder, guardian: "asyncio.subprocess.Process | None"
     ) -> None:
         self.address = address
-        self.folder = folder
+        self._folder = folder
         self._guardian = guardian
         self._places: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Files of this run."""
+        return self._folder.path
 
     @property
     def own(self) -> bool:
@@ -138,60 +74,52 @@ class Cluster:
 
         Raises RuntimeError with the head's last words when it does not come up.
         """
-        folder = run_folder()
-        (folder / "token").touch(0o600)
-        (folder / "token").write_text(secrets.token_hex(32))
+        folder = RunFolder()
+        write_token(folder.path)
         ports = free_ports(len(PORT_OPTIONS))
-        address = f"127.0.0.1:{ports[0]}"
-        os.environ.pop("RAY_ADDRESS", None)
-        os.environ.update(secrets_of(folder))
+        adopt_secrets(folder.path)
+        command = head_command(folder.path, ports, layout)
         try:
             guardian = await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    "-m",
-                    "actors.guardian",
-                    str(folder),
-                    *head_command(folder, ports, layout),
-                ),
+                *(sys.executable, "-m", "actors.guardian", str(folder.path), *command),
                 cwd=ROOT,
-                env=child_environment(**worker_environment(layout)),
+                env=head_environment(layout),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in a terminal is for the launcher
+                pass_fds=(folder.lock,),
             )
         except BaseException:  # a signal, right now
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.remove()
             raise
-        cluster = Cluster(address, folder, guardian)
+        cluster = Cluster(f"127.0.0.1:{ports[0]}", folder, guardian)
         try:
-            assert guardian.stdout is not None
-            async with asyncio.timeout(START_SECONDS):
-                await asyncio.to_thread(
-                    importlib.import_module, "ray"
-                )  # while the head starts, on another core
-                said = (await guardian.stdout.readline()).decode(errors="replace").strip()
-            if said != "ready":
-                raise RuntimeError(f"the Ray head did not start: {said or 'it said nothing'}")
-            await cluster._connect()
+            await cluster._come_up(guardian)
         except (TimeoutError, ConnectionError) as error:
             await cluster.close()
-            reason = (
-                f"no answer within {START_SECONDS:.0f} s"
-                if isinstance(error, TimeoutError)
-                else str(error)
-            )
+            silent = isinstance(error, TimeoutError)
+            reason = f"no answer within {START_SECONDS:.0f} s" if silent else str(error)
             raise RuntimeError(f"the Ray head did not start: {reason}") from None
         except BaseException:
             await cluster.close()
             raise
         return cluster
 
+    async def _come_up(self, guardian: "asyncio.subprocess.Process") -> None:
+        assert guardian.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            # while the head starts, on another core
+            await asyncio.to_thread(importlib.import_module, "ray")
+            said = (await guardian.stdout.readline()).decode(errors="replace").strip()
+        if said != "ready":
+            raise RuntimeError(f"the Ray head did not start: {said or 'it said nothing'}")
+        await self._connect()
+
     @staticmethod
     async def attach(address: str) -> "Cluster":
         """Connect to the cluster at HOST:PORT, which is left running. Raises UserError if it cannot
         be reached."""
-        cluster = Cluster(address, run_folder(), None)
+        cluster = Cluster(address, RunFolder(), None)
         try:
             reach(address)
             await cluster._connect()
@@ -289,13 +217,18 @@ class Cluster:
         with contextlib.suppress(Exception):  # the cluster may be gone
             ray.kill(actor, no_restart=True)
 
+    @property
+    def gone(self) -> bool:
+        """Our head ended."""
+        return self._guardian is not None and self._guardian.returncode is not None
+
     async def ended(self) -> str:
         """Wait until our head ends by itself, and say so. For a cluster that we joined: never."""
         if self._guardian is None:
             await asyncio.Event().wait()
         assert self._guardian is not None
         await self._guardian.wait()
-        return "the Ray head of this run ended (its gcs_server or raylet was killed); start again"
+        return "the Ray head of this run ended (its gcs_server or raylet died or was stopped)"
 
     async def close(self) -> None:
         """Disconnect and, if it is ours, end the head and everything below it. Idempotent."""
@@ -307,7 +240,7 @@ class Cluster:
             guardian.stdin.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(guardian.wait(), CLOSE_SECONDS)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.remove()
 
     async def _connect(self) -> None:
         """In a thread: joining takes a second, and on the main thread Ray would take the signal
@@ -335,101 +268,6 @@ def _join(address: str) -> None:
     ray._private.worker.print_to_stdstream = lambda data, **settings: None
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     ray.init(address=address, namespace=NAMESPACE, **quiet)
-
-
-def run_folder() -> Path:
-    """A folder of mode 0700 with a short path, whatever TMPDIR is."""
-    parent = tempfile.gettempdir()
-    if len(parent) > SOCKET_PATH_ROOM - len("/matrix-xxxxxxxx"):
-        parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="matrix-", dir=parent))
-
-
-def secrets_of(folder: Path) -> dict[str, str]:
-    """Ray's variables for processes of this run. All are set: what is unset, Ray takes from
-    elsewhere."""
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it prints a stack trace at an orderly SIGTERM
-        # of replies that a fault or a reset made worthless; we report faults
-        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-    }
-
-
-def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str]:
-    """``ray start`` for a head that listens on ``ports`` and keeps its files in ``folder``.
-
-    CPU counts are book-keeping here: there is one place per worker, and as many again for a second
-    DiT group."""
-    return [
-        *(
-            str(Path(sys.executable).with_name("ray")),
-            "start",
-            "--head",
-            "--block",
-            "--node-ip-address=127.0.0.1",
-        ),
-        *(f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)),
-        *(
-            "--include-dashboard=false",
-            "--include-log-monitor=false",
-            "--no-monitor",
-            "--disable-usage-stats",
-        ),
-        *(f"--temp-dir={folder / 'ray'}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
-        *(f"--num-cpus={2 * layout.dit + layout.vae}", f"--num-gpus={layout.gpus}"),
-    ]
-
-
-def worker_environment(layout: Layout) -> dict[str, str]:
-    """Variables of the head and all workers: workers start when they are needed, not in advance,
-    and the head does not wait for a dashboard that nobody uses."""
-    variables = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        # a thread that waits for its peer must not burn the core that the peer needs
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "RAY_prestart_worker_first_driver": "0",
-        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
-        # Ray's own 15 lets any other program on the machine starve the stream
-        "RAY_worker_niceness": "0",
-    }
-    if layout.gpus:
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(layout.devices)
-        variables["PYTORCH_CUDA_ALLOC_CONF"] = os.environ.get(
-            "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
-        )
-    return variables
-
-
-def visible_gpus(pool: Sequence[str] | None) -> tuple[str, ...]:
-    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them. Raises
-    UserError for a pool that names absent ones: to run on the CPU instead, unasked, would be a slow
-    surprise."""
-    if pool is not None and not pool:
-        return ()
-    import torch
-
-    present = (
-        torch.cuda.device_count() if torch.cuda.is_available() else 0
-    )  # of the pool, which CUDA reads too
-    if pool is not None and present < len(pool):
-        raise UserError(
-            f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct it, unset it, or"
-            " set it to nothing for CPU workers"
-        )
-    return tuple(pool or [str(number) for number in range(present)])
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, on any interface."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def reach(address: str) -> None:

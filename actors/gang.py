@@ -74,8 +74,13 @@ class Gang:
         self._generation += 1
         size = len(self._places)
         self._actors = [
-            self._cluster.spawn(
-                self._worker, place, self._share, weights=self._weights, rank=rank, size=size
+            # in a thread: a cluster that is about to be found dead lets this wait
+            await asyncio.to_thread(
+                self._cluster.spawn,
+                *(self._worker, place, self._share),
+                weights=self._weights,
+                rank=rank,
+                size=size,
             )
             for rank, place in enumerate(self._places)
         ]

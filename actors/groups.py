@@ -1,17 +1,18 @@
 """The three groups of one run and their cluster: typed calls to each, and their life as a whole."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
-from actors.cluster import Cluster, Layout
+from actors.cluster import Cluster
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang, Reference, gathered
+from actors.layout import Layout
 from actors.records import LatentChunk, Slice, StepOrder, StepReply
-from actors.repair import FIRST_STEP_SECONDS, Fault, line, watched
+from actors.repair import FIRST_STEP_SECONDS, ClusterLost, Fault, T, line, watched
 from actors.source import Reporter
 from actors.text import TextWorker
 from actors.timeline import Commit, Offsets, Prompt, Step
@@ -48,12 +49,31 @@ class Groups:
         self._told: Prompt | None = None  # what the DiT group was told last
         self._peaks: dict[str, float] = {}
         self._gangs: tuple[Gang, ...] = ()
+        self._whole = asyncio.Event()  # all workers have loaded
 
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Start Ray, reserve, and load all workers. Raises UserError: the cluster cannot be joined
-        or has no room; weights that do not load."""
+        """Start Ray, reserve, and load all workers; what dies meanwhile gets one more attempt.
+
+        Raises UserError: the cluster cannot be joined or has no room, weights that do not load;
+        RuntimeError: the second attempt failed too.
+        """
+        try:
+            await self._open()
+        except (Fault, RuntimeError) as error:
+            self._say("cluster", 5, f"{error}; once more")
+            await self.close()
+            try:
+                await self._open()
+            except (Fault, RuntimeError) as again:
+                raise RuntimeError(
+                    f"starting failed twice, the last time: {again}; the usual causes are too"
+                    " little memory and a machine that is too busy"
+                ) from again
+        self._whole.set()
+
+    async def _open(self) -> None:
         self._say("cluster", 5, f"joining {self._address}" if self._address else "starting Ray")
         cluster = await (
             Cluster.attach(self._address) if self._address else Cluster.start(self._layout)
@@ -61,26 +81,15 @@ class Groups:
         self._cluster, self._layout = cluster, cluster.fit(self._layout)
         token = f", token in {cluster.token}" if cluster.own else ""
         self._say("places", 30, f"Ray at {cluster.address}{token}; reserving {self._layout}")
-        await cluster.reserve(self._layout)
+        await self.unless_lost(cluster.reserve(self._layout))
         self._say("models", 35, f"loading the models: {self._layout}")
         self._make(cluster)
         try:
-            await self._start_missing()
+            await self.unless_lost(self._start_missing())
         except Fault as fault:
             if isinstance(fault.__cause__, UserError):
                 raise fault.__cause__ from None
-            self._say("models", 35, f"{fault}; once more")
-            await self._start_again()
-
-    async def _start_again(self) -> None:
-        """A worker died while it loaded: one more attempt, then one line."""
-        try:
-            await self._start_missing()
-        except Fault as fault:
-            raise RuntimeError(
-                f"loading failed twice ({fault}); the usual cause is too little memory: close other"
-                " programs, ask for fewer workers or other weights"
-            ) from fault
+            raise
 
     def _make(self, cluster: Cluster) -> None:
         dit, vae = self._layout.dit, self._layout.vae
@@ -92,18 +101,43 @@ class Groups:
         self.vae = Gang("vae", VaeWorker, self._weights, cluster, places["vae"])
         self._gangs = (self.text, self.dit, self.vae)
 
-    async def replace(self, broken: Gang | None) -> None:
-        """End ``broken`` and every group with a dead process, and start them anew."""
+    async def mend(self, fault: Fault) -> None:
+        """Replace what broke: a lost cluster with all workers, else the fault's group and every
+        other with a dead process. Raises Fault when something breaks meanwhile."""
         self._note_memory()
+        if self.lost:
+            self._whole.clear()
+            await self.close()
+            await self.open()
+            return
         for gang in (self.dit, self.vae):
-            if gang is broken or gang.broken:
+            if gang is fault.gang or gang.broken:
                 await gang.end()
-        await self._start_missing()
+        await self.unless_lost(self._start_missing())
 
     async def replace_text(self) -> None:
         """End the text worker, whatever it does, and start another. Raises Fault."""
         await self.text.end()
-        await self._start(self.text)
+        await self.unless_lost(self._start(self.text))
+
+    async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """What ``work`` gives. Raises ClusterLost as soon as the cluster is gone."""
+        assert self._cluster is not None
+        task, ended = asyncio.create_task(work), asyncio.create_task(self._cluster.ended())
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise ClusterLost(ended.result())
+            return task.result()
+        finally:
+            for each in (task, ended):
+                each.cancel()
+            await asyncio.gather(task, ended, return_exceptions=True)
+
+    @property
+    def lost(self) -> bool:
+        """The cluster is gone, or not there yet."""
+        return self._cluster is None or self._cluster.gone
 
     async def close(self) -> None:
         """End everything. Idempotent."""
@@ -114,10 +148,10 @@ class Groups:
                 await asyncio.gather(*(gang.end() for gang in self._gangs), return_exceptions=True)
             await cluster.close()
 
-    async def ended(self) -> str:
-        """Wait until the cluster ends by itself, and say so."""
+    async def watch(self) -> None:
+        """Raise ClusterLost when the cluster ends by itself."""
         assert self._cluster is not None
-        return await self._cluster.ended()
+        raise ClusterLost(await self._cluster.ended())
 
     async def _start_missing(self) -> None:
         """Start the groups that are not alive, all at once."""
@@ -182,7 +216,8 @@ class Groups:
         return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
 
     async def encode(self, text: str, limit: float = FIRST_STEP_SECONDS) -> tuple[np.ndarray, str]:
-        """A prompt's embedding and what there is to say about it. Raises Fault, or UserError."""
+        """A prompt's embedding and what there is to say about it. Raises Fault."""
+        await self._whole.wait()
         references = cast(list[Reference[tuple[np.ndarray, str]]], self.text.ask("encode", text))
         return (await watched(self.text, gathered(references), limit))[0]
 

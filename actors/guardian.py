@@ -6,7 +6,7 @@ nothing behind.
 Its standard input is a pipe whose other end only the launcher holds: end of file means that the
 launcher is gone, however it died. It adopts every orphan below it, so ending the tree needs no list
 of names and touches nobody else's Ray. It writes one line, "ready", once the head runs (else the
-last words of the head), and ends when the head ends."""
+last words of the head), and ends when the head ends or one of its daemons stays stopped."""
 
 import contextlib
 import ctypes
@@ -25,6 +25,9 @@ import psutil
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 STARTED: Final = b"Ray runtime started"
+DAEMONS: Final = ("gcs_server", "raylet")
+LOOK_SECONDS: Final = 2.0
+FROZEN_LOOKS: Final = 5  # looks in a row that find a daemon stopped: the head is as good as dead
 PATIENCE: Final = 8.0  # seconds until processes that survive a kill (in a driver call) are given up
 
 
@@ -64,9 +67,13 @@ def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
     ):
         for source in (sys.stdin.fileno(), wakened, output, os.pidfd_open(head.pid)):
             selector.register(source, selectors.EVENT_READ)
-        said = b""
+        said, frozen = b"", 0
         while True:
-            for key, _ in selector.select():
+            ready_files = selector.select(LOOK_SECONDS)
+            frozen = frozen + 1 if not ready_files and daemon_stopped() else 0
+            if frozen >= FROZEN_LOOKS:
+                return 0
+            for key, _ in ready_files:
                 if key.fd == output and (text := os.read(output, 65536)):
                     log.write(text)
                     said = (said + text)[-4096:]
@@ -79,6 +86,15 @@ def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
                     if not ready:
                         tell(" ".join(said.decode(errors="replace").split())[-300:])
                     return 0
+
+
+def daemon_stopped() -> bool:
+    """Whether one of Ray's own processes was stopped (SIGSTOP): its cluster answers nobody."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.name() in DAEMONS and child.status() == psutil.STATUS_STOPPED:
+                return True
+    return False
 
 
 def tell(line: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from actors.gang import gathered
 from actors.groups import Groups
-from actors.repair import Fault, Patience, watched
+from actors.repair import ClusterLost, Fault, Patience, watched
 from actors.source import Reporter
 from configs.errors import UserError
 
@@ -50,6 +50,8 @@ class PromptReader:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._turn:
+                if self._groups.lost:
+                    continue  # the session mends that
                 try:
                     answers = gathered(self._groups.text.ask("identity"))
                     await watched(self._groups.text, answers, ANSWER_SECONDS)
@@ -57,26 +59,29 @@ class PromptReader:
                     await self._replace(fault)
 
     async def _encode(self, text: str) -> tuple[np.ndarray, str]:
-        for attempt in (1, 2):
+        failed = 0
+        while True:
             asked = time.monotonic()
             try:
                 encoded = await self._groups.encode(text, self._patience.limit)
             except Fault as fault:
                 if isinstance(fault.__cause__, UserError):
                     raise fault.__cause__ from None
-                if attempt == 2:
-                    raise RuntimeError(
-                        f"the text worker failed twice, the last time: {fault}"
-                    ) from fault
+                failed += not self._groups.lost
+                if failed >= 2:
+                    raise RuntimeError(f"the text worker failed twice, lastly: {fault}") from fault
                 await self._replace(fault)
                 continue
             self._patience.took(time.monotonic() - asked)
             return encoded
-        raise AssertionError
 
     async def _replace(self, fault: Fault) -> None:
+        if self._groups.lost:
+            return  # with all others, by the session
         self._say("prompt", None, f"{fault}; replacing the text worker, the picture goes on")
         try:
             await self._groups.replace_text()
+        except ClusterLost:
+            return
         except Fault as again:
             raise RuntimeError(f"the text worker cannot be replaced: {again}") from again

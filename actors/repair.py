@@ -34,6 +34,13 @@ class Fault(Exception):
         self.gang = gang
 
 
+class ClusterLost(Fault):
+    """The cluster itself is gone, and every worker with it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, reason)
+
+
 class Patience:
     """How long to wait for what usually takes about as long as the last times."""
 

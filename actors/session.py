@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from actors.cluster import Layout
 from actors.groups import Groups, Rewound
+from actors.layout import Layout
 from actors.prompts import PromptReader
 from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, Patience, watched
 from actors.source import (
@@ -127,14 +127,13 @@ class Session:
     async def _run(self) -> None:
         """Serve until a fault that cannot be mended, which ``next`` then raises."""
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self.groups.ended()),
             asyncio.create_task(self._serve_for_ever()),
             asyncio.create_task(self._prompts.keep()),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             first = done.pop()
-            error = first.exception() or RuntimeError(first.result() or "the session ended")
+            error = first.exception() or RuntimeError("the session ended")
             self._chunks.put_nowait(error)
         finally:
             await _cancel(tasks)
@@ -148,7 +147,7 @@ class Session:
 
     async def _serve(self) -> None:
         """Start and collect steps until something breaks: Fault."""
-        loops = (self._start_steps(), self._collect(), self._watch())
+        loops = (self._start_steps(), self._collect(), self._watch(), self.groups.watch())
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -287,9 +286,9 @@ class Session:
         self._say("rebuilding", None, f"{fault}; mending it, the world goes on where it was")
         while True:
             try:
-                await self.groups.replace(fault.gang)
+                await self.groups.mend(fault)
                 rewound = self.groups.rewind(self._timeline.commit)
-                await rewound.hold(FIRST_STEP_SECONDS)
+                await self.groups.unless_lost(rewound.hold(FIRST_STEP_SECONDS))
                 break
             except Fault as another:
                 self._faults.again(another)

@@ -5,9 +5,10 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from actors.cluster import Cluster, Layout
+from actors.cluster import Cluster
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
+from actors.layout import Layout
 from actors.records import StepOrder
 from actors.text import TextWorker
 from configs.choice import WeightChoice

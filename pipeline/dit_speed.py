@@ -4,7 +4,8 @@ import asyncio
 import time
 from typing import Final
 
-from actors.cluster import Layout, visible_gpus
+from actors.head import check_machine
+from actors.layout import Layout, visible_gpus
 from actors.solo import latents
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.checkpoint import Checkpoint
@@ -28,6 +29,8 @@ class DitSpeed:
         checkpoint = Checkpoint.open(self._weights)
         self._layout = Layout.plan(config.num_gpus_dit, 0, visible_gpus(config.visible_devices))
         check_layout(checkpoint, self._layout)
+        if config.ray_address is None:
+            check_machine()
         self._window = checkpoint.streaming.window_size
         self._prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         self._config, self._console = config, console

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.cluster import Layout, visible_gpus
 from actors.gang import peak_memory
+from actors.head import check_machine
+from actors.layout import Layout, visible_gpus
 from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
@@ -51,6 +52,8 @@ class Launch:
             config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices)
         )
         check_layout(checkpoint, layout)
+        if config.ray_address is None:
+            check_machine()
         info = WorldInfo(
             name=checkpoint.name,
             model_hash=checkpoint.model_hash,

@@ -6,7 +6,9 @@ SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1,
 LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS] | ["replay",
 LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood", COUNT]}, "frames": N,
 "until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to wait as a third part where
-it comes later; "overtake" is a replay and, so many seconds later, a reset. It ends after N frames,
+it comes later; "overtake" is a replay and, so many seconds later, a reset; ["suspend", SECONDS] stops every
+process of the run for a while. "loading": [FAULT, ...] happens when the models begin to load; Ray's
+own processes are called by their names ("raylet"). It ends after N frames,
 or with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything
 else as JSON (``story``)."""
 
@@ -15,6 +17,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,8 +25,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import psutil
 
-from actors.cluster import Layout
+from actors.layout import Layout
 from actors.source import Take
 from configs.schema import RunConfig
 from pipeline.launch import Launch, summary
@@ -31,6 +35,20 @@ from pipeline.stage.audience import ShownFrame
 from pipeline.stage.show import Show
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+SUSPEND = """
+import os, signal, sys, time
+for number in (signal.SIGSTOP, signal.SIGCONT):
+    for pid in map(int, sys.argv[2:]):
+        os.kill(pid, number)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+def family() -> list[psutil.Process]:
+    """Everything below this process."""
+    return psutil.Process().children(recursive=True)
 
 
 class Watched(Show):
@@ -70,6 +88,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
     holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
     acts = {int(frame): act for frame, act in spec.get("acts", {}).items()}
+    loading = list(spec.get("loading", []))
     events: list[dict] = []
 
     later = asyncio.get_running_loop().call_later
@@ -90,8 +109,14 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
             show.reset(seed)
 
     def hurt(kind: str, name: str) -> None:
+        pids = session.groups.pids | {each.name(): each.pid for each in family()}
         with contextlib.suppress(ProcessLookupError):  # it is dead already
-            os.kill(session.groups.pids[name], SIGNALS[kind])
+            os.kill(pids[name], SIGNALS[kind])
+
+    def suspend(seconds: float) -> None:
+        everybody = [str(each.pid) for each in (*family(), psutil.Process())]
+        command = [sys.executable, "-c", SUSPEND, str(seconds), *everybody]
+        subprocess.Popen(command, start_new_session=True)
 
     doing: dict[str, Callable[..., object]] = {
         "reset": show.reset,
@@ -100,6 +125,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         "replay": replay,
         "overtake": overtake,
         "flood": flood,
+        "suspend": suspend,
     }
 
     def shown(frame: ShownFrame) -> None:
@@ -120,7 +146,12 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     async def watch() -> None:
         sub = show.subscribe()
         while await sub.wait():
-            events.extend({"kind": e.kind, **e.data} for e in sub.events() if e.kind != "stats")
+            heard = [{"kind": e.kind, **e.data} for e in sub.events() if e.kind != "stats"]
+            if loading and any(event.get("stage") == "models" for event in heard):
+                for fault in loading:
+                    later(fault[2] if len(fault) > 2 else 0, hurt, *fault[:2])
+                loading.clear()
+            events.extend(heard)
             sub.frame()
 
     show.shown = shown
@@ -137,7 +168,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     story["nodes"] = session.groups.nodes
     story["take"] = asdict(show.take())
     story["summary"] = dict(summary(show, session, begun))
-    return np.stack([frame.image for frame in seen]), story
+    return np.stack([frame.image for frame in seen] or [np.zeros((0, 0, 3), np.uint8)]), story
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ never use two clusters."""
 import asyncio
 import json
 import os
-import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from actors.cluster import Cluster, Layout, run_folder, secrets_of, worker_environment
+from actors.cluster import Cluster
+from actors.head import RunFolder, secrets_of, worker_environment, write_token
+from actors.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ async def one_node() -> None:
 
 
 def two_nodes() -> None:
-    folder = run_folder()
-    (folder / "token").touch(0o600)
-    (folder / "token").write_text(secrets.token_hex(32))
+    run = RunFolder()
+    folder = run.path
+    write_token(folder)
     os.environ |= secrets_of(folder) | worker_environment(Layout())
     os.environ["RAY_TMPDIR"] = str(
         folder
@@ -90,7 +90,7 @@ def two_nodes() -> None:
     say(nodes.address, folder, os.getpid())
     sys.stdin.read()
     nodes.shutdown()
-    shutil.rmtree(folder)
+    run.remove()
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from actors.cluster import PORT_OPTIONS, Cluster, Layout, free_ports, head_command, run_folder
+from actors.cluster import Cluster
+from actors.head import PORT_OPTIONS, RunFolder, free_ports, head_command
+from actors.layout import Layout
 
 
 @pytest.fixture
 def open_head():
     """The address of a head that asks for no token. Our guardian keeps it, and takes it away with
     its input's end."""
-    folder, ports = run_folder(), free_ports(len(PORT_OPTIONS))
+    run, ports = RunFolder(), free_ports(len(PORT_OPTIONS))
+    folder = run.path
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     guardian = subprocess.Popen(
         [sys.executable, "-m", "actors.guardian", folder, *head_command(folder, ports, Layout())],
@@ -32,13 +34,13 @@ def open_head():
     finally:
         guardian.stdin.close()
         guardian.wait(60)
-        shutil.rmtree(folder, ignore_errors=True)
+        run.remove()
 
 
 def test_a_cluster_that_lets_a_stranger_in_is_found_out(open_head, tmp_path):
-    assert not asyncio.run(Cluster(open_head, tmp_path, None).refuses_strangers())
+    assert not asyncio.run(Cluster(open_head, RunFolder(), None).refuses_strangers())
 
 
 def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):
     (port,) = free_ports(1)
-    assert not asyncio.run(Cluster(f"127.0.0.1:{port}", tmp_path, None).refuses_strangers())
+    assert not asyncio.run(Cluster(f"127.0.0.1:{port}", RunFolder(), None).refuses_strangers())

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.cluster import Layout, visible_gpus
+from actors.layout import Layout, visible_gpus
 from configs.errors import UserError
 from pipeline.__main__ import main
 from pipeline.video import read_video

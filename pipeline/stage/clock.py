@@ -2,21 +2,29 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Final
 
 from actors.source import ChunkSource
 from pipeline.stage.playhead import Playhead
+
+BEAT_SECONDS: Final = 0.5
+LAPSE_SECONDS: Final = 3.0  # without a beat: this process was not run
 
 
 class Clock:
     """A playhead that knows the time, sleeps until a frame is due and paces the source. Can
     stand."""
 
-    def __init__(self, source: ChunkSource, just_in_time: bool) -> None:
+    def __init__(self, source: ChunkSource, just_in_time: bool, lapsed: Callable[[], None]) -> None:
+        """lapsed: called when time went by in which nobody ran."""
         info = source.info
         self.playhead = Playhead(1 / info.fps, info.frames_per_latent, just_in_time)
         self.paused = False
         self._source = source
         self._changed = asyncio.Event()
+        self._beat = time.monotonic()
+        self._lapsed = lapsed
 
     def pace(self) -> None:
         """Tell the source when its next steps may start."""
@@ -33,11 +41,26 @@ class Clock:
         self.playhead.rest()
         self.wake()
 
+    async def beat(self) -> None:
+        """Notice, for ever, that nobody ran for a while (a closed laptop, a paused container)."""
+        while True:
+            self._lapse(time.monotonic())
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _lapse(self, now: float) -> None:
+        """Time in which nobody ran is neither late nor a stall: the grid of slots starts anew."""
+        if now - self._beat > LAPSE_SECONDS:
+            self.playhead.rest()
+            self._lapsed()
+        self._beat = now
+
     async def slot(self) -> float:
         """Sleep until a frame lies ready and is due; returns the time."""
         loop = asyncio.get_running_loop()
         while True:
-            now, due = time.monotonic(), self.playhead.due
+            now = time.monotonic()
+            self._lapse(now)
+            due = self.playhead.due
             waiting = bool(self.playhead.depth) and not self.paused
             if waiting and (due is None or due <= now):
                 return now

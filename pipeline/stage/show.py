@@ -26,6 +26,7 @@ from pipeline.stage.script import Script
 from pipeline.stage.tempo import TempoWatch
 
 STATS_SECONDS: Final = 1.0
+FLOW_SECONDS: Final = 5.0  # without a frame: they do not flow
 
 
 class Show:
@@ -61,7 +62,7 @@ class Show:
         self._prompts = Prompts(prompt, source, self._audience)
         self._controls = Controls(source, self._audience)
         self._tempo = TempoWatch(source.info)
-        self._clock = Clock(source, just_in_time)
+        self._clock = Clock(source, just_in_time, self.figures.rest)
         self._state = "starting"
         self._status = StageReport("starting", 0.0, "starting", 0.0)
         self._ended = asyncio.Event()
@@ -134,7 +135,10 @@ class Show:
     @property
     def ready(self) -> bool:
         """Frames flow (or would, were it not paused): what /readyz says."""
-        return self._state == "playing" and self._audience.newest is not None
+        newest = self._audience.newest
+        if self._state != "playing" or newest is None:
+            return False
+        return self.paused or time.monotonic() - newest.stamps["shown"] < FLOW_SECONDS
 
     # -- viewers -----------------------------------------------------------------------------------
 
@@ -291,7 +295,12 @@ class Show:
         self._clock.pace()
         loops = [
             asyncio.create_task(loop)
-            for loop in (self._receive(), self._present(), self._publish_stats())
+            for loop in (
+                self._receive(),
+                self._present(),
+                self._publish_stats(),
+                self._clock.beat(),
+            )
         ]
         try:
             await asyncio.gather(*loops)

@@ -1,0 +1,82 @@
+"""Who works where: how many workers of each group, and on which devices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from configs.errors import UserError
+
+USUAL_VAE_WORKERS: Final = 3  # of the published launcher
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Who works where: ``dit`` ranks, ``vae`` workers, and ``gpus`` devices for them (0 = CPU
+    workers)."""
+
+    dit: int = 1
+    vae: int = 1
+    gpus: int = 0
+    devices: tuple[str, ...] = ()
+
+    @staticmethod
+    def plan(dit: int | None, vae: int | None, pool: Sequence[str]) -> "Layout":
+        """Fit the wanted numbers (None = as the machine allows) to the GPUs in ``pool``.
+
+        No GPU: CPU workers, one each unless asked otherwise. One GPU: both groups share it. Else
+        one GPU per worker, the transformer's first. Raises UserError when there are too few.
+        """
+        if not pool:
+            return Layout(dit or 1, 1 if vae is None else vae)
+        if len(pool) == 1 and dit in (None, 1) and vae in (None, 0, 1):
+            return Layout(1, 1 if vae is None else vae, 1, tuple(pool))
+        dit = dit or 1
+        vae = min(USUAL_VAE_WORKERS, max(1, len(pool) - dit)) if vae is None else vae
+        if dit + vae > len(pool):
+            raise UserError(
+                f"NUM_GPUS_DIT={dit} and NUM_GPUS_VAE={vae} need {dit + vae} GPUs, {len(pool)} are visible "
+                f"({', '.join(pool)}); ask for fewer, or widen CUDA_VISIBLE_DEVICES"
+            )
+        return Layout(dit, vae, dit + vae, tuple(pool[: dit + vae]))
+
+    @property
+    def text(self) -> int | None:
+        """The place whose GPU the text encoder shares: the last one. None: it runs on the CPU, in
+        nobody's place."""
+        return self.dit + self.vae - 1 if self.gpus else None
+
+    @property
+    def shared(self) -> bool:
+        """One GPU serves both groups."""
+        return 0 < self.gpus < self.dit + self.vae
+
+    def bundles(self) -> list[dict[str, float]]:
+        """What to reserve, one bundle per worker: DiT ranks first, then VAE workers."""
+        kind = "GPU" if self.gpus else "CPU"
+        return [{kind: 0.5 if self.shared else 1.0}] * (self.dit + self.vae)
+
+    def __str__(self) -> str:
+        if not self.gpus:
+            return f"DiT {self.dit} + VAE {self.vae} CPU worker{'s' if self.dit + self.vae > 2 else ''}"
+        if self.shared:
+            return f"DiT {self.dit} + VAE {self.vae} sharing one GPU"
+        return f"DiT GPU 0..{self.dit - 1}, VAE GPU {self.dit}..{self.dit + self.vae - 1}"
+
+
+def visible_gpus(pool: Sequence[str] | None) -> tuple[str, ...]:
+    """The GPUs there are to take from; ``pool`` (CUDA_VISIBLE_DEVICES) limits them. Raises
+    UserError for a pool that names absent ones: to run on the CPU instead, unasked, would be a slow
+    surprise."""
+    if pool is not None and not pool:
+        return ()
+    import torch
+
+    present = (
+        torch.cuda.device_count() if torch.cuda.is_available() else 0
+    )  # of the pool, which CUDA reads too
+    if pool is not None and present < len(pool):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct it, unset it, or"
+            " set it to nothing for CPU workers"
+        )
+    return tuple(pool or [str(number) for number in range(present)])

@@ -1,0 +1,72 @@
+"""What a head of our own starts with: its folder, its variables, and a machine that can run it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.head import RunFolder, adopt_secrets, check_machine, head_environment, sweep
+from actors.layout import Layout
+from configs.errors import UserError
+
+
+def test_a_folder_that_nobody_holds_is_swept(tmp_path: Path) -> None:
+    code = f"""
+import tempfile, os, signal
+tempfile.tempdir = {str(tmp_path)!r}
+from actors import head
+head._parent = lambda: head.Path({str(tmp_path)!r})
+folder = head.RunFolder()
+(folder.path / "token").write_text("secret")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "token").exists()
+    stranger = tmp_path / "matrix-of-somebody"
+    stranger.mkdir()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [stranger]
+
+
+def test_a_folder_in_use_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.head._parent", lambda: tmp_path)
+    one, two = RunFolder(), RunFolder()
+    assert one.path.exists() and two.path.exists() and one.path.stat().st_mode & 0o777 == 0o700
+    one.remove()
+    assert list(tmp_path.iterdir()) == [two.path]
+    two.remove()
+    two.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["sh\u00f6rt", "a-name-that-is-far-too-long-for-a-socket-of-ray"])
+def test_where_ray_cannot_live_the_folder_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", f"/tmp/{name}")
+    folder = RunFolder()
+    assert folder.path.parent == Path("/tmp") and str(folder.path).isascii()
+    folder.remove()
+
+
+def test_variables_of_another_ray_have_no_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"})
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    adopt_secrets(tmp_path)
+    seen = head_environment(Layout())
+    assert "RAY_JOB_CONFIG_JSON_ENV_VAR" not in seen and "PYTHONOPTIMIZE" not in seen
+    assert seen["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
+
+
+def test_a_machine_without_shared_memory_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_machine()
+    monkeypatch.setattr("actors.head.SHARED_MEMORY", tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"shared memory: .*nowhere cannot be written"):
+        check_machine()
