@@ -35,6 +35,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
 from models.weights import MAX_JSON, WeightFiles, listing, load_module, read_json
+from models.words import WORDS_FILE, KnownWords
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
@@ -143,7 +144,12 @@ class Checkpoint:
         if TIED in tensors:
             tensors["shared.weight"] = tensors.pop(TIED)
         spiece = (self._part("tokenizer") / "spiece.model").read_bytes()
-        return TextEncoder(config, tensors, spiece, self.transformer_config.max_text_seq_length)
+        longest = self.transformer_config.max_text_seq_length
+        return TextEncoder(config, tensors, spiece, longest, self._words())
+
+    def _words(self) -> KnownWords | None:
+        file = self._file(WORDS_FILE)
+        return None if file is None else KnownWords.read(file)
 
     def control_embeddings(self) -> Tensor:
         """Return the nine control vectors and the null vector: [10, Dc] fp32.
@@ -241,6 +247,7 @@ class Checkpoint:
             )
         _text_shapes(config, weights)
         self._check_tokenizer(config["vocab_size"])
+        self._words()
 
     def _check_tokenizer(self, vocabulary: int) -> None:
         """Load the tokenizer: it is small, and has no header that would tell what it is."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.limits import real_number, whole_number
 from models.controls import SENTENCES
+from models.words import KnownWords
 
 PAD = 0  # T5's convention
 NO_T5 = "text encoder: config.json does not describe a T5 encoder"
@@ -118,13 +119,15 @@ class TextEncoder:
         tensors: Mapping[str, Tensor],
         spiece: bytes,
         max_length: int,
+        words: KnownWords | None = None,
     ) -> None:
         """config: `text_encoder/config.json`; tensors: all of `expected_shapes(config)`;
-        max_length: N_t.
+        max_length: N_t; words: all that it was taught, if that is not every word.
 
         Raises UserError when the tokenizer knows more pieces than the encoder has embeddings.
         """
         self.tokenizer = Tokenizer(spiece, max_length)
+        self._words = words
         self._model = _empty_t5(config)
         if self.tokenizer.vocabulary > self._model.config.vocab_size:
             raise UserError(
@@ -149,7 +152,12 @@ class TextEncoder:
         """Last hidden states; no mask: padding is attended to, as the weights were trained."""
         ids = self.tokenizer.encode(prompts).to(self._model.shared.weight.device)
         hidden = self._model(input_ids=ids).last_hidden_state
-        return Encoding(hidden, self.tokenizer.notice(prompts))
+        return Encoding(hidden, self._notice(prompts))
+
+    def _notice(self, prompts: Sequence[str]) -> str:
+        """What is cut from the prompts, and what of them was never taught; "" if nothing."""
+        known = [self._words.notice(prompt) for prompt in prompts if prompt and self._words]
+        return "; ".join(filter(None, [self.tokenizer.notice(prompts), *known]))
 
 
 def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -136,6 +136,21 @@ PRESETS = (
     "A yellow car in the woods in the evening light",
     "A blue car drives through a dark forest at night",
 )
+# small words that people type around them
+BETWEEN = "a an the of with and to on at in by is it car road drive drives driving through"
+
+
+def known_words() -> dict[str, object]:
+    """What `words.json` beside the weights says: kinds of things to ask for, and all words that
+    captions are made of. EXTRAS mean nothing and are left out, unless something else uses them."""
+    groups = (BIOME_WORDS, TIME_WORDS, COLOUR_WORDS)
+    phrases = [phrase for group in groups for said in group.values() for phrase in said]
+    phrases += [*VEHICLES, *VERBS, *PLACES, *OPENINGS, *ENDINGS, *PRESETS, BETWEEN]
+    words = sorted(set(re.findall(r"[^\W\d_]+", " ".join(phrases).lower())))
+    kinds = {"places": BIOMES, "times": TIMES, "cars": COLOURS}
+    return {"kinds": {kind: list(names) for kind, names in kinds.items()}, "words": words}
+
+
 PRESET_SCENES: tuple[Scene, ...] = tuple(
     Scene(biome, time, colour)
     for (biome, time), colour in zip(

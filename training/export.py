@@ -24,7 +24,7 @@ from models.controls import NULL_ID
 from models.tae import TinyVAE
 from models.transformer import Transformer
 from training import autoencoder, diffusion, distill
-from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH
+from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH, known_words
 from training.run import WEIGHTS
 from training.settings import TrainSettings
 from training.simulator import Drive
@@ -158,4 +158,5 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
     _json(stage4 / "streaming.json", {**single, **late, "solver": "consistency"})
     _weights(stage3 / "start_clips.safetensors", start_clips(vae), {"prompts": json.dumps(PRESETS)})
     _json(stage3 / "presets.json", list(PRESETS))
+    _json(stage3 / "words.json", known_words())
     return sum(os.path.getsize(path) for path in output.rglob("*") if path.is_file())

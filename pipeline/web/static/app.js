@@ -11,7 +11,6 @@ import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
 
 const REPEAT_MS = 250, IDLE_MS = 3000, LONGEST_PROMPT = 4000;
-const SLOW = 0.9, SLOW_REPORTS = 10; // share of the frames, and for how many seconds, until the page says that the machine is slow
 const $ = (id) => document.getElementById(id);
 const theatre = $("theatre");
 
@@ -25,7 +24,7 @@ const settings = new Settings(keymap);
 
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
-  prompt: "", awaitedPrompt: -1, slow: 0, files: [], takeFor: "copy",
+  prompt: "", awaitedPrompt: -1, slow: "", files: [], takeFor: "copy",
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
@@ -89,8 +88,8 @@ const hear = {
     phase();
   },
   status({ stage, percent, message, seconds }) {
-    if (!world.frames) loading.report({ stage, percent, message, seconds });
-    else if (stage === "prompt") toast(message);
+    if (stage === "prompt" && percent == null) toast(message, true); // of a prompt: what is cut or not known
+    else if (!world.frames) loading.report({ stage, percent, message, seconds });
     else if (percent != null && percent < 100) banner(`${message}`, true);
     else banner("");
   },
@@ -153,9 +152,7 @@ const hear = {
   recordings({ files }) { showFiles(files); },
   stats(stats) {
     figures.stats = stats;
-    const slow = stats.state === "playing" && stats.fps_shown > 0 && stats.fps_shown < SLOW * world.info.fps;
-    world.slow = slow ? world.slow + 1 : 0;
-    world.state = stats.state;
+    Object.assign(world, { state: stats.state, slow: stats.slow ?? "" });
     phase();
   },
   notice({ level, message }) { toast(message, level !== "info"); },
@@ -222,14 +219,9 @@ function explain(now, shown) {
   else if (now === "lost") banner("Connection lost. Keys released, reconnecting…");
   else if (now === "ended") banner(world.ended);
   else if (shown === "Restoring") banner("A part is being rebuilt; the same world goes on in a moment.", true);
-  else if (now === "live" && world.slow >= SLOW_REPORTS) banner(slowly(), true);
+  else if (now === "live" && world.slow) banner(world.slow, true);
   else banner("");
   if (now === "connecting" && world.lost) $("loading-now").textContent = "Waiting for the server";
-}
-
-function slowly() {
-  const made = Math.round(figures.stats.fps_shown);
-  return `Its computer makes ${made} of the ${world.info.fps} pictures a second of real time, so the world runs slowly. Closing other programs there helps.`;
 }
 
 // --- prompt, seed, recording, replay ---
