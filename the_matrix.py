@@ -29,8 +29,9 @@ from configs.geometry import (
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
-from models.device import pick_device, use_threads
+from models.device import pick_device, threads
 from models.folder import model_folder
+from models.live_world import LiveWorld
 from models.offline import (
     base_clip,
     clip_frames,
@@ -106,11 +107,7 @@ class the_matrix:
         labels = _signal(control_signal)
         check_seed(control_seed, "control_seed")
         check_seed(seed)
-        guidance = (
-            None
-            if guidance_scale is None
-            else real_number("guidance_scale", guidance_scale, 0, 100)
-        )
+        guidance = _guidance(guidance_scale)
         device = _device(gpu_id)
         for name, switch in (("progress", progress), ("overwrite", overwrite)):
             if not isinstance(switch, bool) and not (name == "progress" and callable(switch)):
@@ -162,17 +159,38 @@ class the_matrix:
         Equals a live run with the same seed and labels, byte for byte on a CPU: one thread
         computes, as in a live rank."""
         prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
-        guidance = (
-            None
-            if guidance_scale is None
-            else real_number("guidance_scale", guidance_scale, 0, 100)
-        )
+        guidance = _guidance(guidance_scale)
         labels = _endless(seed) if controls is None else _labels(controls)
-        if start is not None and not isinstance(start, torch.Tensor):
-            raise UserError(
-                f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}"
-            )
-        return self._stream(prompt, labels, seed, guidance, device, start)
+        return self._stream(prompt, labels, seed, guidance, device, _start(start))
+
+    def live(
+        self,
+        prompt: str,
+        seed: int = 42,
+        *,
+        guidance_scale: float | None = None,
+        gpu_id: int = 0,
+        start: torch.Tensor | None = None,
+    ) -> LiveWorld:
+        """Begin a world that is driven by hand: ``step(label)`` gives frames, ``save(path)``,
+        ``rewind(latents)`` and ``branch()`` keep, undo and fork it.
+
+        The arguments are those of ``stream``, and so are the frames."""
+        prompt, seed = check_prompt(prompt), check_seed(seed)
+        guidance = _guidance(guidance_scale)
+        parts = self._parts(self.streaming, _device(gpu_id))
+        if parts.checkpoint.streaming.distilled:
+            guidance = None
+        return LiveWorld.begin(parts, prompt, seed, start=_start(start), guidance=guidance)
+
+    def open(self, path: str | Path, *, gpu_id: int = 0) -> LiveWorld:
+        """Go on from a file that a world of these streaming weights was saved to.
+
+        The frames that follow are those of the world that was saved, byte for byte on a CPU. Raises
+        UserError."""
+        if not isinstance(path, str | Path):
+            raise UserError(f"path: expected a file name, got {path!r:.60}")
+        return LiveWorld.open(self._parts(self.streaming, _device(gpu_id)), Path(path))
 
     def _stream(
         self,
@@ -184,14 +202,14 @@ class the_matrix:
         start: torch.Tensor | None,
     ) -> Generator[tuple[int, np.ndarray], None, None]:
         parts = self._parts(self.streaming, device)
-        with _threads(1):
+        with threads(1):
             world = _world(parts, guidance)
             world.reset(
                 seed, prompt, self.streaming.start_latents(prompt) if start is None else start
             )
         frames = stream_frames(parts, world, labels)
         while True:
-            with _threads(1):  # only while we compute: the caller's own work keeps its threads
+            with threads(1):  # only while we compute: the caller's own work keeps its threads
                 latent = next(frames, None)
             if latent is None:
                 return
@@ -287,6 +305,18 @@ def _labels(controls: str | Iterable[str]) -> Iterable[str]:
     return controls
 
 
+def _guidance(scale: float | None) -> float | None:
+    return None if scale is None else real_number("guidance_scale", scale, 0, 100)
+
+
+def _start(start: torch.Tensor | None) -> torch.Tensor | None:
+    if start is not None and not isinstance(start, torch.Tensor):
+        raise UserError(
+            f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}"
+        )
+    return start
+
+
 def _device(gpu_id: int) -> torch.device:
     number = whole_number("gpu_id", gpu_id, 0, 1023)
     return pick_device("auto" if number == 0 else f"cuda:{number}")
@@ -319,16 +349,6 @@ def _endless(seed: int) -> Iterator[str]:
     return itertools.chain.from_iterable(
         random_signal(RANDOM_RUN, seed + run) for run in itertools.count()
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(count)
-    try:
-        yield
-    finally:
-        use_threads(before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ vectors and the null vector) and start_clips.safetensors (scaled latents with th
 folder may hold the transformer alone, as the published stage4 does: everything it lacks then comes
 from a shared folder, given or the sibling called stage3."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -125,6 +126,20 @@ class Checkpoint:
         contents)."""
         return WeightFiles.open(transformer_folder(self.path)).fingerprint()
 
+    @cached_property
+    def world_hash(self) -> str:
+        """A stable name of all that a running world's frames follow from: transformer, LoRA,
+        control vectors, text encoder and decoder."""
+        digest = hashlib.blake2b(digest_size=16)
+        files = [self._vae_files, WeightFiles.open(self._part("text_encoder"))]
+        for part in files:
+            digest.update(part.fingerprint().encode())
+        digest.update(self.model_hash.encode())
+        digest.update(self.control_embeddings().numpy().tobytes())
+        if self.lora is not None:
+            digest.update(self.lora.fingerprint().encode())
+        return digest.hexdigest()
+
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
         """Load the transformer, LoRA fused."""
         return read_transformer(transformer_folder(self.path), device, dtype, self.lora)
@@ -132,7 +147,7 @@ class Checkpoint:
     def autoencoder(self, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
         """Load encoder and decoder."""
         vae = _empty_autoencoder(self.vae_config)
-        load_module(vae, self._vae_weights, device, dtype)
+        load_module(vae, self._vae_files, device, dtype)
         return vae
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
@@ -197,11 +212,11 @@ class Checkpoint:
         if self.vae_file is None:
             return config
         return TinyVAEConfig.from_tensors(
-            self._vae_weights.entries, scaling_factor=config.scaling_factor
+            self._vae_files.entries, scaling_factor=config.scaling_factor
         )
 
     @cached_property
-    def _vae_weights(self) -> WeightFiles:
+    def _vae_files(self) -> WeightFiles:
         return WeightFiles.open(self.vae_file or self._part("vae"))
 
     def _part(self, name: str) -> Path:
@@ -217,7 +232,7 @@ class Checkpoint:
     def _check_parts(self) -> None:
         """Read the headers of everything that is loaded later."""
         vae = _empty_autoencoder(self.vae_config)
-        self._vae_weights.check({name: tensor.shape for name, tensor in vae.state_dict().items()})
+        self._vae_files.check({name: tensor.shape for name, tensor in vae.state_dict().items()})
         channels = vae.config.latent_channels
         if channels != self.latent_channels:
             place = self.vae_file or self._part("vae")

@@ -5,7 +5,8 @@ One label steers one latent (4 frames, 250 ms at 16 FPS).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -72,6 +73,12 @@ def parse_signal(text: str) -> list[str]:
             )
         labels += [match[1]] * count
     return labels
+
+
+def write_signal(labels: Iterable[str]) -> str:
+    """Labels as ``parse_signal`` reads them: "D*16,DL*8,D"; "" for none."""
+    runs = ((label, sum(1 for _ in run)) for label, run in groupby(labels))
+    return ",".join(f"{label}*{count}" if count > 1 else label for label, count in runs)
 
 
 def random_signal(length: int, seed: int) -> list[str]:

@@ -101,6 +101,17 @@ def use_threads(count: int | None = None) -> int:
     return number
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within the block, torch computes with `count` CPU threads; the caller's number is kept."""
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        use_threads(before)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until everything queued on `device` is done (timing needs it); a CPU has nothing to wait
     for."""

@@ -82,6 +82,10 @@ class LoRA:
             layer.scale = _scale(file, name, layer, weights, settings)
         return LoRA(file, weights, layers)
 
+    def fingerprint(self) -> str:
+        """A stable name of the file's contents."""
+        return self._weights.fingerprint()
+
     def fuse(self, tensors: Mapping[str, Tensor], strength: float = 1.0) -> None:
         """Add the updates, times ``strength``, to the model's tensors in place, computed in fp32 on
         their device. Raises UserError where a result is not finite."""

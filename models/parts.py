@@ -9,7 +9,7 @@ from torch import Tensor
 
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint, served_stream
-from models.device import pick_dtype
+from models.device import pick_decoder_dtype, pick_dtype
 from models.frames import StreamDecoder
 from models.tae import TinyVAE
 from models.text import TextEncoder
@@ -31,6 +31,15 @@ class Parts:
         self.checkpoint, self.device = checkpoint, device
         self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
         self._encoded: dict[tuple[str, ...], Tensor] = {}
+
+    @property
+    def engine(self) -> str:
+        """What computes, in a word: the same engine gives the same bytes."""
+        decoder = self.dtype
+        if isinstance(self.autoencoder, TinyVAE):
+            decoder = pick_decoder_dtype(self._dtype_name, self.device)
+        formats = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, decoder))
+        return f"torch {self.device.type} {'/'.join(formats)}"
 
     @functools.cached_property
     def transformer(self) -> Transformer:

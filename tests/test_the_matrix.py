@@ -364,6 +364,26 @@ def test_stream_is_reproducible_and_steered(live: the_matrix) -> None:
     assert not np.array_equal(first, frames("D*4,DL*4", seed=2))
 
 
+@pytest.mark.parametrize("stage", ["stage3", "stage4"])
+def test_a_live_world_is_the_stream_and_goes_on_from_a_file(
+    folders: dict[str, Path], tmp_path: Path, stage: str
+) -> None:
+    matrix = the_matrix(folders["stage2"], folders[stage])
+    labels = ["D", "D", "DL", "DL", "DR", "DR", "D", "D"]
+    streamed = np.concatenate([frames for _, frames in matrix.stream(PROMPT, labels, seed=3)])
+    world = matrix.live(PROMPT, seed=3)
+    window = matrix.streaming.streaming.window_size
+    first = [world.step(labels[k : k + window]) for k in range(0, 4, window)]
+    file = world.save(tmp_path / "drive.world")
+    opened = the_matrix(folders["stage2"], folders[stage]).open(str(file))
+    rest = [opened.step(labels[k : k + window]) for k in range(4, 8, window)]
+    assert np.array_equal(np.concatenate([*first, *rest]), streamed)
+    for path in (tmp_path / "absent.world", tmp_path, "", 5):
+        with pytest.raises(UserError) as error:
+            matrix.open(path)  # type: ignore[arg-type]
+        assert "\n" not in str(error.value)
+
+
 def test_stream_asks_for_a_label_right_before_its_step(live: the_matrix) -> None:
     asked: list[str] = []
 

@@ -7,7 +7,6 @@ docs/protocol.md documents every field for people; this file decides.
 import json
 import re
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +16,7 @@ from actors.source import Take
 from configs.errors import UserError
 from configs.geometry import LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed, real_number, whole_number
-from models.controls import LABELS, label_id, parse_signal
+from models.controls import LABELS, label_id, parse_signal, write_signal
 
 PROTOCOL = 1
 CODEC_JPEG = 1
@@ -183,15 +182,9 @@ def take_parts(take: Take) -> list[dict[str, str]]:
     ``parse_replay``."""
     together = groupby(zip(take.prompts, take.labels), key=itemgetter(0))
     return [
-        {"prompt": prompt, "controls": run_lengths(label for _, label in part)}
+        {"prompt": prompt, "controls": write_signal(label for _, label in part)}
         for prompt, part in together
     ]
-
-
-def run_lengths(labels: Iterable[str]) -> str:
-    """Labels as ``parse_signal`` reads them: "D*16,DL*8,D"."""
-    runs = ((label, sum(1 for _ in run)) for label, run in groupby(labels))
-    return ",".join(f"{label}*{count}" if count > 1 else label for label, count in runs)
 
 
 def milliseconds(message: dict[str, Any], name: str) -> float:
