@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
@@ -41,6 +40,7 @@ from models.offline import (
     stream_frames,
 )
 from models.parts import Parts
+from models.progress import ProgressBar
 from models.world import World
 from pipeline.video import VideoWriter
 
@@ -97,7 +97,8 @@ class the_matrix:
             continued with random labels (control_seed).
         guidance_scale: None = what the weights were made for (published: 6). Stage-4 weights take
         none. gpu_id: which GPU; without any, 0 means the CPU.
-        progress: True = bars on a terminal; or a function that is called with (stage, done, total).
+        progress: True = a bar on a terminal, a line every few seconds elsewhere; or a function
+        that is called with (stage, done, total).
         overwrite: existing files are refused unless True.
 
         The same arguments give the same bytes. Raises UserError before anything loads.
@@ -230,7 +231,7 @@ class the_matrix:
         """Write the base video; returns its scaled latents."""
         parts = self._parts(self.generation, device)
         scale = self.generation.streaming.guidance_scale if guidance is None else guidance
-        with _report("base video", progress) as report:
+        with _report("base video", "step", progress) as report:
             count = latents_of(frames)
             latents = base_clip(
                 parts,
@@ -263,7 +264,7 @@ class the_matrix:
         height, width = (PIXELS_PER_LATENT * size for size in world.shape[1:])
         with (
             VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
-            _report("final video", progress) as report,
+            _report("final video", "latent", progress) as report,
         ):
             for _, pictures in stream_frames(parts, world, labels):
                 writer.write(pictures[: frames - writer.frames])
@@ -352,16 +353,13 @@ def _endless(seed: int) -> Iterator[str]:
 
 
 @contextmanager
-def _report(stage: str, progress: Progress) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that moves a bar (on terminals only), calls the caller's function,
-    or does nothing."""
+def _report(stage: str, unit: str, progress: Progress) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that shows how far it is, calls the caller's function, or does
+    nothing."""
     if callable(progress):
         yield lambda done, total: progress(stage, done, total)
-        return
-    with tqdm(desc=stage, leave=True, disable=None if progress else True) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield move
+    elif progress:
+        with ProgressBar(stage, unit) as shown:
+            yield shown.report
+    else:
+        yield lambda done, total: None

@@ -67,6 +67,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def check_video_file(path: Path, name: str, overwrite: bool = False) -> Path:
+    """``path`` if it may be written and its name says what it will hold."""
+    if path.suffix.lower() != ".mp4":
+        raise UserError(f"{name} {path}: videos are mp4 files; give a name that ends in .mp4")
+    return check_output_file(path, name, overwrite)
+
+
 def check_output_file(path: Path, name: str = "output", overwrite: bool = False) -> Path:
     """``path`` if it may be written: its folder exists, it does not, and no tool takes it for an
     option or address."""

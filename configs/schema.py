@@ -8,7 +8,14 @@ from pathlib import Path
 from configs.choice import WeightFlags
 from configs.errors import UserError
 from configs.geometry import FPS, frames_of, is_whole, latents_of
-from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+from configs.limits import (
+    check_output_file,
+    check_prompt,
+    check_seed,
+    check_video_file,
+    real_number,
+    whole_number,
+)
 
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
@@ -181,7 +188,7 @@ class OfflineConfig(WeightFlags):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
-        check_output_file(self.output, "output", self.overwrite)
+        check_video_file(self.output, "output", self.overwrite)
         for name in ("width", "height"):
             size = getattr(self, name)
             if size is not None and whole_number(name, size, 16, 4096) % 16:
@@ -253,7 +260,13 @@ class StreamConfig(OfflineConfig):
                 )
 
     def streaming(self, weights: StreamSettings) -> StreamSettings:
-        """The weights' settings with this run's overrides."""
+        """The weights' settings with this run's overrides. Raises UserError for those that these
+        weights cannot follow."""
+        if weights.distilled and self.guidance_scale not in (None, 1.0):
+            raise UserError(
+                "guidance_scale: distilled weights (stage 4) are made to run without; "
+                "leave it out, or use --stage 3"
+            )
         groups = self.noise_groups or weights.noise_groups
         window = weights.window_size
         if self.clip_frames is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.limits import check_output_file
+from configs.limits import check_output_file, check_video_file
 from configs.schema import RunConfig
 from pipeline.stage.show import Show
 
@@ -26,7 +26,8 @@ class RunFiles:
         files = RunFiles(config.record, config.control_log, config.summary)
         taken: dict[Path, str] = {}
         for purpose, path in files._purposes():
-            place = check_output_file(path, purpose).resolve()
+            check = check_video_file if purpose == "--record" else check_output_file
+            place = check(path, purpose).resolve()
             if place in taken:
                 raise UserError(
                     f"{purpose} {path}: one file for two purposes ({taken[place]}); "

@@ -17,8 +17,8 @@ import pytest
 from configs.load import ROOT
 from models.checkpoint import Checkpoint
 from pipeline.__main__ import COMMANDS, command, main, parser_of
-from pipeline.commands.stream import resample
 from pipeline.video import VideoWriter, read_video
+from pipeline.videos import resample
 from tests.tiny_checkpoint import write_checkpoint
 
 PROMPT = ("--prompt", "a red car")
@@ -86,7 +86,12 @@ def test_every_example_is_accepted_by_its_parser(name: str) -> None:
         (["base", *PROMPT, "--output", "no/such/x.mp4"], "does not exist"),
         (["base", *PROMPT, "--output", "http://x/y.mp4"], "protocol"),
         (["base", *PROMPT, "--output=-x.mp4"], "path"),
-        (["base", *PROMPT, "--output", "setup.cfg"], "never overwritten"),
+        (["base", *PROMPT, "--output", "setup.cfg"], "ends in .mp4"),
+        (["stream", *PROMPT, "--output", "b.gif"], "ends in .mp4"),
+        (["stream", *PROMPT, "--stage", "4", "--guidance-scale", "4"], "guidance_scale"),
+        (["stream", *PROMPT, "--width", "160"], "give an --init-video of 160x96"),
+        (["run", "--headless", "--record", "b.gif"], "ends in .mp4"),
+        (["play", "--headless", "--record", "b.gif", "--", "/bin/true"], "ends in .mp4"),
         (["base", *PROMPT, "--model-path", "no/such"], "nothing"),
         (["base", *PROMPT, "--model-path", "docs"], "transformer"),
         (["stream", *PROMPT, "--stage", "2"], "3 or 4"),
@@ -106,6 +111,16 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert expected in refused(arguments, capsys)
+
+
+def test_what_exists_is_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.mp4").write_text("mine")
+    for name in ("base", "stream"):
+        arguments = [name, *PROMPT, "--output", str(tmp_path / "x.mp4")]
+        assert "never overwritten" in refused(arguments, capsys)
+    assert (tmp_path / "x.mp4").read_text() == "mine"
 
 
 def test_what_depends_on_the_weights(
@@ -240,11 +255,9 @@ def test_a_full_disk_is_one_line(
     model = ("--model-path", str(weights), "--frames", "9", "--steps", "2")
     assert main(["base", *PROMPT, *model, "--output", str(target)]) == 1
     shown = capsys.readouterr()
-    assert (
-        shown.err.startswith("error: video")
-        and "No space left" in shown.err
-        and shown.err.count("\n") == 1
-    )
+    errors = [line for line in shown.err.splitlines() if not line.startswith("base video: ")]
+    assert len(errors) == 1 and errors[0].startswith("error: video")
+    assert "No space left" in errors[0]
     assert not target.exists()
 
 

@@ -2,20 +2,12 @@
 setting at hand."""
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from tqdm import tqdm
-
-from configs.geometry import latents_of
 from configs.load import load
 from configs.schema import BaseConfig, OfflineConfig
-from models.folder import model_folder
+from models.controls import parse_signal, reduce_raw
 from pipeline.commands.weights import add_weights
-
-if TYPE_CHECKING:  # torch takes a second to import; bad input is answered before
-    from models.checkpoint import Checkpoint
-    from models.parts import Parts
 
 PURPOSE: Final = "Stage 2: a video of up to 4 s from a prompt and a control signal."
 EXAMPLES: Final = """\
@@ -92,81 +84,14 @@ def main(args: argparse.Namespace) -> int:
     """Make the video and print its path."""
     config = load(BaseConfig, vars(args), environment={})
     labels = given_labels(config)
-    checkpoint = open_checkpoint(config, "stage2")
+    # torch takes seconds to import: bad flags are told before
+    from pipeline.videos import make_base
 
-    from models.checkpoint import save_tensors
-    from models.offline import base_clip, clip_frames, fill_signal
-    from pipeline.video import VideoWriter
-
-    parts = load_parts(config, checkpoint)
-    guidance = (
-        checkpoint.streaming.guidance_scale
-        if config.guidance_scale is None
-        else config.guidance_scale
-    )
-    count = latents_of(config.frames)
-    say_length(labels, count)
-    with tqdm(desc="base video", total=config.steps, disable=None) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.update(done - bar.n)
-
-        latents = base_clip(
-            parts,
-            config.prompt,
-            fill_signal(labels, count, config.control_seed)[:count],
-            frames=config.frames,
-            guidance=guidance,
-            seed=config.seed,
-            steps=config.steps,
-            height=config.height,
-            width=config.width,
-            progress=report,
-        )
-    frames = clip_frames(parts, latents)
-    with VideoWriter(
-        config.output, frames.shape[2], frames.shape[1], config.fps, overwrite=config.overwrite
-    ) as writer:
-        writer.write(frames)
-    if config.start_clip is not None:
-        save_tensors(
-            config.start_clip, {"clip.0": latents.float()}, {"prompts": json.dumps([config.prompt])}
-        )
-        print(config.start_clip)
-    print(f"{config.output}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}")
+    make_base(config, labels)
     return 0
 
 
 def given_labels(config: OfflineConfig) -> list[str]:
     """The control signal as one label per latent; [] without one. Raises UserError."""
-    from models.controls import parse_signal, reduce_raw
-
     labels = [] if config.controls is None else parse_signal(config.controls)
     return reduce_raw(labels) if config.raw_controls else labels
-
-
-def open_checkpoint(config: OfflineConfig, stage: str) -> "Checkpoint":
-    """Check the weight folder this run asks for (headers only) and say which one it is."""
-    folder, line = model_folder(config.model_path, stage)
-    print(line or f"model: {folder}")
-
-    from models.checkpoint import Checkpoint
-
-    return Checkpoint.open(config.choice(folder))
-
-
-def load_parts(config: OfflineConfig, checkpoint: "Checkpoint") -> "Parts":
-    """The parts on the device and in the number format asked for."""
-    from models.device import pick_device
-    from models.parts import Parts
-
-    device = pick_device(config.device)
-    return Parts(checkpoint, device, config.dtype)
-
-
-def say_length(labels: list[str], wanted: int) -> None:
-    """Padding and cutting are never silent."""
-    if len(labels) < wanted:
-        print(f"controls: {len(labels)} labels given, the other {wanted - len(labels)} are random")
-    elif len(labels) > wanted:
-        print(f"controls: {len(labels)} labels given, only the first {wanted} are used")

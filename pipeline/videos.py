@@ -1,0 +1,149 @@
+"""Videos as the stage scripts make them: a base clip (stage 2), a stream that continues one (stages 3
+and 4)."""
+
+import json
+
+import numpy as np
+from torch import Tensor
+
+from configs.errors import UserError
+from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT, frames_of, latents_of
+from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettings
+from models.checkpoint import Checkpoint, save_tensors
+from models.device import pick_device
+from models.folder import model_folder
+from models.offline import (
+    base_clip,
+    clip_frames,
+    clip_latents,
+    fill_signal,
+    signal_length,
+    step_labels,
+    stream_frames,
+)
+from models.parts import Parts
+from models.progress import ProgressBar
+from pipeline.video import VideoWriter, read_video
+
+
+def make_base(config: BaseConfig, labels: list[str]) -> None:
+    """Write a base video (and its latents as a start clip) and say what was made. labels: one per
+    latent; continued at random. Raises UserError before anything loads."""
+    parts = Parts(open_checkpoint(config, "stage2"), pick_device(config.device), config.dtype)
+    weights = parts.checkpoint.streaming.guidance_scale
+    count = latents_of(config.frames)
+    say_length(labels, count)
+    with ProgressBar("base video", "step") as bar:
+        latents = base_clip(
+            parts,
+            config.prompt,
+            fill_signal(labels, count, config.control_seed)[:count],
+            frames=config.frames,
+            guidance=weights if config.guidance_scale is None else config.guidance_scale,
+            seed=config.seed,
+            steps=config.steps,
+            height=config.height,
+            width=config.width,
+            progress=bar.report,
+        )
+    frames = clip_frames(parts, latents)
+    height, width = frames.shape[1:3]
+    with VideoWriter(
+        config.output, width, height, config.fps, overwrite=config.overwrite
+    ) as writer:
+        writer.write(frames)
+    if config.start_clip is not None:
+        prompts = {"prompts": json.dumps([config.prompt])}
+        save_tensors(config.start_clip, {"clip.0": latents.float()}, prompts)
+        print(config.start_clip)
+    print(f"{config.output}: {len(frames)} frames of {width}x{height}")
+
+
+def make_stream(config: StreamConfig, labels: list[str]) -> None:
+    """Write a stream as it is decoded and say what was made. labels: one per latent; continued at
+    random. Raises UserError before anything loads."""
+    checkpoint = open_checkpoint(config, f"stage{config.stage}")
+    settings = config.streaming(checkpoint.streaming)
+    check_start(config, checkpoint)
+    parts = Parts(checkpoint, pick_device(config.device), config.dtype)
+    count = signal_length(settings, config.sample_groups)
+    say_length(labels, count)
+    labels = fill_signal(labels, count, config.control_seed)
+    world = parts.world(settings, config.guidance_scale, config.height, config.width)
+    height, width = (PIXELS_PER_LATENT * side for side in world.shape[1:])
+    start = _start(config, parts, settings, height, width)
+    world.reset(config.seed, config.prompt, start, labels[: settings.latents])
+    frames = FRAMES_PER_LATENT * settings.window_size * config.sample_groups
+    steps = step_labels(settings, labels, config.sample_groups)
+    with (
+        VideoWriter(config.output, width, height, config.fps, overwrite=config.overwrite) as writer,
+        ProgressBar("video", "frame") as bar,
+    ):
+        for _, pictures in stream_frames(parts, world, steps):
+            writer.write(pictures)
+            bar.report(writer.frames, frames)
+    print(f"{config.output}: {writer.frames} frames of {width}x{height}")
+
+
+def open_checkpoint(config: OfflineConfig, stage: str) -> Checkpoint:
+    """Check the weight folder this run asks for (headers only) and say which one it is."""
+    folder, line = model_folder(config.model_path, stage)
+    print(line or f"model: {folder}")
+    return Checkpoint.open(config.choice(folder))
+
+
+def check_start(config: StreamConfig, checkpoint: Checkpoint) -> None:
+    """Raise UserError when there is nothing of the size asked for to start from."""
+    if config.init_video is not None:
+        if not config.init_video.is_file():
+            raise UserError(
+                f"init_video {config.init_video}: expected a video file, found nothing there"
+            )
+        return
+    width, height = config.width or checkpoint.width, config.height or checkpoint.height
+    if (width, height) != (checkpoint.width, checkpoint.height):
+        raise UserError(
+            f"--width and --height: the start clips of {checkpoint.name} are "
+            f"{checkpoint.width}x{checkpoint.height}; give an --init-video of {width}x{height}"
+        )
+
+
+def say_length(labels: list[str], wanted: int) -> None:
+    """Padding and cutting are never silent."""
+    if len(labels) < wanted:
+        print(f"controls: {len(labels)} labels given, the other {wanted - len(labels)} are random")
+    elif len(labels) > wanted:
+        print(f"controls: {len(labels)} labels given, only the first {wanted} are used")
+
+
+def _start(
+    config: StreamConfig, parts: Parts, settings: StreamSettings, height: int, width: int
+) -> Tensor:
+    """The clean start of the stream: the init video's first frames, encoded, or a start clip of the
+    weights."""
+    if config.init_video is None:
+        return parts.checkpoint.start_latents(config.prompt)
+
+    wanted = frames_of(settings.latents)
+    frames, fps = read_video(config.init_video)
+    frames = resample(frames, fps, config.fps)[:wanted]
+    if frames.shape[1:3] != (height, width):
+        got = f"{frames.shape[2]}x{frames.shape[1]}"
+        raise UserError(
+            f"init_video {config.init_video}: expected {width}x{height} pixels, got {got}; scale it first"
+        )
+    if len(frames) < wanted:
+        raise UserError(
+            f"init_video {config.init_video}: expected at least {wanted} frames at {config.fps} FPS, got {len(frames)}"
+        )
+    return clip_latents(parts, frames, config.seed)
+
+
+def resample(frames: np.ndarray, fps: float, target: float) -> np.ndarray:
+    """Frames of a faster video at the target rate: frame round(k fps / target) (docs/reference.md
+    section 5)."""
+    if fps <= target:
+        return frames
+    return frames[
+        [index for k in range(len(frames)) if (index := round(k * fps / target)) < len(frames)]
+    ]
