@@ -1,0 +1,89 @@
+"""Prompts: pending, then shown or failed; the newest wins."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from pipeline.stage.audience import Audience, ShownFrame
+from pipeline.stage.prompts import Prompts
+from tests.test_pipeline_stage_show import Squares
+
+
+class Slow(Squares):
+    """Reads a prompt when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.read: list[tuple[str, int]] = []
+
+    async def set_prompt(self, text, version):
+        await self.go.wait()
+        self.read.append((text, version))
+        await super().set_prompt(text, version)
+
+
+def made() -> tuple[Prompts, Slow, list[tuple[int, str, str]]]:
+    source, audience = Slow(), Audience()
+    told: list[tuple[int, str, str]] = []
+    audience.tell = lambda kind, **data: told.append(  # type: ignore[method-assign]
+        (data["version"], data["text"], data["state"])
+    )
+    return Prompts("a road", source, audience), source, told
+
+
+def frame(prompt: str, version: int) -> ShownFrame:
+    return ShownFrame(0, 0, 0, np.zeros((2, 2, 3)), "D", 0, prompt, version)
+
+
+def test_the_newest_of_many_is_read_and_those_overtaken_are_not() -> None:
+    async def act() -> None:
+        prompts, source, _ = made()
+        tasks = [
+            asyncio.create_task(prompts.hand_over(prompts.add(text)))
+            for text in ("snow", "rain", "night")
+        ]
+        await asyncio.sleep(0)
+        source.go.set()
+        await asyncio.gather(*tasks)
+        assert source.read == [("night", 3)]
+
+    asyncio.run(act())
+
+
+def test_a_prompt_is_pending_until_frames_follow_it() -> None:
+    async def act() -> None:
+        prompts, source, told = made()
+        source.go.set()
+        version = prompts.add("snow")
+        assert told == [(1, "snow", "pending")] and prompts.newest()["state"] == "pending"
+        await prompts.hand_over(version)
+        assert prompts.text == "a road" and len(told) == 1
+        prompts.came_through(frame("a road", 0))
+        prompts.came_through(frame("snow", 1))
+        prompts.came_through(frame("snow", 1))
+        assert told[1:] == [(0, "a road", "shown"), (1, "snow", "shown")]
+        assert prompts.text == "snow" and prompts.newest()["state"] == "shown"
+
+    asyncio.run(act())
+
+
+def test_one_that_the_world_refuses_is_failed_with_the_reason() -> None:
+    async def act() -> None:
+        prompts, source, told = made()
+        source.go.set()
+        await prompts.hand_over(prompts.add("impossible"))
+        assert told[-1] == (1, "impossible", "failed")
+
+    asyncio.run(act())
+
+
+def test_what_is_no_prompt_is_refused_and_changes_nothing() -> None:
+    prompts, _, told = made()
+    with pytest.raises(UserError, match="prompt"):
+        prompts.add(" ")
+    assert not told and prompts.newest()["version"] == 0
+    with pytest.raises(UserError, match="prompt"):
+        Prompts(" ", Squares(), Audience())
