@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-import logging
-import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from actors.head import (
     PORT_OPTIONS,
@@ -30,10 +28,11 @@ from actors.layout import Layout
 from configs.errors import UserError
 from configs.load import ROOT, child_environment
 
-NAMESPACE: Final = "matrix"
 START_SECONDS: Final = 90.0
-PLACE_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 8.0
+if TYPE_CHECKING:
+    from actors.membership import Membership
+
 # Exit code 0 = came in. A stranger has no token and does not know that one is needed.
 STRANGER: Final = """
 import sys
@@ -51,12 +50,18 @@ class Cluster:
         self.address = address
         self._folder = folder
         self._guardian = guardian
-        self._places: Any = None
+        self._member: Membership | None = None
 
     @property
     def folder(self) -> Path:
         """Files of this run."""
         return self._folder.path
+
+    @property
+    def member(self) -> "Membership":
+        """This process in the cluster."""
+        assert self._member is not None, "not connected"
+        return self._member
 
     @property
     def own(self) -> bool:
@@ -163,59 +168,12 @@ class Cluster:
         has."""
         if self.own:
             return layout
-        import ray
-
-        gpus = min(int(ray.cluster_resources().get("GPU", 0)), layout.dit + layout.vae)
+        gpus = min(self.member.gpus, layout.dit + layout.vae)
         return Layout(layout.dit, layout.vae, gpus, tuple(map(str, range(gpus))))
 
     async def reserve(self, layout: Layout) -> None:
         """Reserve one place per worker. Raises UserError that says what is missing."""
-        import ray
-        from ray.util.placement_group import placement_group
-
-        bundles = layout.bundles()
-        self._places = placement_group(bundles, strategy="PACK", name=f"matrix-{os.getpid()}")
-        ready = asyncio.ensure_future(_result(self._places.ready()))
-        done, _ = await asyncio.wait({ready}, timeout=PLACE_SECONDS)
-        if done:
-            return ready.result()
-        ready.cancel()
-        kind, share = next(iter(bundles[0].items()))
-        have, free = (
-            resources.get(kind, 0)
-            for resources in (ray.cluster_resources(), ray.available_resources())
-        )
-        raise UserError(
-            f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout.dit} DiT and {layout.vae} VAE "
-            f"workers, {free:g} of {have:g} are free; ask for fewer workers or wait until others are done"
-        )
-
-    def spawn(self, worker: type, place: int | None, share: float, **options: Any) -> Any:
-        """Start an actor of class ``worker`` with a share of a reserved place (None: anywhere,
-        taking nothing); returns its handle at once. It is never restarted behind our back."""
-        import ray
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        needs: dict[str, Any] = {"num_cpus": 0}
-        if place is not None:
-            bundle = self._places.bundle_specs[place]
-            needs = {
-                "num_cpus": share * bundle.get("CPU", 0),
-                "num_gpus": share * bundle.get("GPU", 0),
-            }
-            needs["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._places, place)
-        return (
-            ray.remote(worker)
-            .options(max_restarts=0, max_task_retries=0, **needs)
-            .remote(**options)
-        )
-
-    def end(self, actor: Any) -> None:
-        """Kill an actor's process, whatever it is doing."""
-        import ray
-
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            ray.kill(actor, no_restart=True)
+        await self.member.reserve(layout)
 
     @property
     def gone(self) -> bool:
@@ -232,8 +190,10 @@ class Cluster:
 
     async def close(self) -> None:
         """Disconnect and, if it is ours, end the head and everything below it. Idempotent."""
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            await asyncio.wait_for(asyncio.to_thread(self._disconnect), 3)
+        member, self._member = self._member, None
+        if member is not None:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                await asyncio.wait_for(asyncio.to_thread(member.leave, not self.own), 3)
         guardian = self._guardian
         if guardian is not None and guardian.returncode is None:
             assert guardian.stdin is not None
@@ -243,38 +203,13 @@ class Cluster:
         self._folder.remove()
 
     async def _connect(self) -> None:
-        """In a thread: joining takes a second, and on the main thread Ray would take the signal
-        handlers over."""
-        await asyncio.to_thread(_join, self.address)
+        # Ray reads how to authenticate when it is imported: here, after the secrets are in place
+        from actors.membership import Membership
 
-    def _disconnect(self) -> None:
-        places, self._places = self._places, None
-        if "ray" not in sys.modules:
-            return
-        import ray
-        from ray.util.placement_group import remove_placement_group
-
-        if places is not None and not self.own:
-            remove_placement_group(places)
-        ray.shutdown()
-
-
-def _join(address: str) -> None:
-    import ray
-
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    # Ray prints a paragraph on standard output for every worker that ends; we say it in one line,
-    # elsewhere.
-    ray._private.worker.print_to_stdstream = lambda data, **settings: None
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    ray.init(address=address, namespace=NAMESPACE, **quiet)
+        self._member = await asyncio.to_thread(Membership, self.address)
 
 
 def reach(address: str) -> None:
     """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for a minute."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=3).close()
-
-
-async def _result(reference: Any) -> None:
-    await reference

@@ -76,7 +76,7 @@ class Gang:
         self._actors = [
             # in a thread: a cluster that is about to be found dead lets this wait
             await asyncio.to_thread(
-                self._cluster.spawn,
+                self._cluster.member.spawn,
                 *(self._worker, place, self._share),
                 weights=self._weights,
                 rank=rank,
@@ -147,7 +147,7 @@ class Gang:
         """Kill every worker, stopped or not, and wait until their processes are gone."""
         self.alive = False
         for actor in self._actors:
-            self._cluster.end(actor)
+            self._cluster.member.end(actor)
         self._actors = []
         for process in self._processes:
             with contextlib.suppress(psutil.Error):  # a stopped process takes no message, only this

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from configs.errors import UserError
 
 USUAL_VAE_WORKERS: Final = 3  # of the published launcher
@@ -69,14 +71,11 @@ def visible_gpus(pool: Sequence[str] | None) -> tuple[str, ...]:
     surprise."""
     if pool is not None and not pool:
         return ()
-    import torch
-
-    present = (
-        torch.cuda.device_count() if torch.cuda.is_available() else 0
-    )  # of the pool, which CUDA reads too
+    # of the pool, which CUDA reads too
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if pool is not None and present < len(pool):
         raise UserError(
-            f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct it, unset it, or"
-            " set it to nothing for CPU workers"
+            f"CUDA_VISIBLE_DEVICES={','.join(pool)}: {present} of these GPUs can be used here; correct"
+            " it, unset it, or set it to nothing for CPU workers"
         )
     return tuple(pool or [str(number) for number in range(present)])

@@ -31,20 +31,14 @@ async def latents(
     """
     say(f"joining {address}" if address else "starting Ray")
     cluster = await (Cluster.attach(address) if address else Cluster.start(layout))
-    gangs: list[Gang] = []
+    text = dit = None
     try:
         layout = cluster.fit(layout)
         await cluster.reserve(layout)
         say(f"loading the transformer: {layout.dit} {'GPUs' if layout.gpus else 'CPU workers'}")
         text = Gang("text", TextWorker, weights, cluster, [layout.text], TEXT_SHARE)
         dit = Gang("dit", DitWorker, weights, cluster, range(layout.dit))
-        gangs = [text, dit]
-        await text.start()
-        embedding, _ = await text.ask("encode", prompt)[0]
-        await dit.start()
-        for reply in dit.ask("reset", seed, prompt, embedding):
-            await reply
-        await text.end()
+        await _begin(text, dit, seed, prompt)
         say("running; Ctrl-C ends it")
         index = 0
         while True:
@@ -55,6 +49,17 @@ async def latents(
             yield replies[0].ended - replies[0].started, time.monotonic() - asked
     finally:
         with contextlib.suppress(Exception):
-            for gang in gangs if not cluster.own else []:
-                await gang.end()
+            for gang in (text, dit) if not cluster.own else ():
+                if gang is not None:
+                    await gang.end()
         await cluster.close()
+
+
+async def _begin(text: Gang, dit: Gang, seed: int, prompt: str) -> None:
+    """Load both groups, read the prompt, and stand at latent 0; the text worker goes again."""
+    await text.start()
+    embedding, _ = await text.ask("encode", prompt)[0]
+    await dit.start()
+    for reply in dit.ask("reset", seed, prompt, embedding):
+        await reply
+    await text.end()

@@ -29,23 +29,15 @@ class Worker:
 
     def identity(self) -> Identity:
         """Where this worker lives."""
-        import ray  # here, because importing it fixes how to authenticate (see cluster.py)
-
-        return Identity(
-            os.getpid(),
-            socket.gethostname(),
-            ray.get_runtime_context().get_node_id(),
-            time.monotonic(),
-        )
+        node, _ = _here()
+        return Identity(os.getpid(), socket.gethostname(), node, time.monotonic())
 
     def rendezvous(self) -> str:
         """An address on this node where a group can meet: free a moment ago."""
-        import ray
-
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        return f"tcp://{ray.util.get_node_ip_address()}:{port}"
+        return f"tcp://{_here()[1]}:{port}"
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -66,6 +58,13 @@ class Worker:
             device=str(self.device),
             timeout_seconds=GROUP_SECONDS,
         )
+
+
+def _here() -> tuple[str, str]:
+    # in the worker's own process, never where this class is only named (see membership.py)
+    from actors.membership import here
+
+    return here()
 
 
 def settle() -> None:
