@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
+import re
 import socket
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ class Cluster:
             await asyncio.to_thread(importlib.import_module, "ray")
             said = (await guardian.stdout.readline()).decode(errors="replace").strip()
         if said != "ready":
-            raise RuntimeError(f"the Ray head did not start: {said or 'it said nothing'}")
+            raise RuntimeError(f"the Ray head did not start: {last_words(said)}")
         await self._connect()
 
     @staticmethod
@@ -207,6 +208,11 @@ class Cluster:
         from actors.membership import Membership
 
         self._member = await asyncio.to_thread(Membership, self.address)
+
+
+def last_words(said: str) -> str:
+    """What a head that did not start had to say, without the traceback before it."""
+    return re.split(r"(?:Exception|Error): ", said)[-1].strip() or "it said nothing"
 
 
 def reach(address: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from actors.timeline import Commit, Offsets, Prompt, Step
 from actors.vae import VaeWorker
 from configs.choice import WeightChoice
 from configs.errors import UserError
+
+ATTEMPTS: Final = 3  # to start; a busy machine needs more than one now and then
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,24 @@ class Groups:
     # -- life --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Start Ray, reserve, and load all workers; what dies meanwhile gets one more attempt.
+        """Start Ray, reserve, and load all workers; what dies meanwhile, or does not come up on a
+        busy machine, gets further attempts.
 
         Raises UserError: the cluster cannot be joined or has no room, weights that do not load;
-        RuntimeError: the second attempt failed too.
+        RuntimeError: the last attempt failed too.
         """
-        try:
-            await self._open()
-        except (Fault, RuntimeError) as error:
-            self._say("cluster", 5, f"{error}; once more")
-            await self.close()
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._open()
-            except (Fault, RuntimeError) as again:
-                raise RuntimeError(
-                    f"starting failed twice, the last time: {again}; the usual causes are too"
-                    " little memory and a machine that is too busy"
-                ) from again
+                break
+            except (Fault, RuntimeError) as error:
+                await self.close()
+                if attempt == ATTEMPTS:
+                    raise RuntimeError(
+                        f"starting failed {ATTEMPTS} times, the last time: {error}; the usual"
+                        " causes are too little memory and a machine that is too busy"
+                    ) from error
+                self._say("cluster", 5, f"{error}; once more")
         self._whole.set()
 
     async def _open(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import Cluster
+from actors.cluster import Cluster, last_words
 from actors.head import PORT_OPTIONS, RunFolder, free_ports, head_command
 from actors.layout import Layout
 
@@ -44,3 +44,8 @@ def test_a_cluster_that_lets_a_stranger_in_is_found_out(open_head, tmp_path):
 def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):
     (port,) = free_ports(1)
     assert not asyncio.run(Cluster(f"127.0.0.1:{port}", RunFolder(), None).refuses_strangers())
+
+
+def test_a_head_that_does_not_start_is_heard_without_its_traceback():
+    said = 'File "node.py", line 440, in __init__ raise Exception( Exception: it timed out.'
+    assert last_words(said) == "it timed out." and last_words("") == "it said nothing"
