@@ -29,6 +29,9 @@ SENTENCES = (
 NULL_ID = len(LABELS)  # the row of the null control, used by training only
 MAX_SIGNAL = 1_000_000  # latents: close to three days of stream
 
+# what people type for a label: the keys of the page, and where the arrows point
+KEYS = {"W": "D", "A": "DL", "S": "B", "UP": "D", "LEFT": "DL", "RIGHT": "DR", "DOWN": "B"}
+
 _ITEM = re.compile(r"([A-Z]+)(?:\*([0-9]{1,7}))?", re.ASCII)
 
 
@@ -48,7 +51,9 @@ def parse_signal(text: str) -> list[str]:
     Raises UserError on an unknown label, an empty item, a zero count or more than MAX_SIGNAL
     labels."""
     if not isinstance(text, str):
-        raise UserError(f'control signal: expected text like "D,DL*4", got {type(text).__name__}')
+        join = '; ",".join(labels) makes it of a list' if isinstance(text, list | tuple) else ""
+        got = type(text).__name__
+        raise UserError(f'control signal: expected text like "D,DL*4", got {got}{join}')
     if text.count(",") >= MAX_SIGNAL:
         raise UserError(
             f"control signal: expected at most {MAX_SIGNAL} labels, got {text.count(',') + 1} items"
@@ -64,7 +69,7 @@ def parse_signal(text: str) -> list[str]:
         if match is None or match[1] not in LABELS:
             raise UserError(
                 f"control signal: item {position} is {item[:40]!a}; expected one of {', '.join(LABELS)}, "
-                "optionally with a count as in DL*8"
+                f"optionally with a count as in DL*8{_meant(item)}"
             )
         count = int(match[2] or 1)
         if not 1 <= count <= MAX_SIGNAL - len(labels):
@@ -73,6 +78,17 @@ def parse_signal(text: str) -> list[str]:
             )
         labels += [match[1]] * count
     return labels
+
+
+def _meant(item: str) -> str:
+    """What to write in place of an item that is no label, where that can be guessed."""
+    match = _ITEM.fullmatch(item.upper()) if item.isascii() else None
+    if match is None:
+        return ""
+    if match[1] in LABELS:
+        return f"; did you mean {item.upper()[:40]!r}?"
+    label = KEYS.get(match[1])
+    return f"; the key {match[1]} is the label {label}" if label else ""
 
 
 def write_signal(labels: Iterable[str]) -> str:

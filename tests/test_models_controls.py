@@ -76,3 +76,28 @@ def test_random_signal_check_values(seed: int, expected: str) -> None:
 
 def test_raw_signals_keep_every_fourth_label() -> None:
     assert reduce_raw(["D", "B", "B", "B", "DL"]) == ["D", "DL"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("d", "did you mean 'D'"),
+        ("D,dl*4", "did you mean 'DL*4'"),
+        ("W", "the key W is the label D"),
+        ("A*8", "the key A is the label DL"),
+        ("S", "the key S is the label B"),
+        ("LEFT", "the key LEFT is the label DL"),
+        ("UP*3", "the key UP is the label D"),
+        ("X", ""),
+    ],
+)
+def test_what_was_meant_is_said(text: str, hint: str) -> None:
+    with pytest.raises(UserError, match="control signal: item") as error:
+        parse_signal(text)
+    assert hint in str(error.value) and "\n" not in str(error.value)
+    assert hint or "did you mean" not in str(error.value)
+
+
+def test_a_list_is_told_how_to_become_text() -> None:
+    with pytest.raises(UserError, match=r'","\.join'):
+        parse_signal(["D", "DL"])  # type: ignore[arg-type]
