@@ -286,10 +286,10 @@ def _world(parts: Parts, guidance: float | None) -> World:
 def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -> WeightChoice:
     if path is not None and (not isinstance(path, str | Path) or not str(path).strip()):
         raise UserError(f"{stage} model path: expected a weight folder, got {path!r:.60}")
-    folder, line = model_folder(None if path is None else Path(path), stage)
+    folder, line = model_folder(None if path is None else Path(path).expanduser(), stage)
     if line:
         log.info(line)
-    return WeightChoice(folder, clip=Path(clip_path) if clip_path else None)
+    return WeightChoice(folder, clip=Path(clip_path).expanduser() if clip_path else None)
 
 
 def _signal(text: str | None) -> list[str]:
@@ -326,12 +326,13 @@ def _device(gpu_id: int) -> torch.device:
 def _output_folder(folder: str | Path) -> Path:
     if not isinstance(folder, str | Path) or not str(folder).strip():
         raise UserError(f"output_folder: expected a folder, got {folder!r:.60}")
-    if not Path(folder).is_dir():
-        what = "a file" if Path(folder).exists() else "nothing"
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        what = "a file" if place.exists() else "nothing"
         raise UserError(
             f"output_folder {folder}: expected an existing folder, found {what}; create it first"
         )
-    return Path(folder).absolute()
+    return place.absolute()
 
 
 def _tell_about(labels: list[str], needed: int, used: int) -> None:

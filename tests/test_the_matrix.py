@@ -458,3 +458,15 @@ print(len(list(generator.stream({PROMPT!r}, "D*2"))))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "base_video.mp4"), "2"]
     assert "base video" not in done.stderr  # no bar where there is no terminal
+
+
+def test_a_tilde_is_the_home_folder(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folders["stage2"].parent
+    assert folders["stage4"].parent == home
+    monkeypatch.setenv("HOME", str(home))
+    world = the_matrix(f"~/{folders['stage2'].name}", f"~/{folders['stage4'].name}")
+    assert world.generation.path == folders["stage2"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert api._output_folder("~") == tmp_path
