@@ -248,6 +248,7 @@ def _join_xfuser(
     time.
     """
     try:
+        # optional, and not importable without an accelerator
         from xfuser.core.distributed import (
             get_sp_group,
             init_distributed_environment,
@@ -270,12 +271,9 @@ def _join_xfuser(
 
     torch.cuda.set_device(device)
     # Initialised here rather than by xfuser, which knows no timeout.
-    dist.init_process_group(
-        "nccl", init_method=init_method, world_size=size, rank=rank, timeout=timeout
-    )
-    init_distributed_environment(
-        world_size=size, rank=rank, local_rank=device.index or 0, backend="nccl"
-    )
+    world = {"init_method": init_method, "world_size": size, "rank": rank}
+    dist.init_process_group("nccl", timeout=timeout, **world)
+    init_distributed_environment(size, rank, local_rank=device.index or 0, backend="nccl")
     initialize_model_parallel(sequence_parallel_degree=size, ulysses_degree=size, ring_degree=1)
     initialize_runtime_state()
     return SequenceGroup(rank, size, get_sp_group().device_group, attention=USP, leave=leave)

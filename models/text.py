@@ -202,6 +202,7 @@ def _t5_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _empty_t5(config: Mapping[str, Any]) -> Any:
     """The encoder's structure without memory for its weights."""
+    # transformers takes seconds to import, and a replay or a page needs no encoder
     from huggingface_hub.errors import StrictDataclassError
     from transformers import T5Config, T5EncoderModel
 
@@ -221,6 +222,7 @@ def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) ->
     """
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise UserError(f"CLIP folder {folder}: expected config.json and model.safetensors there")
+    # only for weights that come without control embeddings
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
     try:

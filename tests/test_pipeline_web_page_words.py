@@ -232,7 +232,11 @@ def test_a_phone_on_its_side_shows_the_whole_picture_with_the_keys_over_it(run):
             assert picture["height"] >= 340 and picture["y"] + picture["height"] <= 361
             for button in await tab.locator("#keys button").all():
                 box = await button.bounding_box()
-                assert box["y"] + box["height"] <= 360 and box["x"] + box["width"] <= 740
+                assert (
+                    box is not None
+                    and box["y"] + box["height"] <= 360
+                    and box["x"] + box["width"] <= 740
+                )
             await tab.locator("#prompt").scroll_into_view_if_needed()
             assert await tab.is_visible("#prompt")
             assert await tab.evaluate("document.documentElement.scrollWidth") <= 740
