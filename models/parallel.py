@@ -271,8 +271,7 @@ def _join_xfuser(
 
     torch.cuda.set_device(device)
     # Initialised here rather than by xfuser, which knows no timeout.
-    world = {"init_method": init_method, "world_size": size, "rank": rank}
-    dist.init_process_group("nccl", timeout=timeout, **world)
+    dist.init_process_group("nccl", init_method, timeout, world_size=size, rank=rank)
     init_distributed_environment(size, rank, local_rank=device.index or 0, backend="nccl")
     initialize_model_parallel(sequence_parallel_degree=size, ulysses_degree=size, ring_degree=1)
     initialize_runtime_state()
