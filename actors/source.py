@@ -66,13 +66,14 @@ class Reporter:
 @dataclass(frozen=True)
 class WorldInfo:
     """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are
-    prompts it knows."""
+    prompts it knows, ``pictures`` a JPEG of each, or nothing."""
 
     name: str
     model_hash: str
     height: int
     width: int
     presets: tuple[str, ...] = ()
+    pictures: tuple[bytes, ...] = field(default=(), repr=False)
     fps: int = FPS
     frames_per_latent: int = FRAMES_PER_LATENT
     latents_per_step: int = 1

@@ -23,19 +23,19 @@ from torch import Tensor
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.files import parse_json, read_bytes
 from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.device import pick_decoder_dtype
 from models.frames import StreamDecoder
 from models.lora import LoRA
 from models.parallel import SequenceGroup
+from models.presets import PRESETS_FILE, check_clips, clip_prompts, read_pictures, read_presets
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
-from models.weights import MAX_JSON, WeightFiles, listing, load_module, read_json
+from models.weights import WeightFiles, listing, load_module, read_json
 from models.words import WORDS_FILE, KnownWords
 
 SHARED_FOLDER = "stage3"
@@ -162,6 +162,11 @@ class Checkpoint:
         longest = self.transformer_config.max_text_seq_length
         return TextEncoder(config, tensors, spiece, longest, self._words())
 
+    def preset_pictures(self) -> tuple[bytes, ...]:
+        """A JPEG of every preset, in their order, if the weights bring them."""
+        file = self._file(PRESETS_FILE)
+        return () if file is None else read_pictures(file, len(self.presets))
+
     def _words(self) -> KnownWords | None:
         file = self._file(WORDS_FILE)
         return None if file is None else KnownWords.read(file)
@@ -202,7 +207,7 @@ class Checkpoint:
             h, w = self.transformer_config.sample_height, self.transformer_config.sample_width
             return torch.zeros(0, self.latent_channels, h, w)
         clips = WeightFiles.open(file)
-        name = choose_clip(prompt, _clip_prompts(clips))
+        name = choose_clip(prompt, clip_prompts(clips))
         return clips.read([name], torch.device("cpu"), torch.float32)[name]
 
     @cached_property
@@ -243,7 +248,7 @@ class Checkpoint:
         self.control_embeddings()
         clips = self._file(CLIPS_FILE)
         if clips is not None:
-            _check_clips(WeightFiles.open(clips), self.latent_channels)
+            check_clips(WeightFiles.open(clips), self.latent_channels)
 
     def _check_text(self) -> None:
         text = self._part("text_encoder")
@@ -450,42 +455,12 @@ def _streaming(path: Path, shared: Path) -> StreamSettings:
 
 def _presets(path: Path, shared: Path) -> list[str]:
     """Return the prompts people may pick: presets.json, else those of the start clips."""
-    file, clips = (_own_or_shared(path, shared, name) for name in ("presets.json", CLIPS_FILE))
+    file, clips = (_own_or_shared(path, shared, name) for name in (PRESETS_FILE, CLIPS_FILE))
     if file is not None:
-        try:
-            presets = parse_json(read_bytes(file, MAX_JSON, str(file)))
-        except ValueError as error:
-            raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
-        if not isinstance(presets, list) or not all(isinstance(item, str) for item in presets):
-            raise UserError(f"{file}: expected a list of prompts")
-        return presets
+        return read_presets(file)
     if clips is None:
         return []
-    return list(dict.fromkeys(_clip_prompts(WeightFiles.open(clips)).values()))
-
-
-def _clip_prompts(clips: WeightFiles) -> dict[str, str]:
-    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
-    numbers."""
-    try:
-        prompts = parse_json(clips.metadata.get("prompts", ""))
-        if not isinstance(prompts, list):
-            raise TypeError("no list")
-        names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
-        return dict(zip(names, map(str, prompts), strict=True))
-    except (ValueError, TypeError):
-        raise UserError(
-            f'{clips.place}: expected tensors clip.0, clip.1, ... and metadata "prompts", a JSON list of as many texts'
-        ) from None
-
-
-def _check_clips(clips: WeightFiles, channels: int) -> None:
-    for name in _clip_prompts(clips):
-        shape = clips.entries[name].shape
-        if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
-            raise UserError(
-                f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}"
-            )
+    return list(dict.fromkeys(clip_prompts(WeightFiles.open(clips)).values()))
 
 
 def _empty_autoencoder(config: FullVAEConfig | TinyVAEConfig) -> FullVAE | TinyVAE:

@@ -60,6 +60,7 @@ class Launch:
             height=checkpoint.height,
             width=checkpoint.width,
             presets=tuple(checkpoint.presets),
+            pictures=checkpoint.preset_pictures(),
             latents_per_step=checkpoint.streaming.window_size,
             devices=str(layout),
         )

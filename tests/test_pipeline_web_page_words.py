@@ -3,9 +3,12 @@ take-over, replay links and files, recordings, settings."""
 
 import asyncio
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from pipeline.video import encode_jpeg
 from tests.browser import (
     PIXELS,
     box_of,
@@ -300,5 +303,23 @@ def test_the_prompt_waits_in_words_while_paused(run):
 
     async def waits(tab):
         return "waits until you go on" in await text(tab, "#prompt-state")
+
+    run(body)
+
+
+def test_presets_are_pictures_where_the_world_brings_them(run):
+    async def body(theatre, browser):
+        info = theatre.show.info
+        pictures = tuple(encode_jpeg(np.full((96, 144, 3), 80 * i, np.uint8), 80) for i in range(3))
+        theatre.show.source.info = replace(info, pictures=pictures)
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            assert not await tab.is_visible("#presets")
+            await tab.click("#show-worlds")
+            loaded = "[...document.querySelectorAll('#world-list img')].every(i => i.naturalWidth == 144)"
+            await so(tab, loaded)
+            await tab.click("#world-list button:nth-child(3)")
+            await theatre.until(lambda: theatre.show.prompt == info.presets[2])
+            assert not await tab.is_visible("#worlds")
 
     run(body)

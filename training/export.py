@@ -11,16 +11,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import T5EncoderModel
 
 from configs.geometry import FRAMES_PER_LATENT
 from models.controls import NULL_ID
+from models.frames import to_uint8
 from models.tae import TinyVAE
 from models.transformer import Transformer
 from training import autoencoder, diffusion, distill
@@ -123,6 +126,16 @@ def start_clips(vae: TinyVAE) -> dict[str, Tensor]:
     return clips
 
 
+@torch.no_grad()
+def write_pictures(folder: Path, vae: TinyVAE, clips: Mapping[str, Tensor]) -> None:
+    """The last frame of every start clip as a JPEG, 0.jpg, 1.jpg, ... : what the page shows of a
+    preset before anybody drives there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(len(clips)):
+        frames = to_uint8(vae.decode(clips[f"clip.{k}"][None] / vae.scaling_factor)[0])
+        Image.fromarray(frames[-1]).save(folder / f"{k}.jpg", quality=88, subsampling=0)
+
+
 def write(settings: TrainSettings, distilled: bool = True) -> int:
     """Writes all three folders from the runs and returns bytes; `distilled` False: stage 4 has
     stage 3's weights."""
@@ -156,7 +169,9 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
         {**sampled, **late, "control_guidance": settings.control_guidance},
     )
     _json(stage4 / "streaming.json", {**single, **late, "solver": "consistency"})
-    _weights(stage3 / "start_clips.safetensors", start_clips(vae), {"prompts": json.dumps(PRESETS)})
+    clips = start_clips(vae)
+    _weights(stage3 / "start_clips.safetensors", clips, {"prompts": json.dumps(PRESETS)})
     _json(stage3 / "presets.json", list(PRESETS))
+    write_pictures(stage3 / "presets", vae, clips)
     _json(stage3 / "words.json", known_words())
     return sum(os.path.getsize(path) for path in output.rglob("*") if path.is_file())

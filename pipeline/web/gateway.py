@@ -90,6 +90,7 @@ class Gateway:
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
             Route("/recordings/{name}", self._recording),
+            Route("/presets/{index:int}", self._preset),
             WebSocketRoute("/live", self._live),
             *Polling(self._room, self._access.proves).routes,
             Mount("/static", GZipMiddleware(StaticFiles(directory=PAGE))),
@@ -114,6 +115,12 @@ class Gateway:
 
     async def _metrics(self, request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _preset(self, request: Request) -> Response:
+        pictures, index = self._show.info.pictures, request.path_params["index"]
+        if index >= len(pictures):
+            return PlainTextResponse("no preset has that number\n", 404)
+        return Response(pictures[index], media_type="image/jpeg")
 
     async def _recording(self, request: Request) -> Response:
         path = self._show.recordings.get(request.path_params["name"])

@@ -84,6 +84,7 @@ class Room:
             "fps": info.fps,
             "frames_per_latent": info.frames_per_latent,
             "presets": list(info.presets),
+            "pictures": [f"presets/{index}" for index in range(len(info.pictures))],
             "devices": info.devices,
         }
         viewer.tell(

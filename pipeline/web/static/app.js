@@ -75,8 +75,7 @@ const hear = {
     world.info = info;
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
-    $("presets").replaceChildren(new Option("Worlds", ""), ...info.presets.map((prompt) => new Option(prompt, prompt)));
-    $("presets").hidden = !info.presets.length;
+    showPresets(info);
     $("prompt").value ||= state.prompt;
     world.ended = state.state === "ended" ? world.ended || "The show is over." : null;
     Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, awaitedPrompt: -1, cursor: 0 });
@@ -204,7 +203,7 @@ function phase() {
   $("loading").hidden = world.frames || now === "ended";
   const gone = now === "lost" || now === "ended" || now === "connecting";
   $("role").hidden = $("replay").disabled = $("save-drive").disabled = gone;
-  for (const id of ["presets", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = gone || !world.driving;
+  for (const id of ["presets", "show-worlds", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = gone || !world.driving;
   $("prompt").disabled = world.watching || now === "ended"; // a short loss must not interrupt somebody who types
   if (gone) $("drawer").hidden = true; // its links lead nowhere now
   const pending = world.awaitedPrompt > 0;
@@ -238,11 +237,31 @@ $("prompt").addEventListener("input", ({ target }) => {
   toast(`A prompt has ${LONGEST_PROMPT} characters at most; the rest was cut off.`, true);
 });
 $("presets").addEventListener("change", () => {
-  if ($("presets").value) $("prompt").value = $("presets").value;
+  const prompt = $("presets").value;
   $("presets").value = "";
   $("presets").blur();
-  $("prompt-form").requestSubmit();
+  if (prompt) goThere(prompt);
 });
+
+function goThere(prompt) {
+  $("prompt").value = prompt;
+  $("prompt-form").requestSubmit();
+}
+
+/** The worlds to pick: as pictures where the model brings them, else as a list. */
+function showPresets({ presets, pictures = [] }) {
+  $("presets").replaceChildren(new Option("Worlds", ""), ...presets.map((prompt) => new Option(prompt, prompt)));
+  $("presets").hidden = !presets.length || pictures.length > 0;
+  $("show-worlds").hidden = !pictures.length;
+  $("world-list").replaceChildren(...pictures.map((address, i) => {
+    const card = Object.assign(document.createElement("button"), { type: "button" });
+    const picture = Object.assign(document.createElement("img"), { src: address, alt: "", loading: "lazy", width: 144, height: 96 });
+    card.append(picture, presets[i]);
+    card.addEventListener("click", () => { $("worlds").close(); goThere(presets[i]); });
+    return card;
+  }));
+}
+
 const actions = {
   pause: () => link.send({ type: world.paused ? "resume" : "pause" }),
   reset: () => { take("undo"); link.send({ type: "reset" }); },
@@ -262,6 +281,7 @@ const actions = {
   "close-drawer": () => { $("drawer").hidden = true; },
   "show-help": () => dialog("help"),
   "show-settings": () => dialog("settings"),
+  "show-worlds": () => dialog("worlds"),
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
   if (clicks) $(id).blur(); // after a mouse the keys drive on: Space pauses, and does not press the button again
@@ -331,7 +351,7 @@ applySettings();
 function inField(target) { return Boolean(target?.closest?.("input, select, textarea")); }
 
 /** Whether keys belong to a field or a dialog rather than to the car. */
-function typing(target) { return inField(target) || ["help", "ask", "settings"].some((id) => $(id).open); }
+function typing(target) { return inField(target) || ["help", "ask", "settings", "worlds"].some((id) => $(id).open); }
 
 function drawFigures() { if (!$("hud").hidden) draw($("hud"), figures, link); }
 setInterval(() => {

@@ -1,0 +1,67 @@
+"""The worlds of a weight folder that people may pick: prompts (presets.json), and a picture of each
+where the folder brings them (presets/0.jpg, 1.jpg, ... in the order of the prompts). Start clips,
+the latents that a stream begins with, have prompts too."""
+
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.files import parse_json, read_bytes
+from models.weights import WeightFiles
+
+PRESETS_FILE = "presets.json"
+LARGEST = 16 << 20  # bytes of the list
+LARGEST_PICTURE = 1 << 18  # bytes
+JPEG = b"\xff\xd8"
+
+
+def read_presets(file: Path) -> list[str]:
+    """The prompts in ``file``. Raises UserError for anything else."""
+    try:
+        presets = parse_json(read_bytes(file, LARGEST, str(file)))
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
+    if not isinstance(presets, list) or not all(isinstance(item, str) for item in presets):
+        raise UserError(f"{file}: expected a list of prompts")
+    return presets
+
+
+def read_pictures(file: Path, count: int) -> tuple[bytes, ...]:
+    """A JPEG for each of ``count`` presets, from the folder beside their list ``file``; none
+    without such a folder. Raises UserError when one is missing or no JPEG."""
+    folder = file.with_suffix("")
+    if not folder.is_dir():
+        return ()
+    pictures = []
+    for index in range(count):
+        path = folder / f"{index}.jpg"
+        if not path.is_file():
+            raise UserError(f"{path}: expected a picture for each of {count} presets, found none")
+        pictures.append(read_bytes(path, LARGEST_PICTURE, str(path)))
+        if not pictures[-1].startswith(JPEG):
+            raise UserError(f"{path}: expected a JPEG")
+    return tuple(pictures)
+
+
+def clip_prompts(clips: WeightFiles) -> dict[str, str]:
+    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
+    numbers."""
+    try:
+        prompts = parse_json(clips.metadata.get("prompts", ""))
+        if not isinstance(prompts, list):
+            raise TypeError("no list")
+        names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
+        return dict(zip(names, map(str, prompts), strict=True))
+    except (ValueError, TypeError):
+        raise UserError(
+            f'{clips.place}: expected tensors clip.0, clip.1, ... and metadata "prompts", a JSON list of as many texts'
+        ) from None
+
+
+def check_clips(clips: WeightFiles, channels: int) -> None:
+    """Raise UserError unless every clip is [latents, channels, h, w]."""
+    for name in clip_prompts(clips):
+        shape = clips.entries[name].shape
+        if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
+            raise UserError(
+                f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}"
+            )
