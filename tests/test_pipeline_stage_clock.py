@@ -13,6 +13,7 @@ def test_a_process_that_was_stopped_is_not_late() -> None:
         running = asyncio.create_task(show.run())
         while show.figures.frames < 8:
             await asyncio.sleep(0.01)
+        show.hold("DL")
         time.sleep(4.0)  # nothing runs: what a SIGSTOP or a closed laptop does
         await running
         return show
@@ -21,3 +22,5 @@ def test_a_process_that_was_stopped_is_not_late() -> None:
     stats = show.figures.stats(time.monotonic())
     assert stats["late_slots"] <= 2 and stats["stalls"] == 0
     assert show.figures.frames >= 31
+    (delay,) = show.figures.control.everything
+    assert delay < 1.5  # the key did not wait meanwhile either

@@ -16,8 +16,10 @@ class Clock:
     """A playhead that knows the time, sleeps until a frame is due and paces the source. Can
     stand."""
 
-    def __init__(self, source: ChunkSource, just_in_time: bool, lapsed: Callable[[], None]) -> None:
-        """lapsed: called when time went by in which nobody ran."""
+    def __init__(
+        self, source: ChunkSource, just_in_time: bool, lapsed: Callable[[float, float], None]
+    ) -> None:
+        """lapsed: called with the times from and until which nobody ran."""
         info = source.info
         self.playhead = Playhead(1 / info.fps, info.frames_per_latent, just_in_time)
         self.paused = False
@@ -51,7 +53,7 @@ class Clock:
         """Time in which nobody ran is neither late nor a stall: the grid of slots starts anew."""
         if now - self._beat > LAPSE_SECONDS:
             self.playhead.rest()
-            self._lapsed()
+            self._lapsed(self._beat, now)
         self._beat = now
 
     async def slot(self) -> float:

@@ -132,6 +132,11 @@ class Standing:
             self._spans.append((self._since, now))
         self._since = math.inf
 
+    def lapse(self, since: float, until: float) -> None:
+        """It stood from ``since`` to ``until``, as is seen only now."""
+        if self._since > since:  # not within a pause
+            self._spans.append((since, min(until, self._since)))
+
     def flowed(self, start: float, end: float) -> float:
         """Seconds from ``start`` to ``end`` in which time was meant to flow."""
         spans = [*self._spans, (self._since, math.inf)]
@@ -204,6 +209,11 @@ class Figures:
     def pause(self, now: float) -> None:
         """The clock of the world stands until ``go_on``: what waits meanwhile is not late."""
         self._standing.stop(now)
+        self.rest()
+
+    def lapse(self, since: float, until: float) -> None:
+        """Nobody ran from ``since`` to ``until``: as a pause that nobody asked for."""
+        self._standing.lapse(since, until)
         self.rest()
 
     def go_on(self, now: float) -> None:

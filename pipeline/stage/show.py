@@ -62,7 +62,7 @@ class Show:
         self._prompts = Prompts(prompt, source, self._audience)
         self._controls = Controls(source, self._audience)
         self._tempo = TempoWatch(source.info)
-        self._clock = Clock(source, just_in_time, self.figures.rest)
+        self._clock = Clock(source, just_in_time, self.figures.lapse)
         self._state = "starting"
         self._status = StageReport("starting", 0.0, "starting", 0.0)
         self._ended = asyncio.Event()
