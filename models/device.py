@@ -128,3 +128,8 @@ def tanh_gelu(x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")
     twice = 2 * math.sqrt(2 / math.pi)
     return (x * x).mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
+
+
+def gpu_names() -> list[str]:
+    """What the visible GPUs are called."""
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

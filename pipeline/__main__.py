@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.load import nearest
 
 # Each is a module of pipeline/commands: PURPOSE, EXAMPLES, add_arguments(parser) and main(args).
-COMMANDS: Final = ("run", "dit", "base", "stream", "play", "bench", "plan")
+COMMANDS: Final = ("run", "dit", "base", "stream", "play", "bench", "plan", "doctor")
 
 
 class Parser(argparse.ArgumentParser):

@@ -295,3 +295,11 @@ class FrameEncoder:
             frame.pict_type = av.video.frame.PictureType.I
         (packet,) = self._context.encode(frame)
         return bytes(packet)
+
+
+def ffmpeg_encoders() -> frozenset[str]:
+    """Names of the encoders that the ffmpeg binary has. Raises OSError when it does not run."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-encoders"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    lines = listed.stdout.partition("------")[2].splitlines()
+    return frozenset(line.split()[1] for line in lines if len(line.split()) > 1)

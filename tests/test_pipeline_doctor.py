@@ -1,0 +1,55 @@
+"""The look at the machine: every line says how it is, and what to do where it is not well."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+from pipeline.__main__ import main
+from pipeline.doctor import LOOKS, MEND, OK, Finding, findings
+from pipeline.video import ffmpeg_encoders
+
+
+def test_every_finding_says_how_it_is() -> None:
+    found = list(findings(drive=False))
+    assert len(found) == len(LOOKS) and {each.how for each in found} <= {OK, "look here", MEND}
+    assert {each.what for each in found if each.how == OK} >= {"ffmpeg", "weights", "packages"}
+    assert all(each.seen and "\n" not in each.line() for each in found)
+    assert all(each.do for each in found if each.how != OK)
+
+
+def test_what_fails_is_a_line_and_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("actors.head.SHARED_MEMORY", Path("/nowhere"))
+    assert main(["doctor", "--no-drive"]) == 1
+    assert "to mend   network         shared memory: /nowhere" in capsys.readouterr().out
+
+
+def test_no_line_tells_where_the_home_folder_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path(doctor.__file__).parent.parent)
+    doctor.report(drive=False, paths=False)
+    assert "at ~/models/tiny" in capsys.readouterr().out
+
+
+def test_the_encoders_that_recordings_need_are_there() -> None:
+    assert "libx264" in ffmpeg_encoders()
+
+
+def test_a_line_holds_what_to_do() -> None:
+    assert Finding("memory", MEND, "little", "close programs").line() == (
+        "to mend   memory          little; close programs"
+    )
+
+
+def test_the_drive_measures_ray_and_the_speed() -> None:
+    command = [sys.executable, "-m", "pipeline", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr[-1000:]
+    assert any(line.startswith("ok        ray") and "came up in" in line for line in lines)
+    assert "frames a second, step" in lines[-1]
