@@ -194,8 +194,8 @@ class Tape:
     def delete(self, name: str) -> None:
         """Delete a finished recording of this run and its control log. Raises UserError."""
         for path in self._pair(name):
-            path.unlink(missing_ok=True)
-            del self.files[path.name]
+            path.unlink()
+            self.files.pop(path.name, None)
 
     def rename(self, name: str, stem: str) -> None:
         """Give a finished recording and its control log another name in the same folder. Raises
@@ -210,7 +210,7 @@ class Tape:
             check_output_file(new, "recording")
         for path, new in moves:
             path.rename(new)
-            del self.files[path.name]
+            self.files.pop(path.name, None)
             self.files[new.name] = new
 
     def _pair(self, name: str) -> list[Path]:
@@ -220,8 +220,7 @@ class Tape:
             raise UserError(f"recording: this run has none called {name[:80]!a}")
         if self.recorder is not None and self.recorder.path == video:
             raise UserError(f"recording: {name} is being recorded; stop it first")
-        log = video.with_suffix(".jsonl")
-        return [path for path in (video, log) if path.name in self.files]
+        return [path for path in (video, video.with_suffix(".jsonl")) if path.is_file()]
 
     def close(self) -> None:
         """Close the control logs."""

@@ -62,7 +62,7 @@ export class Figures {
       link: {
         "late slots": stats.late_slots ?? 0, stalls: stats.stalls ?? 0,
         queue: unit(stats.queue_depth ?? 0, "", 0), drops: (stats.drops ?? 0) + (stats.mine?.dropped ?? 0),
-        link: unit(bits, "kbit/s", 0), quality: this.#quality || "–", pictures: this.#codec,
+        link: unit(bits, "kbit/s", 0), quality: this.#quality || "–", pictures: this.#codec, "comes by": link.polls ? "HTTP" : "socket",
         "round trip": unit(link.roundTrip, "ms"), restarts: stats.restarts ?? 0,
       },
     };
