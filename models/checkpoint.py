@@ -7,8 +7,6 @@ folder may hold the transformer alone, as the published stage4 does: everything 
 from a shared folder, given or the sibling called stage3."""
 
 import hashlib
-import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -17,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from configs.choice import WeightChoice
@@ -29,7 +25,9 @@ from models.device import pick_decoder_dtype
 from models.frames import StreamDecoder
 from models.lora import LoRA
 from models.parallel import SequenceGroup
-from models.presets import PRESETS_FILE, check_clips, clip_prompts, read_pictures, read_presets
+from models.presets import PRESETS_FILE, read_pictures, read_presets
+from models.saving import save_tensors
+from models.start_clips import CLIPS_FILE, check_clips, clip_prompts, read_clip
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
 from models.transformer import Transformer
@@ -40,7 +38,6 @@ from models.words import WORDS_FILE, KnownWords
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
-CLIPS_FILE = "start_clips.safetensors"
 TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
 
 
@@ -50,8 +47,7 @@ class Checkpoint:
     its methods.
 
     path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in
-    place of the folder's decoder; clip: a local CLIP folder, needed only where control embeddings
-    are missing.
+    place of the folder's decoder.
     """
 
     path: Path
@@ -61,7 +57,6 @@ class Checkpoint:
     presets: list[str]
     vae_file: Path | None = None
     lora: LoRA | None = None
-    clip: Path | None = None
 
     @staticmethod
     def open(choice: WeightChoice | Path) -> "Checkpoint":
@@ -91,9 +86,11 @@ class Checkpoint:
             presets=_presets(path, shared),
             vae_file=choice.vae[1] if choice.vae else None,
             lora=LoRA.open(choice.lora, shapes) if choice.lora else None,
-            clip=choice.clip,
         )
         checkpoint._check_parts()
+        if choice.clip is not None:
+            checkpoint.make_control_embeddings(choice.clip)
+        checkpoint.control_embeddings()
         return checkpoint
 
     @property
@@ -172,28 +169,29 @@ class Checkpoint:
         return None if file is None else KnownWords.read(file)
 
     def control_embeddings(self) -> Tensor:
-        """Return the nine control vectors and the null vector: [10, Dc] fp32.
-
-        Without the file they are computed from the local CLIP folder, once, and saved beside the
-        weights."""
+        """Return the nine control vectors and the null vector: [10, Dc] fp32."""
         file, width = self._file(CONTROLS_FILE), self.transformer_config.control_dim
-        if file is not None:
-            return read_control_embeddings(file, width)
-        if self.clip is None:
+        if file is None:
             raise UserError(
                 f"{self.path}: {CONTROLS_FILE} is missing; put it there, or give a local CLIP folder "
                 "(openai/clip-vit-large-patch14) to compute it from"
             )
-        vectors = clip_control_embeddings(self.clip)
+        return read_control_embeddings(file, width)
+
+    def make_control_embeddings(self, clip: Path) -> None:
+        """Compute the control vectors from a local CLIP folder and save them beside the weights,
+        unless they are there."""
+        if self._file(CONTROLS_FILE) is not None:
+            return
+        vectors, width = clip_control_embeddings(clip), self.transformer_config.control_dim
         if vectors.shape[1] != width:
             raise UserError(
-                f"{self.clip}: CLIP features are {vectors.shape[1]} wide, the transformer expects {width}"
+                f"{clip}: CLIP features are {vectors.shape[1]} wide, the transformer expects {width}"
             )
         save_tensors(
             self.path / CONTROLS_FILE,
             {"control_embeddings": vectors[:-1], "null_control": vectors[-1]},
         )
-        return vectors
 
     def start_latents(self, prompt: str) -> Tensor:
         """Return the start clip that suits a prompt best: scaled latents [F', C, h, w] fp32, on the
@@ -206,9 +204,7 @@ class Checkpoint:
         if file is None:
             h, w = self.transformer_config.sample_height, self.transformer_config.sample_width
             return torch.zeros(0, self.latent_channels, h, w)
-        clips = WeightFiles.open(file)
-        name = choose_clip(prompt, clip_prompts(clips))
-        return clips.read([name], torch.device("cpu"), torch.float32)[name]
+        return read_clip(file, prompt)
 
     @cached_property
     def vae_config(self) -> FullVAEConfig | TinyVAEConfig:
@@ -245,7 +241,6 @@ class Checkpoint:
                 f"{place}: {channels} latent channels, but the transformer expects {self.latent_channels}"
             )
         self._check_text()
-        self.control_embeddings()
         clips = self._file(CLIPS_FILE)
         if clips is not None:
             check_clips(WeightFiles.open(clips), self.latent_channels)
@@ -371,35 +366,6 @@ def read_control_embeddings(file: Path, width: int) -> Tensor:
     weights.check(expected)
     tensors = weights.read(expected, torch.device("cpu"), torch.float32)
     return torch.cat((tensors["control_embeddings"], tensors["null_control"][None]))
-
-
-def save_tensors(
-    file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Write a safetensors file whole or not at all: a temporary file beside it, then a rename."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata
-        )
-        temporary.replace(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be written ({str(error)[:200]})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def choose_clip(prompt: str, prompts: Mapping[str, str]) -> str:
-    """Return the name of the clip whose prompt equals `prompt`, else shares most words with it,
-    else the first."""
-    wanted = _words(prompt)
-    names = list(prompts)
-    exact = [name for name in names if prompts[name].strip().lower() == prompt.strip().lower()]
-    return exact[0] if exact else max(names, key=lambda name: len(wanted & _words(prompts[name])))
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
 
 
 def _folder(path: Path, what: str) -> Path:

@@ -32,6 +32,9 @@ class Parts:
         self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
         self._encoded: dict[tuple[str, ...], Tensor] = {}
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Parts":
+        return self  # weights never change: whoever uses them may be copied without them
+
     @property
     def engine(self) -> str:
         """What computes, in a word: the same engine gives the same bytes."""

@@ -1,12 +1,10 @@
 """The worlds of a weight folder that people may pick: prompts (presets.json), and a picture of each
-where the folder brings them (presets/0.jpg, 1.jpg, ... in the order of the prompts). Start clips,
-the latents that a stream begins with, have prompts too."""
+where the folder brings them (presets/0.jpg, 1.jpg, ... in the order of the prompts)."""
 
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.files import parse_json, read_bytes
-from models.weights import WeightFiles
 
 PRESETS_FILE = "presets.json"
 LARGEST = 16 << 20  # bytes of the list
@@ -40,28 +38,3 @@ def read_pictures(file: Path, count: int) -> tuple[bytes, ...]:
         if not pictures[-1].startswith(JPEG):
             raise UserError(f"{path}: expected a JPEG")
     return tuple(pictures)
-
-
-def clip_prompts(clips: WeightFiles) -> dict[str, str]:
-    """Return the prompt of every clip, from the metadata's JSON list, in the order of the clips'
-    numbers."""
-    try:
-        prompts = parse_json(clips.metadata.get("prompts", ""))
-        if not isinstance(prompts, list):
-            raise TypeError("no list")
-        names = sorted(clips.entries, key=lambda name: int(name.removeprefix("clip.")))
-        return dict(zip(names, map(str, prompts), strict=True))
-    except (ValueError, TypeError):
-        raise UserError(
-            f'{clips.place}: expected tensors clip.0, clip.1, ... and metadata "prompts", a JSON list of as many texts'
-        ) from None
-
-
-def check_clips(clips: WeightFiles, channels: int) -> None:
-    """Raise UserError unless every clip is [latents, channels, h, w]."""
-    for name in clip_prompts(clips):
-        shape = clips.entries[name].shape
-        if len(shape) != 4 or shape[0] < 1 or shape[1] != channels:
-            raise UserError(
-                f"{clips.place}: {name}: expected [latents, {channels}, h, w], found {list(shape)}"
-            )

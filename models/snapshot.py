@@ -23,8 +23,9 @@ from configs.files import parse_json
 from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.schema import StreamSettings
-from models.checkpoint import Checkpoint, save_tensors
+from models.checkpoint import Checkpoint
 from models.controls import MAX_SIGNAL, parse_signal, write_signal
+from models.saving import save_tensors
 from models.weights import Entry, WeightFiles
 from models.world import WorldState
 

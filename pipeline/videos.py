@@ -9,7 +9,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT, frames_of, latents_of
 from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettings
-from models.checkpoint import Checkpoint, save_tensors
+from models.checkpoint import Checkpoint
 from models.device import pick_device
 from models.folder import model_folder
 from models.offline import (
@@ -23,6 +23,7 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.progress import ProgressBar
+from models.saving import save_tensors
 from pipeline.video import VideoWriter, read_video
 
 

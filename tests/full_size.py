@@ -23,15 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from configs.choice import WeightChoice
-from models.checkpoint import Checkpoint, save_tensors
+from models.checkpoint import Checkpoint
 from models.device import use_threads
 from models.noise import SeededNoise
 from models.parallel import SequenceGroup
+from models.saving import save_tensors
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import expected_shapes
 from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE, FullVAEConfig
-from models.world import World
+from models.world import World, WorldParts
 from pipeline.bench.timing import in_a_process, peak_memory
 from tests.ranks import run_ranks
 
@@ -157,7 +158,11 @@ def load(size: Size) -> dict[str, Any]:
 
 
 def _world(size: Size, group: SequenceGroup | None = None) -> World:
-    world = World(Checkpoint.open(size.stage4), device=CPU, dtype=BF16, group=group)
+    checkpoint = Checkpoint.open(size.stage4)
+    parts = WorldParts(
+        checkpoint.transformer(CPU, BF16), checkpoint.control_embeddings(), checkpoint.streaming
+    )
+    world = World(parts, group=group)
     text = torch.randn(1, 226, 4096, generator=torch.Generator().manual_seed(1))
     world.reset(7, text)
     return world

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.schema import StreamSettings
-from models.checkpoint import Checkpoint, choose_clip, save_tensors
+from models.checkpoint import Checkpoint
 from models.parts import Parts
+from models.saving import save_tensors
+from models.start_clips import choose_clip
 from models.tae import TinyVAE
 from tests.test_models_text import clip  # noqa: F401
 from tests.tiny_checkpoint import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs.schema import StreamSettings
-from models.checkpoint import Checkpoint, save_tensors
+from models.checkpoint import Checkpoint
 from models.offline import (
     base_clip,
     clip_frames,
@@ -20,6 +20,7 @@ from models.offline import (
     stream_frames,
 )
 from models.parts import Parts
+from models.saving import save_tensors
 from models.vae import FullVAE, FullVAEConfig
 from models.world import World
 from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint

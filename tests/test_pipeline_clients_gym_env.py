@@ -1,7 +1,10 @@
 """The Gymnasium environment over a world with small random weights: checker, determinism, equality
 with the stream."""
 
+import copy
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -84,6 +87,56 @@ def test_it_equals_the_stream_byte_for_byte(env):
     decoder = env.parts.decoder()
     streamed = [decoder.push(world.step([LABELS[action]]).latents) for action in actions]
     assert np.array_equal(mine, np.concatenate(streamed))
+
+
+def test_a_moment_is_gone_back_to(env):
+    drive(env, [0, 1, 1], seed=4, options={"prompt": PROMPTS[1]})
+    moment = env.unwrapped.snapshot()
+    seen = env.render()
+    futures = []
+    for actions in ([1, 1, 1, 1], [2, 2, 2, 2], [1, 1, 1, 1]):
+        picture, info = env.unwrapped.restore(moment)
+        assert np.array_equal(picture, seen) and np.array_equal(env.render(), seen)
+        assert (info["latent"], info["label"], info["prompt"]) == (2, "DL", PROMPTS[1])
+        futures.append(np.stack([env.step(action)[0] for action in actions]))
+    assert np.array_equal(futures[0], futures[2]) and not np.array_equal(futures[0], futures[1])
+    first = env.reset(seed=4)[0]
+    start = env.unwrapped.snapshot()
+    env.step(3)
+    assert np.array_equal(env.unwrapped.restore(start)[0], first)
+
+
+def test_a_copy_has_a_future_of_its_own(folder):
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array")
+    env.reset(seed=4)
+    env.step(1)
+    other = copy.deepcopy(env)
+    assert other.unwrapped.parts is env.unwrapped.parts
+    mine = [env.step(action)[0] for action in (1, 2, 0)]
+    turned = [other.step(action)[0] for action in (2, 2, 2)]
+    assert not np.array_equal(mine, turned)
+    fresh = gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array")
+    fresh.unwrapped.restore(env.unwrapped.snapshot())
+    assert np.array_equal(fresh.unwrapped.step(1)[0], env.step(1)[0])
+    for each in (env, other, fresh):
+        each.close()
+
+
+def test_several_share_one_set_of_weights_and_let_it_go(folder):
+    envs = gymnasium.make_vec(
+        "TheMatrix/Drive-v0", num_envs=3, vectorization_mode="sync", model_path=folder
+    )
+    pictures, _ = envs.reset(seed=[1, 2, 1])
+    for _ in range(3):
+        pictures = envs.step(np.array([1, 1, 1]))[0]
+    assert np.array_equal(pictures[0], pictures[2])
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert len({id(env.unwrapped.parts) for env in envs.envs}) == 1
+    envs.close()
+    held = weakref.ref(envs.envs[0].unwrapped.parts)
+    del envs
+    gc.collect()
+    assert held() is None
 
 
 def test_mistakes_are_one_line(env, folder):

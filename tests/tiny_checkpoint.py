@@ -9,7 +9,7 @@ import sentencepiece
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from models.checkpoint import save_tensors
+from models.saving import save_tensors
 from models.tae import TinyVAE, TinyVAEConfig
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig

@@ -19,8 +19,8 @@ from models.checkpoint import (
     empty_transformer,
     read_transformer,
     read_transformer_config,
-    save_tensors,
 )
+from models.saving import save_tensors
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from pipeline.bench.options import Options

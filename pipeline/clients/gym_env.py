@@ -6,11 +6,15 @@ process, no Ray.
     picture, reward, terminated, truncated, info = env.step(DrivingEnv.action("DL"))
 
 Needs the extra ``[gym]``. The world has no goal of its own: the reward is always 0 and an episode
-never ends by itself."""
+never ends by itself.
 
-from collections.abc import Iterator
+To plan ahead, ``env.unwrapped.snapshot()`` keeps a moment and ``restore(snapshot)`` goes back to it;
+``copy.deepcopy(env)`` is a second environment at the same moment. All environments of a process
+share one set of weights. docs/examples/plan_ahead.py plans with them."""
+
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gymnasium
 import numpy as np
@@ -22,17 +26,23 @@ from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
 from models.folder import model_folder
-from models.offline import clip_frames, stream_frames
+from models.live_world import LiveWorld
+from models.offline import clip_frames
 from models.parts import Parts
+from models.snapshot import Snapshot
 
 SEEDS = 2**31 - 1  # worlds that a reset without a seed draws from
+
+# Loaded weights by folder, for as long as an environment uses them.
+_shared: WeakValueDictionary[Path, Parts] = WeakValueDictionary()
 
 
 class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
     """Discrete(9) actions are the control labels in the order of models.controls.LABELS;
     observations are uint8 [H, W, 3], the last of a step's four frames. ``info`` holds all of them
-    ("frames" [4, H, W, 3]), the "latent" they came from and the "prompt". The same seed, prompt and
-    actions give the frames of ``the_matrix.stream``."""
+    ("frames" [4, H, W, 3]; stage-3 weights make W latents a step, 4 W frames), the newest "latent"
+    and the "prompt". The same seed, prompt and actions give the frames of
+    ``the_matrix.stream``."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": LATENTS_PER_SECOND}
 
@@ -51,9 +61,9 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
             )
         folder, _ = model_folder(None if model_path is None else Path(model_path), "stage4")
         use_threads(1)
-        checkpoint = Checkpoint.open(folder)
-        self.parts = Parts(checkpoint, pick_device())
-        self.world = self.parts.world()
+        if (parts := _shared.get(folder)) is None:
+            parts = _shared[folder] = Parts(Checkpoint.open(folder), pick_device())
+        self.parts, checkpoint = parts, parts.checkpoint
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Discrete(len(LABELS))
         self.observation_space = gymnasium.spaces.Box(
@@ -61,7 +71,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         )
         self._prompt = check_prompt(prompt if prompt is not None else checkpoint.presets[0])
         self._label = LABELS[0]
-        self._frames: Iterator[tuple[int, np.ndarray]] | None = None
+        self._world: LiveWorld | None = None
         self._picture: np.ndarray | None = None
 
     @staticmethod
@@ -80,27 +90,45 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
                 raise UserError(f"reset options: expected prompt, got {str(name)[:40]!a}")
         if options and options.get("prompt") is not None:
             self._prompt = check_prompt(options["prompt"])
-        start = self.parts.checkpoint.start_latents(self._prompt)
-        self.world.reset(
-            check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed),
-            self._prompt,
-            start,
-        )
-        self._frames = stream_frames(self.parts, self.world, iter(lambda: self._label, None))
-        before = clip_frames(self.parts, start[-2:])[-FRAMES_PER_LATENT:]
-        return self._observed(-1, before)
+        seed = check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed)
+        self._world = LiveWorld.begin(self.parts, self._prompt, seed)
+        return self._observed(self._before())
 
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold one control for the next four frames."""
-        if self._frames is None:
-            raise gymnasium.error.ResetNeeded("step was called before reset")
         if not self.action_space.contains(action):
             raise UserError(
                 f"action: expected a whole number from 0 to {len(LABELS) - 1}, got {str(action)[:40]!a}"
             )
-        self._label = LABELS[int(action)]
-        picture, info = self._observed(*next(self._frames))
+        self._label, world = LABELS[int(action)], self.world
+        frames = world.step(self._label)
+        if not len(frames):  # the full decoder shows the very first latent with the second
+            frames = world.step(self._label)
+        picture, info = self._observed(frames)
         return picture, 0.0, False, False, info
+
+    def snapshot(self) -> Snapshot:
+        """This moment: world, prompt, pictures (not the generator of seeds for later resets)."""
+        return self.world.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go back to a moment, of this or another environment with the same weights: picture and
+        info as `step` gave them there. Raises UserError."""
+        if self._world is None:
+            self._world = LiveWorld.open(self.parts, snapshot)
+        else:
+            self._world.restore(snapshot)
+        self._prompt = self._world.prompt
+        self._label = snapshot.labels[-1] if snapshot.labels else LABELS[0]
+        return self._observed(self._world.frames if snapshot.index else self._before())
+
+    @property
+    def world(self) -> LiveWorld:
+        """The world being driven; its ``save`` writes it to a file. Raises ResetNeeded before the
+        first reset."""
+        if self._world is None:
+            raise gymnasium.error.ResetNeeded("the world has not begun: call reset first")
+        return self._world
 
     def render(self) -> np.ndarray | None:
         """The newest frame."""
@@ -108,13 +136,18 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def close(self) -> None:
         """Let the world go."""
-        self._frames = None
+        self._world = None
 
-    def _observed(self, latent: int, frames: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def _before(self) -> np.ndarray:
+        """What was seen before the world began: the end of its start clip."""
+        start = self.parts.checkpoint.start_latents(self._prompt)
+        return clip_frames(self.parts, start[-2:])[-FRAMES_PER_LATENT:]
+
+    def _observed(self, frames: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         self._picture = frames[-1]
         info = {
             "frames": frames.copy(),
-            "latent": latent,
+            "latent": self.world.index - 1,
             "label": self._label,
             "prompt": self._prompt,
         }
