@@ -53,7 +53,6 @@ COVERED: dict[str, str] = {
     "training/ranks.py": "tests/test_training_run.py",
     "training/settings.py": "tests/test_training_run.py",
     "training/text.py": "tests/test_training_run.py",
-    "training/camera.py": "tests/test_training_simulator.py",
     "training/scenery.py": "tests/test_training_simulator.py",
     "training/roads.py": "tests/test_training_drivers.py",
     "training/evaluation/control.py": "tests/test_training_evaluate.py",

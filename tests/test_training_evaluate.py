@@ -9,7 +9,7 @@ from models.checkpoint import Checkpoint
 from training.captions import PRESET_SCENES, PRESETS
 from training.evaluate import megabytes
 from training.evaluation import motion
-from training.evaluation.control import held_labels
+from training.evaluation.control import held_labels, speed_ratios
 from training.evaluation.dream import Dream
 from training.evaluation.probe import fitted_probe
 from training.evaluation.prompts import named
@@ -69,3 +69,14 @@ def test_late_labels_may_be_chosen(dream: Dream) -> None:
 
 def test_all_shipped_weights_are_small() -> None:
     assert megabytes(SHIPPED) <= 40
+
+
+def test_speeds_are_compared_with_the_simulators() -> None:
+    true = [
+        {"label": "D", "speed": 10.0},
+        {"label": "B", "speed": -8.0},
+        {"label": "N", "speed": 0},
+    ]
+    slow = [{"label": "D", "speed": 8.0}, {"label": "B", "speed": -2.0}, {"label": "N", "speed": 3}]
+    assert speed_ratios(true, true) == {"speed_D": 1.0, "speed_B": 1.0, "speed_N_stands": 1.0}
+    assert speed_ratios(slow, true) == {"speed_D": 0.8, "speed_B": 0.25, "speed_N_stands": 0.0}

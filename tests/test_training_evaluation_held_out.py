@@ -13,3 +13,8 @@ def test_a_held_out_scene_is_named_whole() -> None:
         assert scene_of(whole_caption(scene, seed), blank) == scene
         left_open += scene_of(caption(scene, np.random.default_rng(seed)), blank) != scene
     assert left_open  # which captions of the training do
+
+
+def test_scenes_go_round_every_biome_at_every_time() -> None:
+    pairs = [(scene.biome, scene.time) for scene, _ in held_out_scenes(30)]
+    assert len(set(pairs[:15])) == len(set(pairs[15:])) == 15

@@ -7,8 +7,10 @@ import pytest
 
 from models.controls import LABELS
 from training.drivers import random_labels
+from training.roads import ROAD_HALF_WIDTH, nearest_road
 from training.scene import BIOMES, COLOURS, TIMES, Scene
 from training.simulator import SPEED, YAW_RATE, Car, Drive
+from training.view import LARGE, SMALL
 
 DESERT = Scene("desert", "day", "red")
 
@@ -78,3 +80,45 @@ def test_a_change_of_scene_is_gradual_and_complete() -> None:
     assert steps.max() < 30
     night.car = drive.car
     np.testing.assert_array_equal(drive.frame("D"), night.frame("D"))
+
+
+def test_the_layout_of_a_picture_is_what_it_shows() -> None:
+    drive = Drive(Scene("meadow", "day", "red"), 3)
+    drive.skip("D", 20)
+    drive.frame("D")
+    road, things = drive.painter.layout(drive.car)
+    assert road.shape == things.shape == (56, 144)
+    assert 0.02 < road.mean() < 0.7 and 0 < things.mean() < 0.6
+    assert float((road + things).max()) <= 1.0 + 1e-6
+    picture = drive.painter.draw(drive.car)
+    drive.painter._reach = 0.0  # nothing stands in sight
+    bare = drive.painter.draw(drive.car)
+    changed = np.abs(picture - bare).max(-1)[40:] > 1e-6
+    assert changed[things > 0.01].mean() > 0.98 and not changed[things == 0].any()
+
+
+def test_the_large_world_keeps_who_drives_straight_on_to_the_road() -> None:
+    shares = {}
+    for view in (SMALL, LARGE):
+        on_road = []
+        for seed in range(10):
+            drive = Drive(Scene(BIOMES[seed % 5], "day", "red"), seed, view)
+            for _ in range(120):
+                drive.skip("D")
+                half = ROAD_HALF_WIDTH[drive.scene.biome]
+                on_road.append(nearest_road(drive.scene.biome, drive.car.x, drive.car.y) < half)
+        shares[view] = np.mean(on_road)
+    assert shares[LARGE] > 0.6 > 0.5 > shares[SMALL]
+
+
+def test_the_road_pulls_gently_and_only_straight_on() -> None:
+    for seed in range(6):
+        drive = Drive(DESERT, seed, LARGE)
+        for _ in range(80):
+            drive.skip("D", 1)
+            assert abs(drive.car.yaw) <= 0.111
+        turned, free = Drive(DESERT, seed, LARGE), Drive(DESERT, seed, SMALL)
+        turned.car = free.car
+        turned.skip("DL", 8)
+        free.skip("DL", 8)
+        assert turned.car == free.car

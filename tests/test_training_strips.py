@@ -9,7 +9,8 @@ from PIL import Image
 from models.checkpoint import Checkpoint
 from training import strips
 from training.evaluation.dream import Dream
-from training.scenery import HEIGHT, WIDTH
+from training.view import BASE_HEIGHT as HEIGHT
+from training.view import BASE_WIDTH as WIDTH
 
 SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 

@@ -24,8 +24,8 @@ from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
 from training.drivers import random_labels, road_label
 from training.scene import Scene
-from training.scenery import HEIGHT, WIDTH
 from training.simulator import Drive
+from training.view import SMALL
 
 HELD_OUT_SEED = 1_000_000
 CHANGE_SHARE = 0.6  # of clips turn into another scene on the way
@@ -60,7 +60,7 @@ def render_clip(seed: int, latents: int) -> Clip:
         if latents >= 16 and rng.random() < CHANGE_SHARE
         else latents
     )
-    frames = np.empty((latents * FRAMES_PER_LATENT, HEIGHT, WIDTH, 3), np.uint8)
+    frames = np.empty((latents * FRAMES_PER_LATENT, SMALL.height, SMALL.width, 3), np.uint8)
     scenes, motion = np.empty((latents, 3), np.int8), np.empty((len(frames), 2), np.float32)
     for k, label in enumerate(labels):
         if k == change:

@@ -29,8 +29,8 @@ from training.captions import TEXT_LENGTH, Tokenizer, caption
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
-from training.scenery import HEIGHT, WIDTH
 from training.settings import TrainSettings
+from training.view import SMALL
 
 SINGLE = SequenceGroup.single()
 MIRRORED = torch.tensor(
@@ -127,8 +127,8 @@ def transformer_config(settings: TrainSettings) -> TransformerConfig:
         num_layers=settings.layers,
         time_embed_dim=settings.time_width,
         text_embed_dim=settings.text_width,
-        sample_width=WIDTH // PIXELS_PER_LATENT,
-        sample_height=HEIGHT // PIXELS_PER_LATENT,
+        sample_width=SMALL.width // PIXELS_PER_LATENT,
+        sample_height=SMALL.height // PIXELS_PER_LATENT,
         sample_frames=65,
         max_text_seq_length=TEXT_LENGTH,
         spatial_interpolation_scale=1.0,

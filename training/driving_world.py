@@ -18,8 +18,8 @@ from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS, label_id
 from training.captions import PRESET_SCENES, PRESETS, scene_of
 from training.scene import Scene
-from training.scenery import HEIGHT, WIDTH
 from training.simulator import Drive
+from training.view import SMALL
 
 
 class Pipe:
@@ -53,8 +53,8 @@ class Pipe:
         header = {
             "protocol": 1,
             "name": "driving world simulator",
-            "width": WIDTH,
-            "height": HEIGHT,
+            "width": SMALL.width,
+            "height": SMALL.height,
             "fps": FPS,
             "labels": LABELS,
             "presets": PRESETS,

@@ -18,16 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.geometry import LATENTS_PER_SECOND
 from models.checkpoint import Checkpoint
+from models.controls import random_signal
 from models.device import use_threads
-from training.evaluation.control import held_labels, response, stream_of_50
+from training.evaluation.closed_loop import closed_loop, starts
+from training.evaluation.control import held_labels, response, speed_ratios, stream_of_50
 from training.evaluation.dream import Dream
-from training.evaluation.held_out import held_out_scenes, simulated
+from training.evaluation.held_out import Place, held_out_scenes, simulated
 from training.evaluation.horizon import courses, horizon, summary
+from training.evaluation.passing import passing_figures
+from training.evaluation.picture import picture
 from training.evaluation.probe import Probe, fitted_probe
 from training.evaluation.prompts import prompts
 from training.evaluation.reconstruction import reconstruction
 from training.evaluation.report import table
+from training.evaluation.road import road_figures
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,26 @@ def evaluate(folder: Path, stage: str, extent: Extent) -> dict[str, Any]:
     figures["estimator"] = {name: value for name, value in estimator.items() if name != "rows"}
     figures |= stream_of_50(dream, places)
     figures |= held_labels(dream.film, places)
+    figures |= speed_ratios(figures["rows"], estimator["rows"])
     figures |= response(dream.film, places)
     figures["turn_rate_ratio"] = figures["steady_yaw"] / truth["steady_yaw"]
     figures["simulator_response"] = truth
+    figures |= picture(dream, places)
+    figures |= driving(dream, places)
     figures |= prompts(dream, probe, changes=extent.scenes)
     if extent.minutes > 0:
         figures |= long_streams(checkpoint, probe, extent)
     return figures
+
+
+def driving(dream: Dream, places: list[Place]) -> dict[str, float]:
+    """Roads and things over a minute of driving, and a driver who sees only the frames."""
+    minute = 60 * LATENTS_PER_SECOND
+    return (
+        road_figures(dream.film, places, minute)
+        | passing_figures(dream.film, places, random_signal(minute, 9))
+        | closed_loop(dream, starts(len(places)))
+    )
 
 
 def long_streams(checkpoint: Checkpoint, probe: Probe, extent: Extent) -> dict[str, Any]:

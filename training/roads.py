@@ -20,3 +20,9 @@ def road_distance(biome: str, x: Array, y: Array) -> tuple[Array, Array]:
     du = np.abs((u % ROAD_SPACING) - ROAD_SPACING / 2)
     dv = np.abs((v % (2 * ROAD_SPACING)) - ROAD_SPACING)
     return np.minimum(du, dv), np.where(du < dv, y, x)
+
+
+def nearest_road(biome: str, x: float, y: float) -> float:
+    """Metres from one place to the nearest road's middle."""
+    at = (np.array([value % WRAP], np.float32) for value in (x, y))
+    return float(road_distance(biome, *at)[0][0])

@@ -13,10 +13,10 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from training.view import BASE_FOCAL, BASE_HORIZON
+
 Array = npt.NDArray[np.float32]
 
-HEIGHT, WIDTH, HORIZON = 96, 144, 40  # pixels; the horizon is a row
-FOCAL = 108.0  # pixels: a view of 67 degrees
 # Columns around the full circle: about one per pixel at the edge of the view.
 PANORAMA_COLUMNS = 1024
 GROUND_TEXELS, TEXELS_PER_METRE = 1024, 4  # a period of 256 m
@@ -111,12 +111,19 @@ def ground_textures() -> tuple[Array, Array]:
     return (broad - broad.mean()).ravel(), (fine - fine.mean()).ravel()
 
 
+@cache
+def grain() -> Array:
+    """Grass and gravel of 0.7 m, seen near the car in larger pictures: as `ground_textures`."""
+    noise = smooth_noise(np.random.default_rng(8), GROUND_TEXELS, GROUND_TEXELS, 360, 360)
+    return np.asarray((noise - noise.mean()).ravel(), np.float32)
+
+
 # --- panorama: everything at infinity
 def _ridge_line(
-    rng: np.random.Generator, low: int, high: int, roughness: float
+    rng: np.random.Generator, columns: int, low: int, high: int, roughness: float
 ) -> npt.NDArray[np.float64]:
-    angle = np.arange(PANORAMA_COLUMNS) * (2 * np.pi / PANORAMA_COLUMNS)
-    line = np.zeros(PANORAMA_COLUMNS)
+    angle = np.arange(columns) * (2 * np.pi / columns)
+    line = np.zeros(columns)
     for k in range(low, high):
         line += rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) / k**roughness
     return (line - line.min()) / (line.max() - line.min())
@@ -127,25 +134,25 @@ def _paint(image: Array, colour: Array, alpha: npt.NDArray[np.floating]) -> None
 
 
 @lru_cache(maxsize=64)
-def panorama(biome: str, time: str, seed: int) -> Array:
-    """Sky, sun or moon, clouds or stars, ridges or skyline: [HORIZON, PANORAMA_COLUMNS, 3]; column
-    = heading angle."""
+def panorama(biome: str, time: str, seed: int, scale: int = 1) -> Array:
+    """Sky, sun or moon, clouds or stars, ridges or skyline: [rows, columns, 3], BASE_HORIZON and
+    PANORAMA_COLUMNS times the scale; column = heading angle. Sizes below are pixels of scale 1."""
     rng = np.random.default_rng(seed)
     p = palette(biome, time)
-    rows, columns = HORIZON, PANORAMA_COLUMNS
-    y = np.arange(rows, dtype=np.float32)[:, None]
-    height = rows - y - 0.5  # pixels above the horizon
-    t = ((y + 0.5) / rows)[..., None] ** 1.4
+    rows, columns = BASE_HORIZON * scale, PANORAMA_COLUMNS * scale
+    y = _middles(rows, scale)[:, None] - 0.5
+    height = BASE_HORIZON - y - 0.5  # above the horizon
+    t = ((y + 0.5) / BASE_HORIZON)[..., None] ** 1.4
     image = np.broadcast_to(p.zenith * (1 - t) + p.horizon * t, (rows, columns, 3)).astype(
         np.float32
     )
-    _sky_lights(image, rng, time, y)
-    _clouds(image, rng, time, y)
+    _sky_lights(image, rng, time, y, scale)
+    _clouds(image, rng, time, y / np.float32(BASE_HORIZON))
 
     tall = {"desert": 0.60, "meadow": 0.60, "snow": 1.0, "city": 0.45, "forest": 0.70}[biome]
-    line = ((0.25 + 0.75 * _ridge_line(rng, 5, 30, 0.9)) * tall * 24).astype(np.float32)
-    slope = np.clip((np.roll(line, -4) - np.roll(line, 4)) / 6, -1, 1)
-    alpha = np.clip(line[None] - height + 0.5, 0, 1)
+    line = ((0.25 + 0.75 * _ridge_line(rng, columns, 5, 30, 0.9)) * tall * 24).astype(np.float32)
+    slope = np.clip((np.roll(line, -4 * scale) - np.roll(line, 4 * scale)) / 6, -1, 1)
+    alpha = np.clip((line[None] - height) * scale + 0.5, 0, 1)
     face = p.ridge * 0.62 + p.horizon * 0.38
     shaded = face[None] * (1 + 0.28 * slope[:, None])  # one side of every mountain in the light
     image += (shaded[None] - image) * alpha[..., None]
@@ -153,19 +160,25 @@ def panorama(biome: str, time: str, seed: int) -> Array:
         cap = np.clip((height - 0.62 * line[None]) / 2, 0, 1) * alpha * (line[None] > 9)
         _paint(image, _rgb(0.97, 0.98, 1.0) * (p.light * 0.9 + 0.1), cap * 0.85)
     if biome == "city":
-        _skyline(image, rng, time, p, height)
+        _skyline(image, rng, time, p, height, scale)
     else:
-        line = ((0.15 + 0.85 * _ridge_line(rng, 9, 44, 0.6)) * 7.5).astype(np.float32)
-        _paint(image, p.ridge * 0.78 + p.horizon * 0.06, np.clip(line[None] - height + 0.5, 0, 1))
+        line = ((0.15 + 0.85 * _ridge_line(rng, columns, 9, 44, 0.6)) * 7.5).astype(np.float32)
+        near = np.clip((line[None] - height) * scale + 0.5, 0, 1)
+        _paint(image, p.ridge * 0.78 + p.horizon * 0.06, near)
     return np.clip(image, 0, 1)
 
 
-def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array) -> None:
+def _middles(count: int, scale: int) -> Array:
+    """Middles of so many pixels, in pixels of scale 1."""
+    return (np.arange(count, dtype=np.float32) + 0.5) / np.float32(scale)
+
+
+def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array, scale: int) -> None:
     """Sun, low sun or moon (a disc with a glow), and stars at night."""
-    columns = image.shape[1]
-    x = np.arange(columns, dtype=np.float32)[None]
+    columns = PANORAMA_COLUMNS
+    x = _middles(image.shape[1], scale)[None] - 0.5
     pixels = (
-        2 * np.pi / columns * FOCAL
+        2 * np.pi / columns * BASE_FOCAL
     )  # screen pixels per panorama column, near the middle of the view
     level, radius, glow = {
         "day": (9.0, 4.6, 0.16),
@@ -194,15 +207,16 @@ def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array) -> 
         dx = (x - centre + columns / 2) % columns - columns / 2
         r2 = ((dx * pixels) ** 2 + (y - level) ** 2) / size**2
         image += (np.exp(-r2 / 10) * glow)[..., None] * colour
-        _paint(image, colour, np.clip((1 - np.sqrt(r2)) * size / 1.5 + 0.5, 0, 1))
+        _paint(image, colour, np.clip((1 - np.sqrt(r2)) * size / 1.5 * scale + 0.5, 0, 1))
 
 
-def _clouds(image: Array, rng: np.random.Generator, time: str, y: Array) -> None:
+def _clouds(image: Array, rng: np.random.Generator, time: str, down: Array) -> None:
+    """down: 0 at the top to 1 at the horizon, of each row."""
     rows, columns, _ = image.shape
     noise = 0.7 * smooth_noise(rng, rows, columns, 3, 14) + 0.3 * smooth_noise(
         rng, rows, columns, 7, 34
     )
-    window = np.clip(1 - np.abs(y / rows - 0.32) / 0.34, 0, 1)
+    window = np.clip(1 - np.abs(down - 0.32) / 0.34, 0, 1)
     alpha = np.clip((noise - 0.50) * 4.5, 0, 1) * window
     colour, strength = {
         "day": (_rgb(1, 1, 1), 0.85),
@@ -212,24 +226,28 @@ def _clouds(image: Array, rng: np.random.Generator, time: str, y: Array) -> None
     _paint(image, colour, alpha * strength)
 
 
-def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, height: Array) -> None:
+def _skyline(
+    image: Array, rng: np.random.Generator, time: str, p: Palette, height: Array, scale: int
+) -> None:
     """Distant towers, at night with lit windows: few and large ones, the most that tiny latents
-    carry without blur."""
-    columns = image.shape[1]
+    carry without blur; in a larger picture more and smaller ones."""
     left = 0
-    while left < columns:
+    while left < PANORAMA_COLUMNS:
         width = int(rng.integers(14, 28))
         top = 4 + 19 * rng.random() ** 1.6
-        part = image[:, left : left + width]
-        inside = np.clip(top - height + 0.5, 0, 1) * np.ones((1, part.shape[1]), np.float32)
+        part = image[:, left * scale : (left + width) * scale]
+        inside = np.clip((top - height) * scale + 0.5, 0, 1) * np.ones(
+            (1, part.shape[1]), np.float32
+        )
         tone = 0.55 + 0.4 * rng.random()
         _paint(part, p.ridge * tone + p.horizon * 0.12, inside)
-        x = np.arange(part.shape[1])[None]
+        x = np.floor(_middles(part.shape[1], 1))[None] / scale
+        floor, window = 8 / scale, 9 / scale
         lit = (
             (height < top - 2)
             & (height > 2)
-            & (height % 8 < 4)
-            & (x % 9 >= 3)
+            & (height % floor < floor / 2)
+            & (x % window >= window / 3)
             & (x > 1)
             & (x < width - 2)
         )
@@ -239,10 +257,13 @@ def _skyline(image: Array, rng: np.random.Generator, time: str, p: Palette, heig
 
 
 # --- sprites: everything that stands on the ground
+_FINEST = 128  # rows of the finest picture of a thing
+
+
 @dataclass(frozen=True)
 class Sprite:
-    """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest (64
-    rows) first."""
+    """A picture of a thing width x height metres, as a pyramid of premultiplied RGBA, finest
+    (_FINEST rows) first."""
 
     width: float
     height: float
@@ -257,14 +278,16 @@ class Sprite:
         levels = []
         while image.shape[0] > 2:
             image = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, 4).mean((1, 3))
-            if image.shape[0] <= 64:
+            if image.shape[0] <= _FINEST:
                 levels.append(np.ascontiguousarray(image))
         return Sprite(width, height, tuple(levels))
 
-    def level(self, pixels: float) -> Array:
-        """The picture whose texels are nearest in size to the pixels it will cover."""
-        index = round(float(np.log2(64 / max(pixels, 1e-3))))
-        return self.levels[min(max(index, 0), len(self.levels) - 1)]
+    def level(self, pixels: float, finest: int = 64) -> Array:
+        """The picture whose texels are nearest in size to the pixels it will cover, of at most so
+        many rows."""
+        index = round(float(np.log2(_FINEST / max(pixels, 1e-3))))
+        least = round(float(np.log2(_FINEST / finest)))
+        return self.levels[min(max(index, least), len(self.levels) - 1)]
 
 
 def _layers(*layers: tuple[npt.NDArray[np.bool_], Array]) -> Array:
@@ -302,6 +325,41 @@ def sprites(biome: str, time: str) -> tuple[Sprite, ...]:
             )
         )
     return _pines(p, snowy=biome == "snow")
+
+
+@cache
+def houses(biome: str, time: str) -> tuple[Sprite, ...]:
+    """Houses of a town: walls with windows, lit at night, and a roof."""
+    p = palette(biome, time)
+    glass = _rgb(1.0, 0.82, 0.42) if time == "night" else _rgb(0.26, 0.33, 0.43) * p.light
+    return tuple(
+        _house(p, wall, roof, glass, columns)
+        for wall, roof, columns in (
+            ((0.88, 0.84, 0.74), (0.62, 0.24, 0.17), 3),
+            ((0.80, 0.62, 0.44), (0.36, 0.26, 0.22), 4),
+            ((0.72, 0.77, 0.82), (0.26, 0.28, 0.34), 3),
+        )
+    )
+
+
+def _house(
+    p: Palette,
+    wall: tuple[float, float, float],
+    roof: tuple[float, float, float],
+    glass: Array,
+    columns: int,
+) -> Sprite:
+    """Two floors of windows under a gable, 2.4 m a column wide."""
+    a, b = _A, _B
+    eaves = 0.66
+    walls = (b < eaves) & (np.abs(a) < 0.92)
+    gable = (b >= eaves) & (np.abs(a) < (1 - b) / (1 - eaves))
+    column, floor = (a / 0.92 * 0.5 + 0.5) * columns, b / eaves * 2
+    window = walls & (np.abs(column % 1 - 0.5) < 0.24) & (np.abs(floor % 1 - 0.55) < 0.24)
+    frame = walls & (np.abs(column % 1 - 0.5) < 0.30) & (np.abs(floor % 1 - 0.55) < 0.30)
+    pale = _lit(p, 0.95, 0.94, 0.90)
+    layers = ((walls, _lit(p, *wall)), (gable, _lit(p, *roof)), (frame, pale), (window, glass))
+    return Sprite.draw(2.4 * columns, 6.4, _layers(*layers))
 
 
 def _lit(p: Palette, *colour: float) -> Array:
@@ -372,7 +430,8 @@ def _tower(
 
 
 # --- the car
-CAR_HALF_WIDTH, CAR_HEIGHT = 17.0, 21.0  # pixels
+CAR_ROWS, CAR_COLUMNS = 30, 50  # pixels of scale 1
+CAR_HALF_WIDTH, CAR_HEIGHT = 17.0, 21.0
 LEANS = 12  # steps from straight to full lock
 _SUPER = 4  # supersampling
 
@@ -388,9 +447,12 @@ class _Sheet:
     b: npt.NDArray[np.float64]
 
     @staticmethod
-    def blank(rows: int, columns: int, steer: float) -> _Sheet:
-        u = ((np.arange(columns * _SUPER) + 0.5) / _SUPER - columns / 2)[None] / CAR_HALF_WIDTH
-        v = (rows - 5 - (np.arange(rows * _SUPER) + 0.5) / _SUPER)[:, None] / CAR_HEIGHT
+    def blank(scale: int, steer: float) -> _Sheet:
+        """For a car of scale times 30 x 50 pixels."""
+        rows, columns = CAR_ROWS * scale, CAR_COLUMNS * scale
+        finer = _SUPER * scale
+        u = ((np.arange(columns * _SUPER) + 0.5) / finer - CAR_COLUMNS / 2)[None] / CAR_HALF_WIDTH
+        v = (CAR_ROWS - 5 - (np.arange(rows * _SUPER) + 0.5) / finer)[:, None] / CAR_HEIGHT
         # The body leans out of the curve and shows its flank.
         image = np.zeros((rows * _SUPER, columns * _SUPER, 4), np.float32)
         return _Sheet(image, u=u, v=v, a=u + steer * 0.40 * v, b=v - steer * 0.07 * u)
@@ -415,11 +477,11 @@ class _Sheet:
 
 
 @cache
-def car(colour: str, time: str, lean: int, gear: str) -> Array:
-    """The car from behind, premultiplied RGBA [30, 50, 4]; lean -LEANS (right) .. LEANS (left);
+def car(colour: str, time: str, lean: int, gear: str, scale: int = 1) -> Array:
+    """The car from behind, premultiplied RGBA [30, 50, 4] times the scale; lean -LEANS (right) .. LEANS (left);
     gear D, B or N."""
     steer = lean / LEANS
-    sheet = _Sheet.blank(30, 50, steer)
+    sheet = _Sheet.blank(scale, steer)
     light = palette("city", time).light
     sheet.put(
         (sheet.u / 1.25) ** 2 + ((sheet.v + 0.02) / 0.17) ** 2 < 1, _rgb(0.02, 0.02, 0.03), 0.55

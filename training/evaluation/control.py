@@ -50,6 +50,18 @@ def held_labels(film: Film, places: list[Place], labels: Sequence[str] = LABELS)
     }
 
 
+def speed_ratios(rows: list[dict[str, Any]], true: list[dict[str, Any]]) -> dict[str, float]:
+    """Speed under D and B, straight, over the simulator's, and the share of places where N stands
+    still; rows of `held_labels`, of a dream and of the simulator."""
+
+    def mean(found: list[dict[str, Any]], label: str) -> float:
+        return float(np.mean([row["speed"] for row in found if row["label"] == label]))
+
+    still = [motion.speed_class(row["speed"]) == "N" for row in rows if row["label"] == "N"]
+    ratios = {f"speed_{label}": mean(rows, label) / mean(true, label) for label in ("D", "B")}
+    return {**ratios, "speed_N_stands": float(np.mean(still))}
+
+
 def response(film: Film, places: list[Place]) -> dict[str, Any]:
     """From a key to half of its steady turn rate: seconds in the frames, and the median curve of
     all scenes."""

@@ -16,7 +16,7 @@ from models.parts import Parts
 from models.tae import TinyVAE
 from models.world import World
 from training.autoencoder import to_video
-from training.evaluation.held_out import WARM, Place, whole_caption
+from training.evaluation.held_out import WARM, Place, simulated, whole_caption
 from training.scene import Scene
 from training.simulator import Drive, Frame
 
@@ -67,10 +67,23 @@ class Dream:
 
     def drive(self, labels: Sequence[str]) -> Frame:
         """The next frames [4 n, H, W, 3], one label per latent."""
+        step = self.stepper()
+        return np.concatenate([step(label) for label in labels])
+
+    def stepper(self) -> Callable[[str], Frame]:
+        """A call for each next label, which gives the next four frames: for a driver who looks."""
         stream = served_stream(self.vae)
-        return np.concatenate([stream.push(self.world.step([label]).latents) for label in labels])
+        return lambda label: stream.push(self.world.step([label]).latents)
 
     def film(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
         """A drive from a held-out state: frames [4 n, H, W, 3]."""
         self.start_in(scene, seed)
         return self.drive(labels)
+
+    def shown_again(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
+        """The simulator's frames of a drive, encoded and decoded: the best a dream could show."""
+        frames = simulated(scene, seed, labels)
+        video = to_video(frames)[None].to(next(self.vae.parameters()).device)
+        with torch.inference_mode():
+            latents = self.vae.encode(video)[0] * self.vae.scaling_factor
+        return served_stream(self.vae).push(latents)

@@ -24,7 +24,7 @@ def held_out_scenes(count: int, seed: int = 11) -> list[Place]:
         (
             Scene(
                 BIOMES[k % len(BIOMES)],
-                TIMES[(k // len(BIOMES) + k) % len(TIMES)],
+                TIMES[(k // len(BIOMES) + k % len(BIOMES)) % len(TIMES)],
                 str(rng.choice(COLOURS)),
             ),
             3_000_000 + 17 * seed + k,

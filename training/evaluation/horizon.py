@@ -56,12 +56,14 @@ class Drift:
 
     simulator_inside: the share of places whose own first and last minute are no further apart than
     those of the others; it says what the test asks for, since a perfect model is the simulator.
+    segments_inside: the share of all minutes after the first that are inside.
     """
 
     stream: Distance
     simulator: Distance
     inside: bool
     simulator_inside: float
+    segments_inside: float
 
 
 def courses(minutes: float, count: int, signal: str = "random") -> list[Course]:
@@ -98,6 +100,7 @@ def summary(name: str, drifts: Sequence[Drift]) -> dict[str, Any]:
         f"horizon_{name}_simulator": _mean([d.simulator for d in drifts]),
         f"horizon_{name}_inside": float(np.mean([d.inside for d in drifts])),
         f"horizon_{name}_simulator_inside": float(np.mean([d.simulator_inside for d in drifts])),
+        f"horizon_{name}_segments": float(np.mean([d.segments_inside for d in drifts])),
         f"streams_{name}": [[d.stream, d.simulator, d.inside] for d in drifts],
     }
 
@@ -106,13 +109,21 @@ def _drift(checkpoint: Checkpoint, late_labels: int | None, probe: Probe, course
     dream = Dream(checkpoint, late_labels)
     dream.start_in(course.scene, course.seed)
     labels, minute = course.labels, course.minute
-    first = Look.of(dream.drive(labels[:minute]), probe)
-    for label in labels[minute:-minute]:
+    looks = [Look.of(dream.drive(labels[:minute]), probe)]
+    for label in labels[minute : minute + len(labels) % minute]:
         dream.world.step([label])
-    stream = first.distance(Look.of(dream.drive(labels[-minute:]), probe))
+    for k in range(minute + len(labels) % minute, len(labels), minute):
+        looks.append(Look.of(dream.drive(labels[k : k + minute]), probe))
+    distances = [looks[0].distance(look) for look in looks[1:]]
     pairs = _simulator_pairs(course, probe)
     widest = _widest([pair for row in pairs for pair in row])
-    return Drift(stream, widest, _inside(stream, widest), _simulator_inside(pairs))
+    return Drift(
+        stream=distances[-1],
+        simulator=widest,
+        inside=_inside(distances[-1], widest),
+        simulator_inside=_simulator_inside(pairs),
+        segments_inside=float(np.mean([_inside(distance, widest) for distance in distances])),
+    )
 
 
 def _simulator_pairs(course: Course, probe: Probe) -> list[list[Distance]]:

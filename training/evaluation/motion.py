@@ -10,9 +10,12 @@ import numpy.typing as npt
 import torch
 
 from configs.geometry import FPS
-from training.camera import CAMERA_HEIGHT
-from training.scenery import FOCAL, HEIGHT, HORIZON, WIDTH
 from training.simulator import Frame
+from training.view import BASE_FOCAL as FOCAL
+from training.view import BASE_HEIGHT as HEIGHT
+from training.view import BASE_HORIZON as HORIZON
+from training.view import BASE_WIDTH as WIDTH
+from training.view import CAMERA_HEIGHT
 
 Floats = npt.NDArray[np.float64]
 STRIP = slice(3, HORIZON)  # rows of the picture at infinity

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from training.scene import SIZES, Scene
-from training.scenery import HEIGHT, WIDTH
 from training.simulator import Drive, Frame
+from training.view import BASE_HEIGHT, BASE_WIDTH
+
+MIDDLE = BASE_WIDTH // 2
 
 
 def features(frames: Frame) -> Tensor:
@@ -23,7 +25,7 @@ def features(frames: Frame) -> Tensor:
         (video - torch.nn.functional.interpolate(whole, scale_factor=8)).abs(), 12
     )
     car = torch.nn.functional.avg_pool2d(
-        video[:, :, HEIGHT - 28 : HEIGHT - 4, WIDTH // 2 - 20 : WIDTH // 2 + 20], 4
+        video[:, :, BASE_HEIGHT - 28 : BASE_HEIGHT - 4, MIDDLE - 20 : MIDDLE + 20], 4
     )
     return torch.cat([whole.flatten(1), rough.flatten(1), car.flatten(1)], 1)
 
