@@ -3,8 +3,9 @@ device."""
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from configs.errors import UserError
 
+BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -88,6 +95,123 @@ def mixed_precision(device: torch.device) -> Iterator[None]:
                 yield
         finally:
             torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Which fast paths a model takes; none by default, since none has been seen on a device.
+
+    fused: q, k and v in one product. float8: linear maps in 8-bit floats. compiled: blocks through
+    torch.compile. graph: the call captured once and replayed. channels_last: the full decoder's
+    maps in that order, its cache allocated once. attention: the backend's name, auto lets PyTorch
+    choose. docs/gpu.md says of each what was seen.
+    """
+
+    fused: bool = False
+    float8: bool = False
+    compiled: bool = False
+    graph: bool = False
+    channels_last: bool = False
+    attention: str = "auto"
+
+    @staticmethod
+    def parse(text: str) -> "Paths":
+        """From names joined by commas, such as "fused,graph,cudnn"; "plain" is none of them."""
+        names = [name for name in text.split(",") if name and name != "plain"]
+        switches = [field.name for field in fields(Paths) if field.name != "attention"]
+        backends = [name for name in names if name in BACKENDS]
+        for name in names:
+            if name not in switches and name not in BACKENDS:
+                expected = ", ".join(("plain", *switches, *BACKENDS))
+                raise UserError(f"path {name[:40]!a}: expected some of {expected}")
+        if len(backends) > 1:
+            raise UserError(f"paths {text[:80]!a}: one attention backend at most")
+        chosen = {name: True for name in names if name in switches}
+        return Paths(**chosen, attention=backends[0] if backends else "auto")
+
+
+def has_float8(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of 8-bit floats (compute capability 8.9 and later)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+@contextmanager
+def attention_backend(name: str) -> Iterator[None]:
+    """Within the block, scaled-dot-product attention runs on this backend alone; "auto" lets
+    PyTorch choose. RuntimeError where a device does not have it."""
+    if name == "auto":
+        yield
+        return
+    with sdpa_kernel(BACKENDS[name]):
+        yield
+
+
+def capture(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Return what repeats `work`, which reads and writes the same tensors every time. On CUDA that
+    is a graph: captured once, after three runs on a stream of its own, then replayed without the
+    host. Elsewhere it is `work` itself."""
+    if device.type != "cuda":
+        return work
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+class Lane:
+    """A queue of work beside the device's main one; on a CPU, work is done where it is asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def follow(self) -> None:
+        """What is put on this lane from now on waits for what the main queue holds now, and for
+        nothing that comes later there."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Work within the block goes on this lane."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def to_host(self, x: Tensor) -> Tensor:
+        """Begin to copy x to the host, on this lane; `wait` says when it is there."""
+        if self._stream is None:
+            return x
+        with torch.cuda.stream(self._stream):
+            x.record_stream(self._stream)
+            return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+
+    def wait(self) -> None:
+        """Wait until this lane has done everything."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
+
+def peak_device_memory(device: torch.device) -> int:
+    """Bytes allocated on a CUDA device at most since the last call; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def device_name(device: torch.device) -> str:
+    """What people call a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def use_threads(count: int | None = None) -> int:

@@ -129,6 +129,10 @@ class Attention(nn.Module):
         k = self.norm_k(self.to_k(x).unflatten(-1, (self.heads, -1)))
         return k, self.to_v(x).unflatten(-1, (self.heads, -1))
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., D] -> queries, keys and values [..., H, d]."""
+        return self.query(x), *self.keys(x)
+
     def out(self, x: Tensor) -> Tensor:
         """[..., H, d] -> [..., D]."""
         return self.to_out(x.flatten(-2))
@@ -176,7 +180,7 @@ class TransformerBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Text y [B, N, D], video x [B, F, S, D] -> the same, changed."""
         tokens = _joined(self.norm1, y, x, rows[0])
-        mixed = joint_attention(self.attn1.query(tokens), *self.attn1.keys(tokens), group, lengths)
+        mixed = joint_attention(*self.attn1.project(tokens), group, lengths)
         y, x = _added(y, x, self.attn1.out(mixed), rows[0])
         return _added(y, x, self.ff(_joined(self.norm2, y, x, rows[1])), rows[1])
 

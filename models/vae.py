@@ -112,12 +112,14 @@ class Pass:
 
     cache: last two input frames [B, channels, 2, height, own width] of every causal convolution, by
     module name. group: the workers that share the width. double_single: a single frame becomes two
-    where time doubles (streaming, docs/reference.md section 7.1); otherwise it stays one.
+    where time doubles (streaming, docs/reference.md section 7.1); otherwise it stays one. in_place:
+    the cache's tensors are allocated once and overwritten, not replaced.
     """
 
     cache: dict[str, Tensor] = field(default_factory=dict)
     group: SequenceGroup = field(default_factory=SequenceGroup.single)
     double_single: bool = False
+    in_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,10 @@ class CausalConv3d(nn.Module):
     def forward(self, x: Tensor, run: Pass) -> Tensor:
         past = run.cache.get(self.cache_key)
         x = torch.cat([x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past, x], 2)
-        run.cache[self.cache_key] = x[:, :, -2:].clone()  # a view would keep all of x alive
+        if run.in_place and past is not None:
+            past.copy_(x[:, :, -2:])
+        else:
+            run.cache[self.cache_key] = x[:, :, -2:].clone()  # a view would keep all of x alive
         return convolve(self.conv, x, run.group)
 
 
@@ -413,9 +418,14 @@ class FullVAE(nn.Module):
         tiles = Tiles(size, pixels) if tiled else None
         return in_tiles(latents.transpose(1, 2), self._decode_chunks, tiles).transpose(1, 2)
 
-    def stream(self, group: SequenceGroup | None = None) -> "FullStreamDecoder":
-        """A fresh streaming decoder; with a group, each worker decodes a slice of the width."""
-        return FullStreamDecoder(self, group or SequenceGroup.single())
+    def stream(
+        self, group: SequenceGroup | None = None, *, in_place: bool = False
+    ) -> "FullStreamDecoder":
+        """A fresh streaming decoder; with a group, each worker decodes a slice of the width.
+
+        in_place: its memory is allocated once, by the first frames, and overwritten from then on.
+        """
+        return FullStreamDecoder(self, group or SequenceGroup.single(), in_place)
 
     def _encode_chunks(self, video: Tensor) -> Tensor:
         """[B, 3, n, H, W] -> [B, 2C, F, h, w], eight frames at a time, the remainder with the first
@@ -443,9 +453,9 @@ class FullStreamDecoder:
     """Two latents first (eight frames), then latent after latent, four frames each (see
     `frames.StreamDecoder`)."""
 
-    def __init__(self, vae: FullVAE, group: SequenceGroup) -> None:
+    def __init__(self, vae: FullVAE, group: SequenceGroup, in_place: bool) -> None:
         self.config, self._decoder = vae.config, vae.decoder
-        self._run = Pass(group=group, double_single=True)
+        self._run = Pass(group=group, double_single=True, in_place=in_place)
         self._waiting: Tensor | None = (
             None  # the very first latent, until the second comes: [1, C, h, own w]
         )
@@ -484,13 +494,24 @@ class FullStreamDecoder:
         """[T, C, h, w] -> [4T, 3, H, W]."""
         return self._decoder(latents.transpose(0, 1)[None], self._run)[0].transpose(0, 1)
 
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        """The last two input frames of every causal convolution, by its name."""
+        return self._run.cache
+
     def state(self) -> dict[str, Tensor]:
         waiting = {} if self._waiting is None else {"waiting": self._waiting}
-        return {**waiting, **{f"cache.{key}": value for key, value in self._run.cache.items()}}
+        held = {f"cache.{key}": value for key, value in self.memory.items()}
+        if self._run.in_place:  # what was handed out must stay as it is
+            held = {key: value.clone() for key, value in held.items()}
+        return {**waiting, **held}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         weight = self._decoder.conv_in.conv.weight
-        state = {key: value.to(weight.device, weight.dtype) for key, value in state.items()}
+        copied = self._run.in_place  # what is overwritten must be our own
+        state = {
+            key: value.to(weight.device, weight.dtype, copy=copied) for key, value in state.items()
+        }
         self._waiting = state.get("waiting")
         self._run.cache = {
             key.removeprefix("cache."): value for key, value in state.items() if key != "waiting"

@@ -12,13 +12,16 @@ from typing import Any
 class Options:
     """model: weights of the parts ``model`` and ``live``. threads: counts that part ``model``
     tries. seconds: shown stream of part ``live``, whose split of the delay is drawn to ``plot``.
-    folder: where part ``load`` writes its 4 GB."""
+    folder: where part ``load`` writes its 4 GB. shape, json: of part ``gpu``, published or tiny, and
+    the file that it writes as it goes."""
 
     model: Path
     threads: tuple[int, ...]
     seconds: float
     folder: Path
     plot: Path | None = None
+    shape: str = "published"
+    json: Path | None = None
 
 
 def machine() -> dict[str, Any]:

@@ -17,14 +17,21 @@ from pipeline.bench.options import Options, machine
 PURPOSE: Final = "Measure this machine: attention, models, live delay, loading."
 EXAMPLES: Final = """\
   python -m pipeline bench                                      everything, a few minutes
-  python -m pipeline bench live --seconds 60 --json live.json   the live split only"""
+  python -m pipeline bench live --seconds 60 --json live.json   the live split only
+  python -m pipeline bench peers                                our networks against diffusers'
+  python -m pipeline bench gpu --json gpu.json                  everything about one GPU, ten minutes"""
 PARTS: Final = ("attention", "model", "live", "load")  # modules of pipeline/bench
+ON_REQUEST: Final = ("peers", "gpu")  # the same; no part of all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``bench``."""
     parser.add_argument(
-        "part", nargs="?", default="all", metavar="PART", help=f"all (default), {', '.join(PARTS)}"
+        "part",
+        nargs="?",
+        default="all",
+        metavar="PART",
+        help=f"all (default), {', '.join(PARTS)}; on request {', '.join(ON_REQUEST)}",
     )
     parser.add_argument(
         "--model-path", metavar="DIR", help="weights of model and live (default: as for run)"
@@ -44,13 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where part load writes its 4 GB (default: the temporary folder)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all figures there as well")
+    parser.add_argument(
+        "--shape",
+        metavar="NAME",
+        default="published",
+        help="networks of part gpu: published (default) or tiny, which a CPU can do",
+    )
     parser.add_argument("--plot", metavar="FILE.png", help="draw the split of the live delay")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the parts asked for and print a table for each."""
-    if args.part != "all" and args.part not in PARTS:
-        raise UserError(f"bench: unknown part {args.part!r}; expected all, {', '.join(PARTS)}")
+    known = ("all", *PARTS, *ON_REQUEST)
+    if args.part not in known:
+        raise UserError(f"bench: unknown part {args.part!r}; expected {', '.join(known)}")
     for name in ("json", "plot"):
         if getattr(args, name):
             check_output_file(Path(getattr(args, name)), f"--{name}")
@@ -62,6 +76,8 @@ def main(args: argparse.Namespace) -> int:
         seconds=config.duration or 60.0,
         folder=Path(args.folder or tempfile.gettempdir()),
         plot=Path(args.plot) if args.plot else None,
+        shape=args.shape,
+        json=Path(args.json) if args.json else None,
     )
     figures: dict[str, Any] = {"machine": machine()}
     print(f"machine: {figures['machine']['summary']}")
