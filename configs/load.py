@@ -1,5 +1,5 @@
-"""The one door to flags, environment variables and YAML: they become one frozen settings object, or
-one clear line.
+"""The one door to flags and environment variables: with a YAML file (configs/yaml_file.py) they
+become one frozen settings object, or one clear line.
 
 Precedence: flags > environment > YAML file > defaults.
 """
@@ -14,10 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from configs.errors import UserError
-from configs.files import read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIABLES = {
@@ -30,15 +27,6 @@ VARIABLES = {
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 REAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 DEVICE = re.compile(r"[0-9]{1,3}|(GPU|MIG)-[A-Za-z0-9/-]{1,80}")
-YAML_LIMIT = 65_536  # bytes; a settings file is a page
-YAML_DEPTH = 3
-OPENING = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 Settings = TypeVar("Settings")
 
@@ -59,7 +47,12 @@ def load(
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     if config is not None:
-        for key, value in read_yaml(config, names).items():
+        # a bare machine, measured before anything is installed, has no PyYAML
+        from configs.yaml_file import read_yaml
+
+        for key, value in read_yaml(config).items():
+            if key not in names:
+                raise UserError(f"config {config}: unknown key {key!r}{nearest(key, names)}")
             values[key] = _from_yaml(f"{config}: {key}", hints[key], value)
     for variable, text in (os.environ if environment is None else environment).items():
         name = VARIABLES.get(variable)
@@ -69,50 +62,6 @@ def load(
         if given is not None and name in names:
             values[name] = _from_text("--" + name.replace("_", "-"), hints[name], name, given)
     return kind(**values)
-
-
-def read_yaml(path: Path, allowed: Iterable[str]) -> dict[str, Any]:
-    """A flat mapping from a YAML file whose keys are all in ``allowed``."""
-    text = read_text(path, YAML_LIMIT, f"config {path}")
-    try:
-        _check_plain(path, text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number out of range
-        raise UserError(
-            f"config {path}: not valid YAML ({' '.join(str(error).split())[:200]})"
-        ) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(
-            f"config {path}: expected 'name: value' lines, got a {type(content).__name__}"
-        )
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UserError(
-                f"config {path}: key {key!r} is given {keys.count(key)} times; keep one"
-            )
-        if key not in allowed:
-            raise UserError(f"config {path}: unknown key {key!r}{nearest(key, allowed)}")
-    return content
-
-
-def _check_plain(path: Path, text: str) -> None:
-    """Refuse what a page of settings never has, token by token: before anything is built of it."""
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        line = token.start_mark.line + 1
-        if isinstance(token, yaml.TagToken | yaml.AliasToken | yaml.AnchorToken):
-            raise UserError(
-                f"config {path}, line {line}: tags and aliases are not allowed; write the plain value"
-            )
-        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
-        if depth > YAML_DEPTH:
-            raise UserError(
-                f"config {path}, line {line}: nested too deeply; expected 'name: value' lines"
-            )
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -32,7 +32,8 @@ from models.tae import TinyVAE, TinyVAEConfig
 from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 from models.weights import WeightFiles, listing, load_module, read_json
 from models.words import WORDS_FILE, KnownWords
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from configs.schema import StreamSettings
 from models.tae import DECODER_STAGES, GROWTHS, TinyVAEConfig
 from models.transformer import TransformerConfig
-from models.vae import TIME_LEVELS, FullVAEConfig
+from models.vae import TIME_LEVELS
+from models.vae_config import FullVAEConfig
 
 # Passes over a rank's tokens [n, D] by everything that is no matrix product, reads and writes
 # counted: norms, modulation, joining text and video, head norms, GELU of 4 D, residuals.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from models.device import pick_decoder_dtype, pick_device, pick_dtype, use_threads
-from models.vae import FullVAEConfig
+from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
 from pipeline.planning import Device, Model
 

@@ -8,7 +8,7 @@ from models.checkpoint import Checkpoint
 from models.device import pick_decoder_dtype, pick_device
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
-from models.vae import FullVAEConfig
+from models.vae_config import FullVAEConfig
 from pipeline.bench.table import table
 from pipeline.calibration import cpu_rank, cpu_worker
 from pipeline.planning import SHEETS, Model, Prediction, Shares, best, predict

@@ -15,7 +15,7 @@ from models.attention import possible_degrees
 from models.cost import Cost, Window, decoder_cost, step_cost, tiny_decoder_cost
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
-from models.vae import FullVAEConfig
+from models.vae_config import FullVAEConfig
 
 TERA: Final = 1e12
 GIGA: Final = 1e9

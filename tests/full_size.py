@@ -31,7 +31,8 @@ from models.saving import save_tensors
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import expected_shapes
 from models.transformer import Transformer, TransformerConfig
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 from models.world import World, WorldParts
 from pipeline.bench.timing import in_a_process, peak_memory
 from tests.ranks import run_ranks
@@ -159,9 +160,8 @@ def load(size: Size) -> dict[str, Any]:
 
 def _world(size: Size, group: SequenceGroup | None = None) -> World:
     checkpoint = Checkpoint.open(size.stage4)
-    parts = WorldParts(
-        checkpoint.transformer(CPU, BF16), checkpoint.control_embeddings(), checkpoint.streaming
-    )
+    model = checkpoint.transformer(CPU, BF16)
+    parts = WorldParts(model, checkpoint.control_embeddings(), checkpoint.streaming)
     world = World(parts, group=group)
     text = torch.randn(1, 226, 4096, generator=torch.Generator().manual_seed(1))
     world.reset(7, text)

@@ -22,7 +22,7 @@ DOORS = {
     "torch.distributed": ("models/parallel.py",),
     "xfuser": ("models/parallel.py",),
     "yunchang": ("models/parallel.py",),
-    "yaml": ("configs/load.py",),
+    "yaml": ("configs/yaml_file.py",),
     "starlette": ("pipeline/web/",),
     "uvicorn": ("pipeline/web/",),
     "simplejpeg": ("pipeline/video.py",),

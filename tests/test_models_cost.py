@@ -24,7 +24,8 @@ from models.cost import (
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig, _decode
 from models.transformer import TextTokens, Transformer, TransformerConfig
-from models.vae import FullVAE, FullVAEConfig, Pass
+from models.vae import FullVAE, Pass
+from models.vae_config import FullVAEConfig
 
 PUBLISHED = TransformerConfig(control_start_layer=15)
 SMALL = TransformerConfig(

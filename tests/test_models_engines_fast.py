@@ -11,7 +11,8 @@ from configs.errors import UserError
 from models.device import Lane, Paths, attention_backend, capture
 from models.engines.fast import CapturedStepper, Float8Linear, prepare, prepare_decoder, rounded
 from models.transformer import Transformer
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 from tests.small_world import CPU, SmallWeights
 
 SMALL_VAE = FullVAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4)

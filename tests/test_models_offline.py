@@ -21,7 +21,8 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.saving import save_tensors
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 from models.world import World
 from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint
 

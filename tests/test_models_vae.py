@@ -12,7 +12,8 @@ from torch import Tensor
 
 from configs.errors import UserError
 from models.parallel import SequenceGroup
-from models.vae import CausalConv3d, FullVAE, FullVAEConfig, Pass
+from models.vae import CausalConv3d, FullVAE, Pass
+from models.vae_config import FullVAEConfig
 from tests.ranks import run_ranks
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -6,7 +6,7 @@ import torch
 
 from configs.schema import StreamSettings
 from models.tae import TinyVAEConfig
-from models.vae import FullVAEConfig
+from models.vae_config import FullVAEConfig
 from pipeline.calibration import cpu_rank, cpu_worker
 from pipeline.planning import Device, Model, predict
 from tests.test_models_cost import SMALL

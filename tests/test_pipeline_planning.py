@@ -9,7 +9,7 @@ from configs.schema import StreamSettings
 from models.cost import Cost
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
-from models.vae import FullVAEConfig
+from models.vae_config import FullVAEConfig
 from pipeline.planning import SHEETS, Device, Model, Shares, best, predict
 
 PUBLISHED = Model(TransformerConfig(control_start_layer=15), StreamSettings(), FullVAEConfig())

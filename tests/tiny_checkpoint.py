@@ -13,7 +13,8 @@ from models.saving import save_tensors
 from models.tae import TinyVAE, TinyVAEConfig
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 
 HEIGHT, WIDTH, CHANNELS, CONTROL_DIM, TEXT_WIDTH = 32, 48, 16, 24, 32
 PROMPTS = (

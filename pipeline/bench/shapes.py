@@ -9,7 +9,8 @@ from torch import nn
 from models.tae import TinyVAE, TinyVAEConfig
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
-from models.vae import FullVAE, FullVAEConfig
+from models.vae import FullVAE
+from models.vae_config import FullVAEConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 
