@@ -58,6 +58,7 @@ COVERED: dict[str, str] = {
     "training/settings.py": "tests/test_training_run.py",
     "training/text.py": "tests/test_training_run.py",
     "training/scenery.py": "tests/test_training_simulator.py",
+    "training/things.py": "tests/test_training_camera.py",
     "training/roads.py": "tests/test_training_drivers.py",
     "training/evaluation/control.py": "tests/test_training_evaluate.py",
     "training/evaluation/dream.py": "tests/test_training_evaluate.py",

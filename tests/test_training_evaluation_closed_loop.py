@@ -1,6 +1,8 @@
 """The driver who sees only frames holds the simulator's road, where another one does not; the judge
 who sees only frames agrees with the map."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,10 @@ def at(place: Place) -> Drive:
     return drive
 
 
+def judge_of(drive: Drive) -> Callable[[Frame], bool]:
+    return lambda frame: truly_on_road(drive)
+
+
 def test_starts_are_on_the_road_and_differ(places: list[Place]) -> None:
     assert len(places) == len(set(places)) >= 3
     assert all(truly_on_road(at(place)) for place in places)
@@ -38,7 +44,7 @@ def test_the_driver_holds_the_road_by_sight(places: list[Place]) -> None:
         drive = at(place)
         driver = Driver(fitted_reader(BIOME, TIME))
         driver.label = lambda frame: "D"  # type: ignore[method-assign]
-        blind.append(held(driver, drive.frames, lambda frame, d=drive: truly_on_road(d), latents))
+        blind.append(held(driver, drive.frames, judge_of(drive), latents))
     assert min(blind) < latents
 
 

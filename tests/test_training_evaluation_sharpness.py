@@ -1,7 +1,7 @@
 """Edges: blur loses them, and only on the ground."""
 
 from tests.blur import blurred
-from training.evaluation.held_out import Place, held_out_scenes, simulated
+from training.evaluation.held_out import Film, Place, held_out_scenes, simulated
 from training.evaluation.sharpness import edge_ratios, edges
 
 PLACES: list[Place] = held_out_scenes(5)
@@ -14,15 +14,12 @@ def test_the_simulator_has_all_of_its_edges() -> None:
     assert {"edges_desert", "edges_night"} <= set(figures)
 
 
+def softened(side: int) -> Film:
+    return lambda scene, seed, labels: blurred(simulated(scene, seed, labels), side)
+
+
 def test_blur_loses_edges_the_more_the_softer() -> None:
-    soft, softer = (
-        edge_ratios(
-            lambda scene, seed, labels, side=side: blurred(simulated(scene, seed, labels), side),
-            PLACES,
-            LABELS,
-        )
-        for side in (3, 7)
-    )
+    soft, softer = (edge_ratios(softened(side), PLACES, LABELS) for side in (3, 7))
     assert soft["edges"] < 0.85 and softer["edges"] < 0.65
     assert softer["edges_least"] < soft["edges_least"] <= soft["edges"]
 

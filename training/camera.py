@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from training import scenery
+from training import scenery, things
 from training.roads import ROAD_HALF_WIDTH, WRAP, road_distance
 from training.scene import BIOMES, Scene
 from training.scenery import Array
@@ -97,8 +97,8 @@ class Painter:
         self.scene, self.seed, self.view = scene, seed, view
         self.palette = scenery.palette(scene.biome, scene.time)
         self.panorama = scenery.panorama(scene.biome, scene.time, seed, view.scale)
-        self.sprites = scenery.sprites(scene.biome, scene.time)
-        self.houses = scenery.houses(scene.biome, scene.time) if view.scale > 1 else ()
+        self.sprites = things.sprites(scene.biome, scene.time)
+        self.houses = things.houses(scene.biome, scene.time) if view.scale > 1 else ()
         self.optics = _optics(view)
 
     def draw(self, car: Pose) -> Array:
@@ -176,7 +176,7 @@ class Painter:
                 region *= 1 - stamp.alpha
                 region += stamp.colour * (stamp.fog * stamp.visible) + haze
 
-    def _in_sight(self, car: Pose) -> Iterator[tuple[scenery.Sprite, float, float]]:
+    def _in_sight(self, car: Pose) -> Iterator[tuple[things.Sprite, float, float]]:
         """Things with their depth and how far right they stand [m], the farthest first."""
         biome = self.scene.biome
         cell = _CELL[biome]
@@ -219,7 +219,7 @@ class Painter:
         across, along = (np.floor(place / TOWN).astype(np.int64) for place in (x, y))
         return np.asarray(_hash(across, along, self.seed * 8 + 7) % 100 < TOWN_SHARE)
 
-    def _stamp(self, sprite: scenery.Sprite, depth: float, right: float) -> _Stamp | None:
+    def _stamp(self, sprite: things.Sprite, depth: float, right: float) -> _Stamp | None:
         """One sprite standing at depth and right [m], if the picture shows any of it; it fades in at
         the edge of sight, and out when reached."""
         scale = self.view.focal / depth
