@@ -1,7 +1,9 @@
 """Which weights to use: one record for every door (command line, API, workers)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from configs.parsers import PARSER, tiny_decoder
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class WeightFlags:
     model_path: Path | None = None
     base_model_path: Path | None = None
     lora: Path | None = None
-    vae: tuple[str, Path] | None = None
+    vae: tuple[str, Path] | None = field(default=None, metadata={PARSER: tiny_decoder})
     clip: Path | None = None
 
     def choice(self, folder: Path) -> WeightChoice:

@@ -2,7 +2,7 @@
 them."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.choice import WeightFlags
@@ -16,6 +16,7 @@ from configs.limits import (
     real_number,
     whole_number,
 )
+from configs.parsers import PARSER, devices, host_names
 
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
@@ -112,12 +113,12 @@ class RunConfig(WeightFlags):
 
     num_gpus_dit: int | None = None
     num_gpus_vae: int | None = None
-    visible_devices: tuple[str, ...] | None = None
+    visible_devices: tuple[str, ...] | None = field(default=None, metadata={PARSER: devices})
     prompt: str | None = None
     seed: int = 42
     host: str = "127.0.0.1"
     port: int = 8000
-    allow_host: tuple[str, ...] = ()
+    allow_host: tuple[str, ...] = field(default=(), metadata={PARSER: host_names})
     token: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from configs.load import ROOT, load, visible_devices
+from configs.load import ROOT, load
 from configs.schema import RunConfig, StreamConfig, StreamSettings
 from models.folder import model_folder
 
@@ -188,20 +188,6 @@ def test_yaml_that_is_no_file(tmp_path: Path) -> None:
             load(RunConfig, config=path, environment={})
         one_line(error)
     assert load(RunConfig, config=write(tmp_path, "# nothing\n"), environment={}) == RunConfig()
-
-
-@pytest.mark.parametrize(
-    ("text", "devices"),
-    [("0", ("0",)), ("3, 1", ("3", "1")), ("", ()), ("-1", ()), ("GPU-ab12,1", ("GPU-ab12", "1"))],
-)
-def test_visible_devices(text: str, devices: tuple) -> None:
-    assert visible_devices(text) == devices
-
-
-@pytest.mark.parametrize("text", ["0,,1", "0,", "1,1", "$(id)", "0;1", "a"])
-def test_impossible_devices(text: str) -> None:
-    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES"):
-        visible_devices(text)
 
 
 def test_prompts_and_seeds() -> None:
