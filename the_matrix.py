@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import matrix_live.imports  # noqa: F401 - finds the packages below, wherever this is installed
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import (

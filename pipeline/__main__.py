@@ -4,15 +4,19 @@ line, exit code 2."""
 import argparse
 import importlib
 import os
+import platform
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Final, NoReturn
 
 from configs.errors import UserError
 from configs.load import nearest
 
+PROGRAM: Final = "the-matrix"  # the command that is installed
 # Each is a module of pipeline/commands: PURPOSE, EXAMPLES, add_arguments(parser) and main(args).
 COMMANDS: Final = ("run", "dit", "base", "stream", "play", "bench", "plan", "doctor")
 
@@ -39,6 +43,21 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+def program() -> str:
+    """How this was called."""
+    return PROGRAM if Path(sys.argv[0]).name == PROGRAM else "python -m pipeline"
+
+
+def version() -> str:
+    """One line: what is installed, and what it runs on."""
+    try:
+        installed = metadata.version("the-matrix-live")
+    except metadata.PackageNotFoundError:
+        installed = "(a checkout that is not installed)"
+    parts = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "ray"))
+    return f"{PROGRAM} {installed}, Python {platform.python_version()}, {parts}"
+
+
 def command(name: str) -> ModuleType:
     """The module of a command. They are light: what takes seconds to import they import in
     ``main``, after the flags were read."""
@@ -49,7 +68,7 @@ def parser_of(name: str) -> Parser:
     """The parser of a command, with its help and examples."""
     module = command(name)
     parser = Parser(
-        prog=f"python -m pipeline {name}",
+        prog=f"{program()} {name}",
         description=module.PURPOSE,
         epilog=f"examples\n{module.EXAMPLES}",
     )
@@ -62,12 +81,12 @@ def overview() -> str:
     lines = [f"  {name:<8}{command(name).PURPOSE}" for name in COMMANDS]
     return "\n".join(
         [
-            "usage: python -m pipeline COMMAND [options]",
+            f"usage: {program()} COMMAND [options]",
             "",
             "commands",
             *lines,
             "",
-            "python -m pipeline COMMAND --help explains one of them, with examples.",
+            f"{program()} COMMAND --help explains one of them, with examples.",
         ]
     )
 
@@ -77,10 +96,13 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
+    if arguments[0] == "--version":
+        print(version())
+        return 0
     name = arguments[0]
     if name not in COMMANDS:
         raise UserError(
-            f"unknown command {name!r}{nearest(name, COMMANDS)}; see python -m pipeline --help"
+            f"unknown command {name!r}{nearest(name, COMMANDS)}; see {program()} --help"
         )
     code: int = command(name).main(parser_of(name).parse(arguments[1:]))
     return code

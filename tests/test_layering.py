@@ -15,6 +15,7 @@ LAYERS = {
     "actors": {"configs", "models", "actors"},
     "pipeline": {"configs", "models", "actors", "pipeline"},
     "training": {"configs", "models", "training"},
+    "matrix_live": {"matrix_live", "pipeline"},  # where it is installed; starts the program
 }
 OWN = {*LAYERS, "the_matrix", "tests"}
 DOORS = {
@@ -74,7 +75,7 @@ def test_imports_point_one_way(path: Path) -> None:
         if module.split(".")[0] not in OWN:
             continue
         if package == "the_matrix.py":
-            assert module.startswith(("configs", "models", "pipeline.video")), module
+            assert module.startswith(("matrix_live", "configs", "models", "pipeline.video")), module
         else:
             assert module.split(".")[0] in LAYERS[package], f"{name_of(path)} imports {module}"
 
@@ -104,9 +105,10 @@ def test_environment_device_and_weights_have_one_door(path: Path) -> None:
         "actors/layout.py",
     ):
         assert not [n for n in names if n.startswith("torch.cuda")], here
-    assert not [n for n in names if n in ("torch.load", "torch.save", "sys.path", "os.system")], (
-        here
-    )
+    refused = {"torch.load", "torch.save", "sys.path", "os.system"}
+    if here.startswith("matrix_live/"):  # the one place that says where our packages are
+        refused.discard("sys.path")
+    assert not refused.intersection(names), here
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -161,6 +163,17 @@ def test_objects_stay_small() -> None:
     """Settings and other records that never change may have as many fields as there are choices."""
     large = [shape for shape in house.shapes() if not shape.record]
     assert not [shape for shape in large if shape.attributes > house.MOST_ATTRIBUTES]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not house.circles()
+
+
+def test_every_module_has_a_test() -> None:
+    """One of its name, or the one that house.COVERED names."""
+    assert not house.untested()
+    for name, test in house.COVERED.items():
+        assert (ROOT / name).exists() and (ROOT / test).exists(), (name, test)
 
 
 def test_nothing_imports_training_but_tests() -> None:
