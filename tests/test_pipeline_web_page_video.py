@@ -6,7 +6,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from tests.browser import PIXELS, needs_chromium, page, playing, so
+from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so
 from tests.slow_link import slow_link
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -36,17 +36,18 @@ def test_large_pictures_come_as_video_and_show_the_frames(run):
             await tab.keyboard.up("KeyA")
             theatre.show.pause()
             await tab.wait_for_selector("#theatre[data-phase=paused]")
-            await asyncio.sleep(0.5)
             newest = theatre.show.subscribe(viewer=False)
-            painted, shown = await picture(tab), newest.frame().image
+            shown = newest.frame().image.astype(np.float32)
             newest.close()
-            error = np.mean((painted.astype(np.float32) - shown.astype(np.float32)) ** 2)
-            assert 10 * np.log10(255**2 / error) > 31, "JPEG 75 of this has 32 dB"
+
+            async def alike():
+                error = np.mean((await picture(tab) - shown) ** 2)
+                return 10 * np.log10(255**2 / error) > 31  # JPEG 75 of this has 32 dB
+
+            await eventually(alike, 15)
             theatre.show.resume()
             await playing(late)
             await comes_as(late, "H.264")
-            sent = {viewer.sent_bytes for viewer in theatre.gateway._room.viewers}
-            assert len(theatre.gateway._room.pictures._films) == 1 and len(sent) == 2
 
     run(body, *LARGE)
 

@@ -3,12 +3,13 @@ the others."""
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.stage.audience import Audience, Event, ShownFrame
 from pipeline.video import decode_jpeg
-from pipeline.web.messages import unpack_frame
+from pipeline.web.messages import CODEC_H264, CODEC_JPEG, FrameHeader, unpack_frame
 from pipeline.web.quality import Pictures
 from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Viewer
 
@@ -156,5 +157,44 @@ def test_the_event_kinds_that_may_be_replaced_are_cumulative_ones_only():
         for number in range(100):
             viewer.tell("stats", number=number)
         assert [m["number"] for m in viewer._messages if m["type"] == "stats"] == [99]
+
+    asyncio.run(body())
+
+
+def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_is_free():
+    """So that who pauses sees the last frame, also after a loss."""
+
+    async def body():
+        audience, pictures = Audience(), Pictures()
+        viewer = Viewer("", audience.join(), pictures, video=True)
+        sent: list[FrameHeader] = []
+
+        async def binary(data: bytes) -> None:
+            sent.append(unpack_frame(data)[0])
+
+        async def text(data: str) -> None:
+            pass
+
+        async def until(count: int) -> None:
+            async with asyncio.timeout(10):
+                while len(sent) < count:
+                    await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
+        large = [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(5)]
+        audience.offer(large[0])
+        await until(1)
+        assert sent[0].codec == CODEC_H264 and sent[0].key
+        for other in large[1:4]:  # somebody else takes these; this viewer misses them
+            await pictures.film(viewer.ladder.quality).piece(other, None)
+        audience.offer(large[4])
+        await asyncio.sleep(0.3)
+        assert len(sent) == 1, "it cannot be decoded, and the link is not free"
+        viewer.acked(0, 0)
+        await until(2)
+        assert sent[1].codec == CODEC_JPEG and sent[1].frame == 4
+        viewer.close()
+        await asyncio.wait_for(task, 5)
+        pictures.close()
 
     asyncio.run(body())

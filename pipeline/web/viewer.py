@@ -95,12 +95,24 @@ class Viewer:
                 while self._messages:
                     await send_text(json.dumps(self._messages.popleft()))
                 if self._waiting and len(self._in_flight) < self._window:
-                    message = await self._packed(self._waiting.popleft())
-                    if message is not None:
-                        await send_bytes(message)
-                    self._wake.set()  # messages first again, then what waits
+                    await self._send(self._waiting.popleft(), send_bytes)
         finally:
             listener.cancel()
+
+    async def _send(
+        self, frame: ShownFrame, send_bytes: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Send a frame; one that cannot be decoded at the far side waits until the link is free
+        for it as a JPEG, unless a newer one is there."""
+        message = await self._packed(frame)
+        if message is None and not self._waiting:
+            self._waiting.append(frame)
+            return
+        if message is None:
+            self.dropped += 1
+        else:
+            await send_bytes(message)
+        self._wake.set()  # messages first again, then what waits
 
     async def _listen(self, hear: Callable[[Any], None]) -> None:
         """Take what the show offers at once, whatever the socket does, so that nothing piles up
@@ -142,7 +154,6 @@ class Viewer:
                 self._decoded = quality, piece.serial
                 codec, key, data = CODEC_H264, piece.key, piece.data
             elif self._in_flight:  # a key frame follows; nothing else would come through sooner
-                self.dropped += 1
                 return None
         data = data or self._pictures.of(frame, quality)
         height, width, _ = frame.image.shape
