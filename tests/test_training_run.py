@@ -93,6 +93,31 @@ def test_resumed_equals_undisturbed(
     assert not different
 
 
+def test_a_judged_decoder_resumes_and_is_the_one_that_is_used(
+    trained: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name in ("whole", "resumed"):
+        work = tmp_path / name
+        work.mkdir()
+        for shared in ("train", "held_out", "spiece.model", "text.safetensors", *ranks.STAGES):
+            if shared != "decoder":
+                (work / shared).symlink_to(Path(trained.work) / shared)
+        settings = replace(trained, work=str(work), decoder_judge=0.5)
+        over = iter([False, False, True] if name == "resumed" else [])
+        monkeypatch.setattr("training.run.Run._over", lambda *_, over=over: next(over, False))
+        while not decoder.train(settings, ALONE, None):
+            pass
+        found.append(weights(settings, "decoder"))
+    whole, resumed = found
+    assert whole.keys() == resumed.keys() and any(".judge." in name for name in whole)
+    assert not [name for name in whole if not torch.equal(whole[name], resumed[name])]
+    for name, tensor in autoencoder.trained(settings).decoder.state_dict().items():
+        assert torch.equal(tensor, whole[f"module.decoder.{name}"])
+    plain = weights(trained, "decoder")
+    assert any(not torch.equal(plain[name], whole[name]) for name in plain if "module" in name)
+
+
 def test_losses_fall(tmp_path: Path, trained: TrainSettings) -> None:
     work = tmp_path / "work"
     work.mkdir()
@@ -123,7 +148,7 @@ def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSetting
     )
     assert data.latents.shape == (2, 17, 16, 12, 18)
     assert data.latents.float().std() < 10
-    model, _ = decoder.build(trained)
+    model, _, _ = decoder.build(trained)
     video = torch.rand(1, 4, 3, 32, 48) * 2 - 1
     with torch.no_grad():
         expected = model.encode(video)
@@ -142,7 +167,7 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
     )
     wider = replace(wider, output=str(tmp_path / "wider"))
     tensors = load_file(tmp_path / "tiny/stage3/vae/diffusion_pytorch_model.safetensors")
-    model, _ = decoder.build(wider)
+    model, _, _ = decoder.build(wider)
     own = model.vae.state_dict()
     for name, tensor in tensors.items():
         if tensor.shape == own[name].shape:

@@ -77,19 +77,28 @@ class NormalisedVAE(nn.Module):
         return loss + PENALTY * latents.square().mean(), figures
 
     def decoding_loss(self, latents: Tensor, video: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Absolute and squared error, error of the picture's gradients in space and time.
+        """`distance` of normalised latents, decoded, from the video."""
+        return distance(self.decode(latents), video)
 
-        Squared in time: where a motion is not quite certain, the absolute error is least for frames
-        that stand still."""
-        with mixed_precision(video.device):
-            made = self.vae.reconstruct(latents)
-        error = made.float() - video
-        squared = error.square().mean()
-        absolute = error.abs().mean()
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        motion = error.diff(dim=1).square().mean()
-        loss = absolute + edges + 8 * (squared + motion)
-        return loss, {"psnr": 10 * math.log10(4 / float(squared.detach()))}
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents [B, n, C, h, w] -> video [B, 4 n, 3, H, W], about [-1, 1]."""
+        with mixed_precision(latents.device):
+            return self.vae.reconstruct(latents).float()
+
+
+def distance(made: Tensor, video: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Of videos [B, n, 3, H, W] in [-1, 1]: absolute and squared error, error of the picture's
+    gradients in space and time.
+
+    Squared in time: where a motion is not quite certain, the absolute error is least for frames
+    that stand still."""
+    error = made - video
+    squared = error.square().mean()
+    absolute = error.abs().mean()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    motion = error.diff(dim=1).square().mean()
+    loss = absolute + edges + 8 * (squared + motion)
+    return loss, {"psnr": 10 * math.log10(4 / float(squared.detach()))}
 
 
 def folded(vae: TinyVAE, mean: Tensor, variance: Tensor) -> TinyVAE:
@@ -240,7 +249,7 @@ def trained(settings: TrainSettings) -> TinyVAE:
     """
     model, run = build(settings)
     if ((own := Path(settings.work) / "decoder") / "run.json").exists():
-        model.vae.decoder.load_state_dict(part(read_state(own)[1], "module."))
+        model.vae.decoder.load_state_dict(part(read_state(own)[1], "module.decoder."))
     elif (
         settings.start and not run.step and _misfits(model.vae, started(settings, f"vae/{WEIGHTS}"))
     ):

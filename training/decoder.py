@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.device import pick_device
 from models.parallel import SequenceGroup
+from models.tae import DECODER_LAST
 from training import autoencoder, diffusion, distill, text
-from training.autoencoder import SINGLE, Clips, NormalisedVAE
+from training.adversary import Judge, balance, judge_loss, wishes
+from training.autoencoder import NOISE, SINGLE, Clips, NormalisedVAE, distance
 from training.captions import Tokenizer
 from training.diffusion import WorldModel
 from training.optimise import Average, Optimiser
@@ -28,44 +31,72 @@ from training.settings import TrainSettings
 PIECE = 4
 
 
-def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[NormalisedVAE, Run]:
-    """The trained autoencoder with everything frozen but its decoder, and the decoder's own run."""
+class Contest(nn.Module):
+    """The decoder, and who judges its frames (nobody where the settings give a judge no weight)."""
+
+    def __init__(self, decoder: nn.Module, settings: TrainSettings) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.judge = Judge() if settings.decoder_judge else None
+        self.weights = settings.decoder_judge, settings.decoder_features
+
+    def loss(self, made: Tensor, video: Tensor, last: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Of decoded videos [B, n, 3, H, W] in [-1, 1]; last: the weights of the decoder's last
+        layer. The judge learns from the same loss."""
+        loss, figures = distance(made, video)
+        if self.judge is None:
+            return loss, figures
+        frames, true = made.flatten(0, 1), video.flatten(0, 1)
+        wish, features = wishes(self.judge, frames, true)
+        judged = judge_loss(self.judge, frames, true)
+        figures |= {"judge": float(judged.detach()), "features": float(features.detach())}
+        weight, of_features = self.weights
+        wanted = weight * balance(loss, wish, last) * wish + of_features * features
+        return loss + wanted + judged, figures
+
+
+def build(
+    settings: TrainSettings, group: SequenceGroup = SINGLE
+) -> tuple[NormalisedVAE, Contest, Run]:
+    """The trained autoencoder with everything frozen but its decoder, its judge, and their run."""
     model, _ = autoencoder.build(settings, group)
     model.eval().requires_grad_(False)
     model.vae.decoder.requires_grad_(True)
-    parameters = dict(model.vae.decoder.named_parameters())
+    contest = Contest(model.vae.decoder, settings).to(pick_device(settings.device))
+    parameters = dict(contest.named_parameters())
     optimiser = Optimiser(
         parameters,
-        autoencoder.is_muon,
+        lambda name, p: name.startswith("decoder.") and autoencoder.is_muon(name, p),
         muon_rate=settings.decoder_muon_rate,
         adam_rate=settings.decoder_adam_rate,
         adam_betas=(0.9, 0.98),
         group=group,
     )
-    return model, Run(
-        Path(settings.work) / "decoder", model.vae.decoder, optimiser, Average(parameters, 0.99)
-    )
+    folder = Path(settings.work) / "decoder"
+    return model, contest, Run(folder, contest, optimiser, Average(parameters, 0.99))
 
 
 def train(
     settings: TrainSettings, group: SequenceGroup = SINGLE, minutes: float | None = None
 ) -> bool:
     """Trains until the settings' steps are done (True) or the minutes are over (False)."""
-    model, run = build(settings, group)
+    model, contest, run = build(settings, group)
     clips = Clips(settings, group)
     dreamer = Dreamer(settings) if distill.exists(settings) else None
+    last = model.vae.get_parameter(f"decoder.{DECODER_LAST}.weight")
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         rng = generator(settings.seed, 1, sample)
         dreamed = dreamer is not None and step % 2 == 1
         piece = clips.draw(sample, PIECE + settings.noise_groups if dreamed else PIECE)
-        if dreamer is None or not dreamed:
-            return model.loss(piece.video, rng)
         with torch.no_grad():
             latents = model.encode(piece.video)
-            latents[:, 1 : 1 + PIECE] = dreamer.dream(latents, piece, rng)
-        loss, figures = model.decoding_loss(latents, piece.video)
-        return loss, {"dreamed_psnr": figures["psnr"]}
+            if dreamer is not None and dreamed:
+                latents[:, 1 : 1 + PIECE] = dreamer.dream(latents, piece, rng)
+            else:
+                latents += NOISE * torch.randn(latents.shape, generator=rng).to(latents)
+        loss, figures = contest.loss(model.decode(latents), piece.video, last)
+        return loss, {f"dreamed_{k}": v for k, v in figures.items()} if dreamed else figures
 
     return run.train(settings.decoder_steps, loss_of, minutes=minutes, title="decoder")
 

@@ -35,6 +35,8 @@ class TrainSettings:
     decoder_steps: int = 320  # of the decoder alone
     decoder_muon_rate: float = 0.006
     decoder_adam_rate: float = 1e-3
+    decoder_judge: float = 0.0  # weight of a judge of patches while the decoder goes on; 0 = none
+    decoder_features: float = 1.0  # weight of the judge's features
 
     noise_groups: int = 2
     heads: int = 4

@@ -1,0 +1,63 @@
+"""Sharpness is a distribution, not a mean: a judge of patches makes the decoder draw what looks true.
+
+The judge tells the simulator's frames from decoded ones, patch by patch (PatchGAN, Isola et al.,
+arXiv 1611.07004), by the hinge loss; the decoder wants to be taken for true, and to have the judge's
+features of the true frame (Wang et al., arXiv 1711.11585). How much its wish counts follows from the
+gradients at the decoder's last layer (VQGAN, Esser et al., arXiv 2012.09841).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.parametrizations import spectral_norm
+
+WIDTHS = (24, 48, 64)  # channels after each halving
+LEAST, MOST = 1e-4, 20.0  # of the balance of gradients
+
+
+class Judge(nn.Module):
+    """Frames [n, 3, H, W] in [-1, 1] -> scores of patches [n, 1, H / 8, W / 8], high for true ones;
+    and the features on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers, before = [], 3
+        for width in WIDTHS:
+            layers.append(spectral_norm(nn.Conv2d(before, width, 4, stride=2, padding=1)))
+            before = width
+        self.layers = nn.ModuleList(layers)
+        self.last = spectral_norm(nn.Conv2d(before, 1, 3, padding=1))
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for layer in self.layers:
+            frames = F.leaky_relu(layer(frames), 0.2)
+            features.append(frames)
+        return self.last(frames), features
+
+
+def judge_loss(judge: Judge, made: Tensor, true: Tensor) -> Tensor:
+    """Hinge loss of the judge on frames [n, 3, H, W]: 2 when it knows nothing, 0 at best."""
+    return F.relu(1 - judge(true)[0]).mean() + F.relu(1 + judge(made.detach())[0]).mean()
+
+
+def wishes(judge: Judge, made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """What the decoder wants of its frames, by a judge that does not learn from it: to be taken for
+    true, and true features."""
+    frozen = {name: tensor.detach() for name, tensor in judge.named_parameters()}
+    scores, features = functional_call(judge, frozen, made)
+    with torch.no_grad():
+        wanted = functional_call(judge, frozen, true)[1]
+    distances = [(a - b).abs().mean() for a, b in zip(features, wanted, strict=True)]
+    return -scores.mean(), torch.stack(distances).mean()
+
+
+def balance(loss: Tensor, wish: Tensor, last: Tensor) -> Tensor:
+    """How much a wish has to count to move the decoder's last layer as much as its loss does."""
+    of_loss, of_wish = (
+        torch.autograd.grad(value, last, retain_graph=True)[0].norm() for value in (loss, wish)
+    )
+    return (of_loss / (of_wish + LEAST)).clamp(max=MOST).detach()
