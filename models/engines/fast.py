@@ -87,14 +87,16 @@ class Float8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows, scale = rounded(x.flatten(0, -2))
         if has_float8(x.device):
+            half = torch.bfloat16  # the only format in which devices give products scaled by row
+            bias = None if self.bias is None else self.bias.to(half)
             out = torch._scaled_mm(
                 rows,
                 self.weight.t(),
                 scale_a=scale,
                 scale_b=self.scale.t(),
-                bias=self.bias,
-                out_dtype=x.dtype,
-            )
+                bias=bias,
+                out_dtype=half,
+            ).to(x.dtype)
         else:
             out = (rows.float() @ self.weight.float().t()) * scale * self.scale.t()
             out = (out if self.bias is None else out + self.bias.float()).to(x.dtype)
