@@ -50,9 +50,11 @@ class RunFolder:
     def __init__(self) -> None:
         parent = _parent()
         sweep(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self.lock = os.open(self.path / "alive", os.O_CREAT | os.O_RDWR, 0o600)
+        # It gets its name once the lock is held: a sweep of another start never sees it without.
+        nameless = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        self.lock = os.open(nameless / "alive", os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.path = nameless.rename(nameless.with_name(nameless.name[1:]))
 
     def remove(self) -> None:
         """Let it go, with all that is in it. Idempotent."""

@@ -1,5 +1,6 @@
 """What a head of our own starts with: its folder, its variables, and a machine that can run it."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -70,3 +71,21 @@ def test_a_machine_without_shared_memory_is_told_so(
     monkeypatch.setattr("actors.head.SHARED_MEMORY", tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"shared memory: .*nowhere cannot be written"):
         check_machine()
+
+
+def test_a_folder_that_is_just_being_made_is_not_swept_by_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.head._parent", lambda: tmp_path)
+    lock = fcntl.flock
+
+    def swept_meanwhile(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr("fcntl.flock", lock)
+        sweep(tmp_path)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", swept_meanwhile)
+    # The first lock that is taken is the new folder's own: tmp_path is empty before.
+    folder = RunFolder()
+    assert (folder.path / "alive").is_file()
+    folder.remove()
