@@ -27,6 +27,7 @@ class DitWorker(Worker):
             self.checkpoint.transformer(self.device, self.dtype),
             self.checkpoint.control_embeddings(),
             self.checkpoint.streaming,
+            engine=self.checkpoint.engine,
         )
         self._world = World(parts, group=self.group)
         settle()

@@ -78,6 +78,7 @@ class WorldInfo:
     frames_per_latent: int = FRAMES_PER_LATENT
     latents_per_step: int = 1
     devices: str = ""
+    engine: str = ""  # what computes it (configs/choice.py); "" where that is not ours to say
 
     @property
     def latent_seconds(self) -> float:
@@ -118,11 +119,13 @@ class Pace:
 
 @dataclass(frozen=True)
 class Take:
-    """A drive to reproduce: one seed, and for every latent its label and the prompt in force."""
+    """A drive to reproduce: one seed, and for every latent its label and the prompt in force.
+    ``engine`` made it first; "" = unknown."""
 
     seed: int
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
+    engine: str = ""
 
     def __post_init__(self) -> None:
         assert len(self.labels) == len(self.prompts), "one prompt per label"

@@ -11,11 +11,9 @@ from torch import Tensor
 from actors.records import LatentChunk, Memory, Slice
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
-from models.checkpoint import served_stream
 from models.device import use_threads
+from models.engines.serve import Decoder
 from models.frames import StreamDecoder
-from models.tae import TinyVAE
-from models.vae import FullVAE
 
 MEMORY_BYTES: Final = 8 << 20  # a temporal memory up to this size is handed back with every chunk
 
@@ -30,21 +28,21 @@ class VaeWorker(Worker):
             self.device.type == "cpu"
         ):  # the transformer rests while frames are decoded: the cores are free
             use_threads(max(1, len(os.sched_getaffinity(0)) // size))
-        self._autoencoder: FullVAE | TinyVAE | None = None
+        self._decoder: Decoder | None = None
         self._stream: StreamDecoder | None = None
         self._next = 0
 
     def join(self, init_method: str) -> None:
         """Meet the other workers and load the decoder."""
         super().join(init_method)
-        self._autoencoder = self.checkpoint.autoencoder(self.device, self.dtype)
+        self._decoder = self.checkpoint.decoder(self.device, self.dtype)
         self.reset()
         settle()
 
     def reset(self) -> None:
         """A new stream: forget everything but the weights."""
-        assert self._autoencoder is not None, "join comes first"
-        self._stream = served_stream(self._autoencoder, self.group)
+        assert self._decoder is not None, "join comes first"
+        self._stream = self._decoder.stream(self.group)
         self._next = 0
 
     def decode(self, chunk: LatentChunk) -> Slice:

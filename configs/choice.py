@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from configs.errors import UserError
 from configs.parsers import PARSER, tiny_decoder
+
+# PyTorch and OpenVINO; the number format is the decoder's. Where two are as fast, the first is taken.
+ENGINES = ("torch-fp32", "torch-bf16", "openvino-fp32", "openvino-int8")
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,8 @@ class WeightChoice:
 
     base: the folder of what a transformer-only folder lacks. vae: ("tiny", FILE) puts a TAECVX file
     in place of the folder's decoder. lora: a safetensors file fused into the transformer. clip: a
-    local CLIP folder, for weights that come without control embeddings.
+    local CLIP folder, for weights that come without control embeddings. engine: what computes them
+    (`models.engines`); None: PyTorch in the formats of the device.
     """
 
     path: Path
@@ -20,19 +25,34 @@ class WeightChoice:
     vae: tuple[str, Path] | None = None
     lora: Path | None = None
     clip: Path | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
 class WeightFlags:
     """The flags that choose weights, the same for every command that loads some; see
-    `WeightChoice`. model_path None: the folder that `models.folder.model_folder` finds."""
+    `WeightChoice`. model_path None: the folder that `models.folder.model_folder` finds. engine
+    None: the fastest that fits, by measurement (`models.engines.choose`)."""
 
     model_path: Path | None = None
     base_model_path: Path | None = None
     lora: Path | None = None
     vae: tuple[str, Path] | None = field(default=None, metadata={PARSER: tiny_decoder})
     clip: Path | None = None
+    engine: str | None = None
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine)
 
     def choice(self, folder: Path) -> WeightChoice:
         """The choice these flags make, once the folder is found."""
-        return WeightChoice(folder, self.base_model_path, self.vae, self.lora, self.clip)
+        return WeightChoice(
+            folder, self.base_model_path, self.vae, self.lora, self.clip, self.engine
+        )
+
+
+def check_engine(name: str | None) -> str | None:
+    """An engine's name, or None. Raises UserError for another one."""
+    if name is not None and name not in ENGINES:
+        raise UserError(f"engine {str(name)[:40]!a}: expected one of {', '.join(ENGINES)}")
+    return name

@@ -77,6 +77,12 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(choices)}"
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again (XDG_CACHE_HOME, ~/.cache)."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "the-matrix-live"
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with ``changes``, for processes we start."""
     return {**os.environ, **changes}

@@ -133,6 +133,7 @@ class RunConfig(WeightFlags):
     json_logs: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("num_gpus_dit", "num_gpus_vae"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, 999)
@@ -188,6 +189,7 @@ class OfflineConfig(WeightFlags):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
         check_video_file(self.output, "output", self.overwrite)
         for name in ("width", "height"):

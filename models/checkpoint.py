@@ -21,10 +21,10 @@ from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
-from models.device import pick_decoder_dtype
-from models.frames import StreamDecoder
+from models.engines.decoder import Ranges
+from models.engines.int8 import INT8_FILE, read_ranges
+from models.engines.serve import Decoder, served_decoder
 from models.lora import LoRA
-from models.parallel import SequenceGroup
 from models.presets import PRESETS_FILE, read_pictures, read_presets
 from models.saving import save_tensors
 from models.start_clips import CLIPS_FILE, check_clips, clip_prompts, read_clip
@@ -48,7 +48,7 @@ class Checkpoint:
     its methods.
 
     path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in
-    place of the folder's decoder.
+    place of the folder's decoder; engine: what computes streams, see `WeightChoice`.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class Checkpoint:
     presets: list[str]
     vae_file: Path | None = None
     lora: LoRA | None = None
+    engine: str | None = None
 
     @staticmethod
     def open(choice: WeightChoice | Path) -> "Checkpoint":
@@ -87,6 +88,7 @@ class Checkpoint:
             presets=_presets(path, shared),
             vae_file=choice.vae[1] if choice.vae else None,
             lora=LoRA.open(choice.lora, shapes) if choice.lora else None,
+            engine=choice.engine,
         )
         checkpoint._check_parts()
         if choice.clip is not None:
@@ -147,6 +149,20 @@ class Checkpoint:
         vae = _empty_autoencoder(self.vae_config)
         load_module(vae, self._vae_files, device, dtype)
         return vae
+
+    def decoder(self, device: torch.device, dtype: torch.dtype) -> Decoder:
+        """Load the decoder and make it ready on the engine."""
+        return served_decoder(self.autoencoder(device, dtype), self.engine, self.decoder_ranges())
+
+    @property
+    def tiny(self) -> bool:
+        """Whether the autoencoder is a tiny one."""
+        return isinstance(self.vae_config, TinyVAEConfig)
+
+    def decoder_ranges(self) -> Ranges | None:
+        """What int8 needs of the tiny decoder; None where it was not measured (`engines.int8`)."""
+        file = self._file(INT8_FILE) if self.tiny else None
+        return None if file is None else read_ranges(file, self._vae_files.fingerprint())
 
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """Load the T5 encoder with its tokenizer."""
@@ -337,20 +353,6 @@ def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
     except (UserError, TypeError) as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
     return config
-
-
-def served_stream(
-    vae: FullVAE | TinyVAE, group: SequenceGroup | None = None, dtype: str = "auto"
-) -> StreamDecoder:
-    """Begin a stream as the API, live mode and the evaluation decode it, so that all show the same
-    frames.
-
-    dtype: the number format's name; a tiny decoder computes in what `pick_decoder_dtype` makes of
-    it, the full one in the format of its weights.
-    """
-    if isinstance(vae, TinyVAE):
-        return vae.stream(group, pick_decoder_dtype(dtype, next(vae.parameters()).device))
-    return vae.stream(group)
 
 
 def read_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:

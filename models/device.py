@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,16 @@ def has_bfloat16(device: torch.device) -> bool:
         or torch.cpu._is_amx_tile_supported()
         or torch.cpu._is_avx512_bf16_supported()
     )
+
+
+def processor() -> str:
+    """What this machine computes with: the CPU's name and flags, and how many cores are ours."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = [line for line in lines if line.startswith(("model name", "flags"))][:2]
+    return f"{told} {len(os.sched_getaffinity(0))}"
 
 
 def pick_decoder_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from configs.errors import UserError
 from configs.schema import StreamSettings
-from models.checkpoint import Checkpoint, served_stream
+from models.checkpoint import Checkpoint
 from models.device import pick_decoder_dtype, pick_dtype
+from models.engines.serve import Decoder, served_decoder
 from models.frames import StreamDecoder
 from models.tae import TinyVAE
 from models.text import TextEncoder
@@ -30,6 +32,10 @@ class Parts:
         another name."""
         self.checkpoint, self.device = checkpoint, device
         self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
+        if dtype != "auto" and checkpoint.engine is not None:
+            raise UserError(
+                f"engine {checkpoint.engine} and dtype {dtype}: both choose the number format; give one"
+            )
         self._encoded: dict[tuple[str, ...], Tensor] = {}
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Parts":
@@ -38,6 +44,8 @@ class Parts:
     @property
     def engine(self) -> str:
         """What computes, in a word: the same engine gives the same bytes."""
+        if self.checkpoint.engine is not None:
+            return self.checkpoint.engine
         decoder = self.dtype
         if isinstance(self.autoencoder, TinyVAE):
             decoder = pick_decoder_dtype(self._dtype_name, self.device)
@@ -71,7 +79,7 @@ class Parts:
 
     def decoder(self) -> StreamDecoder:
         """A fresh streaming decoder, as live mode has it."""
-        return served_stream(self.autoencoder, dtype=self._dtype_name)
+        return self._decoder.stream()
 
     def world(
         self,
@@ -82,9 +90,19 @@ class Parts:
     ) -> World:
         """A world of these parts; None means what the weights say. Raises UserError as `World`."""
         parts = WorldParts(
-            self.transformer, self.controls, settings or self.checkpoint.streaming, self.encode
+            transformer=self.transformer,
+            controls=self.controls,
+            settings=settings or self.checkpoint.streaming,
+            encode=self.encode,
+            engine=self.checkpoint.engine,
         )
         return World(parts, guidance=guidance, height=height, width=width)
+
+    @functools.cached_property
+    def _decoder(self) -> Decoder:
+        checkpoint = self.checkpoint
+        ranges = checkpoint.decoder_ranges()
+        return served_decoder(self.autoencoder, checkpoint.engine, ranges, self._dtype_name)
 
     @functools.cached_property
     def _text(self) -> TextEncoder:

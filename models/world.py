@@ -18,6 +18,7 @@ from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.attention import check_degree
 from models.controls import NULL_ID, label_id
+from models.engines.serve import served_stepper
 from models.noise import Noise, SeededNoise
 from models.parallel import SequenceGroup
 from models.schedulers import add_noise, grouped_timesteps
@@ -30,7 +31,8 @@ from models.transformer_config import TransformerConfig
 class WorldParts:
     """What a world is made of, loaded on one device (`parts.Parts` loads a weight folder's).
 
-    controls [10, Dc]: nine labels and the null control. encode: prompts to embeddings [n, N_t, Dt];
+    controls [10, Dc]: nine labels and the null control. engine: what computes steps
+    (`models.engines`); None is PyTorch. encode: prompts to embeddings [n, N_t, Dt];
     None where prompts come as embeddings.
     """
 
@@ -38,6 +40,7 @@ class WorldParts:
     controls: Tensor
     settings: StreamSettings
     encode: Callable[[Sequence[str]], Tensor] | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class World:
         with torch.inference_mode():
             vocabulary = parts.controls[None].to(weight)
             self._rows = [_prepare(self.transformer, timesteps, vocabulary) for timesteps in matrix]
+        ready = [(row.modulation, row.keys) for row in self._rows]
+        self._stepper = served_stepper(self.transformer, ready, self.group, parts.engine)
         self._state: WorldState | None = None
         self._text: TextTokens | None = None
 
@@ -265,24 +270,17 @@ class World:
         rows = torch.tensor([label_id(label) for label in labels], device=self._device)
         assert self._text is not None
         prompt = self._text._replace(tokens=self._text.tokens[:1])
-        further = self.settings.control_guidance - 1
+        unheld, further = torch.full_like(rows, NULL_ID), self.settings.control_guidance - 1
         for i, row in enumerate(self._rows):
-            velocities = self._velocity(latents, self._text, row, rows)
+            velocities = self._stepper.velocity(latents, self._text, i, rows)
             velocity = guide(velocities, self.guidance)
             if further:
-                unsteered = self._velocity(latents, prompt, row, torch.full_like(rows, NULL_ID))
+                unsteered = self._stepper.velocity(latents, prompt, i, unheld)
                 velocity = velocity + further * (velocities[0] - unsteered[0])
             draw = self._draw(i, state.index)
             stepped = self._solver.step(i, latents[1:], velocity[1:], row.timesteps[1:], draw)
             latents = torch.cat((latents[:1], stepped))
         return latents
-
-    def _velocity(self, latents: Tensor, text: TextTokens, row: _Row, labels: Tensor) -> Tensor:
-        """One model call: window [F, C, h, w], texts of B prompts, label ids [F] -> [B, F, C, h,
-        w]."""
-        keys = [(k.index_select(1, labels), v.index_select(1, labels)) for k, v in row.keys]
-        batch = latents.expand(text.tokens.shape[0], *latents.shape)
-        return self.transformer.denoise(batch, text, row.modulation, keys, self.group)
 
     def _draw(self, inner: int, index: int) -> Draw:
         """Where the solver's noise of this inner step comes from: [G W, C, h, w]."""

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Final
+
+import torch
 
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
 from actors.solo import latents
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.checkpoint import Checkpoint
+from models.engines.choose import choose_engine
 from models.folder import model_folder
 from pipeline.console import Console
 from pipeline.launch import check_layout
@@ -25,16 +29,20 @@ class DitSpeed:
     def __init__(self, config: RunConfig, console: Console) -> None:
         """Checks what can be wrong and says which weights are used. Raises UserError."""
         folder, note = model_folder(config.model_path)
-        self._weights = config.choice(folder)
-        checkpoint = Checkpoint.open(self._weights)
+        weights = config.choice(folder)
+        checkpoint = Checkpoint.open(weights)
         self._layout = Layout.plan(config.num_gpus_dit, 0, visible_gpus(config.visible_devices))
         check_layout(checkpoint, self._layout)
         if config.ray_address is None:
             check_machine()
+        device = torch.device("cuda" if self._layout.gpus else "cpu")
+        engine = choose_engine(checkpoint, device, config.engine)
+        self._weights = replace(weights, engine=engine.name)
         self._window = checkpoint.streaming.window_size
         self._prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         self._config, self._console = config, console
         console.say("model", note or f"model: {folder}")
+        console.say("choice", str(engine))
 
     async def run(self) -> int:
         """Step until a signal comes or the duration is over; the exit code."""

@@ -3,8 +3,10 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from actors.gang import peak_memory
 from actors.head import check_machine
@@ -18,6 +20,7 @@ from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
+from models.engines.choose import choose_engine
 from models.folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
@@ -38,7 +41,7 @@ class Launch:
     seed: int
     takes: tuple[Take, ...]
     files: RunFiles
-    note: str  # which model was chosen when none was named
+    notes: tuple[str, ...]  # what was chosen where nothing was named, and what to mind
 
     @staticmethod
     def make(config: RunConfig) -> "Launch":
@@ -54,25 +57,20 @@ class Launch:
         check_layout(checkpoint, layout)
         if config.ray_address is None:
             check_machine()
-        info = WorldInfo(
-            name=checkpoint.name,
-            model_hash=checkpoint.model_hash,
-            height=checkpoint.height,
-            width=checkpoint.width,
-            presets=tuple(checkpoint.presets),
-            pictures=checkpoint.preset_pictures(),
-            latents_per_step=checkpoint.streaming.window_size,
-            devices=str(layout),
-        )
+        info = describe(checkpoint, layout)
         prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         takes: tuple[Take, ...] = ()
         seed = config.seed
         if config.replay is not None:
             takes = tuple(read_control_log(config.replay, info))
             prompt, seed = takes[0].prompts[0], takes[0].seed
+        device = torch.device("cuda" if layout.gpus else "cpu")
+        choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes))
+        weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
+        notes = (note, str(choice), other_engine(takes, choice.name))
         if labels:
             takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
-        return Launch(config, info, weights, layout, prompt, seed, takes, files, note)
+        return Launch(config, info, weights, layout, prompt, seed, takes, files, notes)
 
     async def run(self, console: Console, begun: float) -> int:
         """Play it; the exit code. ``begun`` is when the command started."""
@@ -109,18 +107,56 @@ class Launch:
         )
 
     def _introduce(self, console: Console) -> None:
-        if self.note:
-            console.say("model", self.note)
+        for note in filter(None, self.notes):
+            console.say("choice", note)
         info, model = self.info, self.info.model_hash[:12]
         size = f"{info.width}x{info.height}"
         console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
         console.say("devices", f"devices: {self.layout}")
 
 
+def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
+    """What the weights show, before an engine is chosen."""
+    return WorldInfo(
+        name=checkpoint.name,
+        model_hash=checkpoint.model_hash,
+        height=checkpoint.height,
+        width=checkpoint.width,
+        presets=tuple(checkpoint.presets),
+        pictures=checkpoint.preset_pictures(),
+        latents_per_step=checkpoint.streaming.window_size,
+        devices=str(layout),
+    )
+
+
+def logged_engine(takes: Sequence[Take]) -> str | None:
+    """The engine that made these takes, None if nobody knows. Raises UserError for several: one run
+    has one."""
+    names = sorted({take.engine for take in takes} - {""})
+    if len(names) > 1:
+        raise UserError(
+            f"replay: its takes were made with {' and '.join(names)}; say --engine NAME for all"
+        )
+    return names[0] if names else None
+
+
+def other_engine(takes: Sequence[Take], name: str) -> str:
+    """A warning when takes were made with another engine than the one asked for; "" when not."""
+    others = sorted({take.engine for take in takes} - {"", name})
+    if not others:
+        return ""
+    return (
+        f"warning: the replay was made with engine {', '.join(others)}; with {name} its frames are "
+        "close, not equal"
+    )
+
+
 def go_on(take: Take, labels: Sequence[str], prompt: str) -> Take:
     """``take`` and then ``labels``, under its last prompt (``prompt`` if it has none)."""
     last = take.prompts[-1] if take.prompts else prompt
-    return Take(take.seed, (*take.labels, *labels), (*take.prompts, *(last,) * len(labels)))
+    return replace(
+        take, labels=(*take.labels, *labels), prompts=(*take.prompts, *(last,) * len(labels))
+    )
 
 
 def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
@@ -140,4 +176,4 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
 def summary(show: Show, session: Session, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
     memory = {"launcher": peak_memory(os.getpid()), **session.groups.peak_memory}
-    return show.figures.summary(begun, show.drops, memory)
+    return {**show.figures.summary(begun, show.drops, memory), "engine": show.info.engine}

@@ -11,6 +11,7 @@ from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT, frames_of, la
 from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettings
 from models.checkpoint import Checkpoint
 from models.device import pick_device
+from models.engines.choose import with_engine
 from models.folder import model_folder
 from models.offline import (
     base_clip,
@@ -66,7 +67,10 @@ def make_stream(config: StreamConfig, labels: list[str]) -> None:
     checkpoint = open_checkpoint(config, f"stage{config.stage}")
     settings = config.streaming(checkpoint.streaming)
     check_start(config, checkpoint)
-    parts = Parts(checkpoint, pick_device(config.device), config.dtype)
+    device = pick_device(config.device)
+    if config.dtype == "auto":
+        checkpoint = with_engine(checkpoint, device)
+    parts = Parts(checkpoint, device, config.dtype)
     count = signal_length(settings, config.sample_groups)
     say_length(labels, count)
     labels = fill_signal(labels, count, config.control_seed)

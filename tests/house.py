@@ -23,6 +23,8 @@ COVERED: dict[str, str] = {
     "matrix_live/__main__.py": "tests/test_matrix_live_imports.py",
     "matrix_live/house.py": "tests/test_matrix_live_imports.py",
     "actors/membership.py": "tests/test_actors_cluster.py",
+    "models/engines/int8.py": "tests/test_training_int8.py",
+    "models/engines/serve.py": "tests/test_models_engines_choose.py",
     "models/saving.py": "tests/test_models_checkpoint.py",
     "models/start_clips.py": "tests/test_models_checkpoint.py",
     "pipeline/commands/doctor.py": "tests/test_pipeline_doctor.py",

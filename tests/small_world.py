@@ -46,6 +46,7 @@ class SmallWeights:
     streaming: StreamSettings = field(default_factory=StreamSettings)
     transformer_config: TransformerConfig = CONFIG
     seed: int = 0
+    engine: str | None = None
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
         torch.manual_seed(self.seed)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint, served_stream
+from models.checkpoint import Checkpoint
 from models.device import use_threads
+from models.engines.serve import served_stream
 from models.parts import Parts
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint

@@ -171,7 +171,15 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(
             "step_ms",
             "decode_ms",
         ),
-        *("first_frame_seconds", "stalls", "late_slots", "restarts", "drops", "peak_rss_mb"),
+        *(
+            "first_frame_seconds",
+            "stalls",
+            "late_slots",
+            "restarts",
+            "drops",
+            "peak_rss_mb",
+            "engine",
+        ),
     }
     assert summary["frames"] == len(frames) and summary["restarts"] == 0
     assert neighbour.keeper.is_running() and neighbour.folder.exists()

@@ -276,7 +276,17 @@ def test_a_recording_and_its_log_reproduce_the_drive(tmp_path):
     frames, fps = read_video(tmp_path / "drive.mp4")
     assert fps == 16 and 24 <= len(frames) <= 28
     line = json.loads((tmp_path / "drive.jsonl").read_text().splitlines()[0])
-    assert set(line) == {"index", "epoch", "label", "prompt", "seed", "model", "time", "monotonic"}
+    assert set(line) == {
+        "index",
+        "epoch",
+        "label",
+        "prompt",
+        "seed",
+        "model",
+        "engine",
+        "time",
+        "monotonic",
+    }
     assert abs(line["time"] - time.time()) < 60 and abs(line["monotonic"] - time.monotonic()) < 60
     (logged,) = read_control_log(tmp_path / "drive.jsonl", INFO)
     assert logged.labels == take.labels[: len(logged.labels)] and set(logged.labels) == {

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
-from models.checkpoint import served_stream
 from models.device import mixed_precision, pick_device
+from models.engines.serve import served_stream
 from models.parallel import SequenceGroup
 from models.tae import ENCODER_LAST, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, render

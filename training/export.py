@@ -26,7 +26,7 @@ from models.controls import NULL_ID
 from models.frames import to_uint8
 from models.tae import TinyVAE
 from models.transformer import Transformer
-from training import autoencoder, diffusion, distill
+from training import autoencoder, diffusion, distill, int8
 from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH, known_words
 from training.run import WEIGHTS
 from training.settings import TrainSettings
@@ -149,6 +149,7 @@ def write(settings: TrainSettings, distilled: bool = True) -> int:
     write_transformer(stage4, student)
     write_shared(stage3, vae, world.text, spiece, world.control.weight)
     _json(stage3 / "model_index.json", INDEX)
+    int8.write_if_possible(stage3)
     groups = {"noise_groups": settings.noise_groups, "window_size": 1}
     sampled = {
         **groups,

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from configs.errors import UserError
 from configs.geometry import FPS, FRAMES_PER_LATENT
-from models.checkpoint import Checkpoint, served_stream
+from models.checkpoint import Checkpoint
 from models.controls import random_signal
 from models.device import use_threads
+from models.engines.serve import served_stream
 from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
 from training.clips import render_clip

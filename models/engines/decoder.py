@@ -5,9 +5,10 @@ Legend: h x w latent size, n frames at a stage. A graph decodes one latent: its 
 [0, 1] and the next memory. It works on whole pictures: a worker of several decodes all columns and
 hands on its own, so that any number of workers gives the same frames.
 
-In int8 every convolution multiplies bytes: its input is rounded to 256 steps of a range that was
-measured (`training.ranges`), its weights to 255 steps per output channel; sums, shortcuts and the
-memory stay in float32 (Jacob et al., arXiv 1712.05877).
+In int8 the convolutions above latent size, nine tenths of the work, multiply bytes: an input is rounded
+to 256 steps of a range that was measured (`training.int8`), weights to 255 steps per output channel;
+sums, shortcuts and the memory stay in float32 (Jacob et al., arXiv 1712.05877). What happens at latent
+size colours whole areas, and stays exact.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from models.engines.openvino import Node
 
 STEPS = 256  # of an input's range; weights have one less, so that they are symmetric
-SIGNED = "first"  # the only convolution whose input may be negative: all others follow a ReLU
-
 Ranges = Mapping[str, float]  # largest input of every convolution, by name
 
 
@@ -111,9 +110,9 @@ class GraphStream:
 
 
 def convolutions() -> list[str]:
-    """Names of the convolutions' inputs: first, STAGE.BLOCK.NUMBER, up.STAGE, last."""
-    names = ["first"]
-    for stage, (blocks, _, _) in enumerate(DECODER_STAGES):
+    """Names of the convolutions that int8 rounds: STAGE.BLOCK.NUMBER, up.STAGE, last."""
+    names = []
+    for stage, (blocks, _, _) in enumerate(DECODER_STAGES[1:], start=1):
         names += [
             f"{stage}.{block}.{number}" for block in range(len(blocks)) for number in range(3)
         ]
@@ -127,8 +126,9 @@ def largest_inputs(vae: TinyVAE, streams: Tensor) -> dict[str, float]:
     with torch.no_grad():
         builder = _Decoder(vae.kernels(), vae.config.scaling_factor, None)
     inputs, outputs = builder.build(*streams.shape[-2:])
-    request = Graph(inputs, [*outputs, *builder.inputs.values()], torch.get_num_threads()).request()
-    found = dict.fromkeys(builder.inputs, 0.0)
+    found = dict.fromkeys(convolutions(), 0.0)
+    nodes = [*outputs, *(builder.inputs[name] for name in found)]
+    request = Graph(inputs, nodes, torch.get_num_threads()).request()
     for latents in streams:
         memory = GraphDecoder(vae).memory(*streams.shape[-2:])
         for latent in latents:
@@ -136,7 +136,7 @@ def largest_inputs(vae: TinyVAE, streams: Tensor) -> dict[str, float]:
                 request.bind(index, value)
             results = request()
             memory = results[1 : len(outputs)]
-            for name, value in zip(builder.inputs, results[len(outputs) :], strict=True):
+            for name, value in zip(found, results[len(outputs) :], strict=True):
                 found[name] = max(found[name], float(value.abs().max()))
     return found
 
@@ -207,18 +207,16 @@ class _Decoder:
     def _convolve(self, name: str, x: Node, kernel: Kernel) -> Node:
         """3x3, padded by zeros."""
         ops, weight = self.ops, constant(kernel.weight)
-        self.inputs.setdefault(name, x)
-        if self.ranges is not None:
-            x, weight = self._rounded(name, x), self._rounded_weight(kernel.weight)
+        self.inputs.setdefault(name, x)  # where one is used for several frames, of the first
+        if self.ranges is not None and name in self.ranges:
+            x, weight = self._rounded(x, self.ranges[name]), self._rounded_weight(kernel.weight)
         ones = [1, 1]
         y = ops.convolution(x, weight, ones, ones, ones, ones)
         return y if kernel.bias is None else ops.add(y, constant(kernel.bias.view(1, -1, 1, 1)))
 
-    def _rounded(self, name: str, x: Node) -> Node:
-        assert self.ranges is not None
-        high = max(self.ranges[name], 1e-6)  # a block that is never active
-        low = -high * (STEPS // 2) / (STEPS // 2 - 1) if name == SIGNED else 0.0
-        ends = [constant(low), constant(high)] * 2
+    def _rounded(self, x: Node, high: float) -> Node:
+        """x, never negative after a ReLU, in steps from 0 to `high`."""
+        ends = [constant(0.0), constant(max(high, 1e-6))] * 2  # a block may never be active
         return self.ops.fake_quantize(x, *ends, STEPS)
 
     def _rounded_weight(self, weight: Tensor) -> Node:

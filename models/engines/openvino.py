@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,26 +34,27 @@ def version() -> str:
 
 
 @functools.cache
+def _package() -> ModuleType:
+    import openvino  # optional, and a second to import: only where it computes
+
+    return openvino
+
+
 def operations() -> ModuleType:
     """OpenVINO's operations, by name."""
-    from openvino import opset13  # optional, and a second to import: only where it computes
-
-    return opset13
+    operations: ModuleType = _package().opset13
+    return operations
 
 
 @functools.cache
 def multiplies_bytes() -> bool:
     """Whether this CPU has instructions for int8 products; without them int8 is slower than
     float32."""
-    from openvino import Core
-
-    return "INT8" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "INT8" in _package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def constant(value: Tensor | Sequence[int] | int | float) -> Node:
     """A constant: tensors and floats as float32, whole numbers as shapes or axes."""
-    import numpy as np
-
     ops = operations()
     if isinstance(value, Tensor):
         return ops.constant(value.detach().float().contiguous().cpu().numpy())
@@ -63,8 +65,6 @@ def constant(value: Tensor | Sequence[int] | int | float) -> Node:
 
 def parameter(shape: Sequence[int], integers: bool = False) -> Node:
     """An input of a graph: float32, or whole numbers."""
-    import numpy as np
-
     return operations().parameter(list(shape), np.int64 if integers else np.float32)
 
 
@@ -73,8 +73,6 @@ class Graph:
     of any number."""
 
     def __init__(self, inputs: Sequence[Node], outputs: Sequence[Node], threads: int) -> None:
-        from openvino import Core, Model
-
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # else the plugin takes bfloat16 where flags show it
             "INFERENCE_NUM_THREADS": threads,
@@ -82,8 +80,8 @@ class Graph:
             "ENABLE_CPU_PINNING": False,  # every process would be pinned to the same cores
         }
         results = [operations().result(node) for node in outputs]
-        model = Model(results, list(inputs), "graph")
-        self._compiled = Core().compile_model(model, "CPU", settings)
+        model = _package().Model(results, list(inputs), "graph")
+        self._compiled = _package().Core().compile_model(model, "CPU", settings)
 
     def request(self) -> Request:
         """Something that can be called, with inputs of its own."""
@@ -99,11 +97,9 @@ class Request:
 
     def bind(self, index: int, value: Tensor) -> None:
         """Let input `index` be this tensor's memory from now on."""
-        import openvino
-
         value = value.detach().contiguous()
         self._kept[index] = value
-        self._request.set_input_tensor(index, openvino.Tensor(value.numpy(), shared_memory=True))
+        self._request.set_input_tensor(index, _package().Tensor(value.numpy(), shared_memory=True))
 
     def __call__(self) -> list[Tensor]:
         """Compute; returns copies of all outputs."""

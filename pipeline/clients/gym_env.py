@@ -25,6 +25,7 @@ from configs.limits import check_prompt, check_seed
 from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
+from models.engines.choose import with_engine
 from models.folder import model_folder
 from models.live_world import LiveWorld
 from models.offline import clip_frames
@@ -62,7 +63,9 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         folder, _ = model_folder(None if model_path is None else Path(model_path), "stage4")
         use_threads(1)
         if (parts := _shared.get(folder)) is None:
-            parts = _shared[folder] = Parts(Checkpoint.open(folder), pick_device())
+            device = pick_device()
+            checkpoint = with_engine(Checkpoint.open(folder), device)
+            parts = _shared[folder] = Parts(checkpoint, device)
         self.parts, checkpoint = parts, parts.checkpoint
         self.render_mode = render_mode
         self.action_space = gymnasium.spaces.Discrete(len(LABELS))

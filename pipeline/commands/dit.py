@@ -7,7 +7,7 @@ from typing import Final
 from configs.limits import whole_number
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.weights import add_ray_address, add_weights
+from pipeline.commands.weights import add_engine, add_ray_address, add_weights
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end after so many seconds of running (default: Ctrl-C)",
     )
     add_weights(parser, "MODEL_PATH; default models/stage4")
+    add_engine(parser)
     add_ray_address(parser)
 
 

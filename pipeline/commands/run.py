@@ -8,7 +8,7 @@ from typing import Final
 
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.weights import add_ray_address, add_weights
+from pipeline.commands.weights import add_engine, add_ray_address, add_weights
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -44,6 +44,7 @@ def _add_world(group: "argparse._ActionsContainer") -> None:
         help="0 to 2^53 - 1; the same seed and controls make the same frames (42)",
     )
     add_weights(group, "MODEL_PATH; default models/stage4")
+    add_engine(group)
     add_ray_address(group)
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from configs.load import load
 from configs.schema import StreamConfig
 from pipeline.commands.base import add_common_arguments, given_labels
+from pipeline.commands.weights import add_engine
 
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``stream``."""
     add_common_arguments(parser)
     stream = parser.add_argument_group("streaming")
+    add_engine(stream)
     stream.add_argument(
         "--stage",
         metavar="3|4",

@@ -2,6 +2,8 @@
 
 import argparse
 
+from configs.choice import ENGINES
+
 
 def add_weights(group: "argparse._ActionsContainer", unset: str) -> None:
     """Which weights are loaded. unset: what the help says of no folder at all."""
@@ -22,6 +24,15 @@ def add_weights(group: "argparse._ActionsContainer", unset: str) -> None:
     )
     group.add_argument(
         "--clip", metavar="DIR", help="local CLIP folder, for weights without control embeddings"
+    )
+
+
+def add_engine(group: "argparse._ActionsContainer") -> None:
+    """What computes streams."""
+    group.add_argument(
+        "--engine",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)} (default: the fastest here, measured once)",
     )
 
 

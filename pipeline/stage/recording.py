@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from actors.source import Take, WorldInfo
+from configs.choice import check_engine
 from configs.errors import UserError
 from configs.files import parse_json, read_text
 from configs.limits import check_output_file, check_prompt, check_seed
@@ -84,7 +85,7 @@ class ControlLog:
         """Raises UserError if the file exists or its folder does not."""
         check_output_file(path, "control log")
         self.path = path
-        self._model = info.model_hash
+        self._made_by = {"model": info.model_hash, "engine": info.engine}
         self._lines = 0
         self._file: IO[str] | None = path.open("x", encoding="utf-8")
 
@@ -99,7 +100,7 @@ class ControlLog:
             "label": label,
             "prompt": prompt,
             "seed": seed,
-            "model": self._model,
+            **self._made_by,
         }
         clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
         self._file.write(json.dumps(line | clocks) + "\n")
@@ -284,10 +285,12 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
         label_id(entry["label"])
         check_seed(entry["seed"])
         prompt = _checked_prompt(entry["prompt"])
+        engine = check_engine(entry.get("engine") or None) or ""  # older logs do not say it
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     texts = {key: sys.intern(entry[key]) for key in ("label", "model")}
-    return {"index": entry["index"], "seed": entry["seed"], "prompt": prompt, **texts}
+    numbers = {key: entry[key] for key in ("index", "seed")}
+    return {**numbers, **texts, "prompt": prompt, "engine": sys.intern(engine)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -307,12 +310,19 @@ def _takes(path: Path, entries: Sequence[dict[str, Any]]) -> list[Take]:
             raise UserError(
                 f"replay {path}, line {number}: expected index {expected} or 0, got {entry['index']}"
             )
-        elif entry["seed"] != takes[-1][0]["seed"]:
-            raise UserError(
-                f"replay {path}, line {number}: the seed changes without a reset (index 0)"
-            )
+        else:
+            for key in ("seed", "engine"):
+                if entry[key] != takes[-1][0][key]:
+                    raise UserError(
+                        f"replay {path}, line {number}: the {key} changes without a reset (index 0)"
+                    )
         takes[-1].append(entry)
     return [
-        Take(take[0]["seed"], tuple(e["label"] for e in take), tuple(e["prompt"] for e in take))
+        Take(
+            seed=take[0]["seed"],
+            labels=tuple(entry["label"] for entry in take),
+            prompts=tuple(entry["prompt"] for entry in take),
+            engine=take[0]["engine"],
+        )
         for take in takes
     ]

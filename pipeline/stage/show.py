@@ -260,7 +260,7 @@ class Show:
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
-        ``state, epoch, frame, seed, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
+        ``state, epoch, frame, seed, engine, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
         not yet shown), ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms,
         margin_ms``; ``slow`` (one line while the machine does not hold the frame rate, else "");
         ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue,
@@ -272,6 +272,7 @@ class Show:
             "epoch": self.epoch,
             "frame": newest.index if newest else None,
             "seed": self.seed,
+            "engine": self.info.engine,
             "viewers": self.viewers,
             "queue_depth": self._clock.playhead.depth,
             "drops": self.drops,

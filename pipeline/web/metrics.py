@@ -42,6 +42,7 @@ class ShowCollector(Collector):
         yield from self._counts()
         yield from self._moment()
         yield self._state()
+        yield self._engine()
         yield from self._delays()
 
     def _counts(self) -> Iterable[Metric]:
@@ -84,6 +85,14 @@ class ShowCollector(Collector):
         for name in STATES:
             state.add_metric([name], float(self._show.state == name))
         return state
+
+    def _engine(self) -> Metric:
+        engine = GaugeMetricFamily(
+            "matrix_engine", "1 for the engine that makes the frames", labels=["engine"]
+        )
+        if self._show.info.engine:
+            engine.add_metric([self._show.info.engine], 1.0)
+        return engine
 
     def _delays(self) -> Iterable[Metric]:
         figures = self._show.figures

@@ -86,6 +86,7 @@ class Room:
             "presets": list(info.presets),
             "pictures": [f"presets/{index}" for index in range(len(info.pictures))],
             "devices": info.devices,
+            "engine": info.engine,
         }
         viewer.tell(
             "welcome", protocol=PROTOCOL, world=world, state=self._state(), keys=list(messages.KEYS)

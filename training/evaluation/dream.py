@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from configs.geometry import FRAMES_PER_LATENT
-from models.checkpoint import Checkpoint, served_stream
+from models.checkpoint import Checkpoint
 from models.device import pick_device
+from models.engines.choose import with_engine
+from models.frames import StreamDecoder
 from models.parts import Parts
 from models.tae import TinyVAE
 from models.world import World
@@ -33,6 +35,7 @@ class Dream:
     world: World = field(init=False)
     vae: TinyVAE = field(init=False)
     encode: Callable[[Sequence[str]], Tensor] = field(init=False)
+    decoder: Callable[[], StreamDecoder] = field(init=False)
     starts: dict[Place, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,8 +43,9 @@ class Dream:
         settings = self.checkpoint.streaming
         if self.late_labels is not None:
             settings = replace(settings, late_labels=self.late_labels)
-        parts = Parts(self.checkpoint, device)
+        parts = Parts(with_engine(self.checkpoint, device), device)  # as people see it
         self.world, self.encode = parts.world(settings), parts.encode
+        self.decoder = parts.decoder
         vae = parts.autoencoder
         assert isinstance(vae, TinyVAE), "worlds of this recipe have the tiny autoencoder"
         self.vae = vae
@@ -72,7 +76,7 @@ class Dream:
 
     def stepper(self) -> Callable[[str], Frame]:
         """A call for each next label, which gives the next four frames: for a driver who looks."""
-        stream = served_stream(self.vae)
+        stream = self.decoder()
         return lambda label: stream.push(self.world.step([label]).latents)
 
     def film(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
@@ -86,4 +90,4 @@ class Dream:
         video = to_video(frames)[None].to(next(self.vae.parameters()).device)
         with torch.inference_mode():
             latents = self.vae.encode(video)[0] * self.vae.scaling_factor
-        return served_stream(self.vae).push(latents)
+        return self.decoder().push(latents)
