@@ -553,4 +553,4 @@ def test_the_page_belongs_to_the_package():
 
     packaged = configparser.ConfigParser()
     packaged.read(Path(__file__).resolve().parent.parent / "setup.cfg")
-    assert "static" in packaged["options.package_data"]["pipeline.web"]
+    assert "static" in packaged["options.package_data"]["matrix_live.pipeline.web"]
