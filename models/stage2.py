@@ -41,22 +41,10 @@ def base_latents(
     config, dtype = transformer.config, transformer.proj_out.weight.dtype
     device = transformer.proj_out.weight.device
     count = latents_of(frames)
-    if not is_whole(frames):
-        raise UserError(f"base clip: the number of frames must be 4 n + 1, got {frames}")
-    if len(labels) != count:
-        raise UserError(
-            f"base clip of {frames} frames: expected {count} labels, one per latent, got {len(labels)}"
-        )
-    if guidance != 1.0 and text.shape[0] != 2:
-        raise UserError(
-            f"base clip with guidance: expected embeddings of prompt and empty prompt, got {list(text.shape)}"
-        )
+    _check(frames, labels, guidance, text)
     shape = (config.in_channels, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
     transformer.grid(*shape[1:])
-    if noise is None:
-        seeded = SeededNoise(seed, shape)
-        noise = torch.stack([seeded.draw(latent, BASE_DRAW) for latent in range(count)])
-    latents = noise.to(device, dtype)
+    latents = (_noise(seed, shape, count) if noise is None else noise).to(device, dtype)
     control = control_embeddings[[label_id(label) for label in labels]][None].to(device, dtype)
     tokens = transformer.embed_text((text[:1] if guidance == 1.0 else text).to(device, dtype))
     for done, timestep in enumerate(trailing_timesteps(steps), start=1):
@@ -68,3 +56,24 @@ def base_latents(
         if progress:
             progress(done, steps)
     return latents
+
+
+def _noise(seed: int, shape: tuple[int, ...], count: int) -> Tensor:
+    """Where the clip's latents start: [count, C, h, w]."""
+    seeded = SeededNoise(seed, shape)
+    return torch.stack([seeded.draw(latent, BASE_DRAW) for latent in range(count)])
+
+
+def _check(frames: int, labels: Sequence[str], guidance: float, text: Tensor) -> None:
+    """Raise UserError for counts that do not fit."""
+    count = latents_of(frames)
+    if not is_whole(frames):
+        raise UserError(f"base clip: the number of frames must be 4 n + 1, got {frames}")
+    if len(labels) != count:
+        raise UserError(
+            f"base clip of {frames} frames: expected {count} labels, one per latent, got {len(labels)}"
+        )
+    if guidance != 1.0 and text.shape[0] != 2:
+        raise UserError(
+            f"base clip with guidance: expected embeddings of prompt and empty prompt, got {list(text.shape)}"
+        )

@@ -76,7 +76,9 @@ def recorded(tmp_path):
     recorder = tape.record(None, 0)
     recorder.add(np.zeros((INFO.height, INFO.width, 3), np.uint8))
     tape.latent(0, "D", "a road")
-    tape.stop().close()
+    stopped = tape.stop()
+    assert stopped is not None
+    stopped.close()
     return tape, recorder.path.name
 
 
