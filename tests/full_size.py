@@ -43,7 +43,7 @@ CPU, BF16 = torch.device("cpu"), torch.bfloat16
 WORDS = "a red white car drives on through desert snow city road at night noon sunset"
 T5 = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64}
 PROMPT = "a red car drives on a desert road at noon"
-LIVE_SECONDS = 1500.0
+LIVE_SECONDS, SHOWN_SECONDS = 1500.0, 60.0  # loading included; from the first frame on
 LATENTS = 3  # that a decoder is tried with
 
 
@@ -262,10 +262,18 @@ def tiles(size: Size) -> dict[str, Any]:
 
 
 def live(size: Size) -> dict[str, Any]:
-    """A headless run of six latents by two ranks and two shards with the tiny decoder, recorded;
+    """A headless minute by two ranks and two shards with the tiny decoder, recorded;
     a rank is killed as soon as the first frames are in the recording's control log."""
     video, summary = size.folder / "drive.mp4", size.folder / "summary.json"
-    command = [sys.executable, "-m", "pipeline", "run", "--headless", "--duration", "1.5"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "run",
+        "--headless",
+        "--duration",
+        str(SHOWN_SECONDS),
+    ]
     command += ["--model-path", str(size.stage4), "--vae", "tiny", str(size.taecvx)]
     command += [
         "--prompt",
