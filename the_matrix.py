@@ -24,7 +24,6 @@ from configs.geometry import (
     FPS,
     FRAMES_PER_LATENT,
     LATENTS_PER_SECOND,
-    PIXELS_PER_LATENT,
     latents_of,
 )
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
@@ -35,11 +34,12 @@ from models.engines.choose import with_engine
 from models.folder import model_folder
 from models.live_world import LiveWorld
 from models.offline import (
-    base_clip,
+    VideoRequest,
     clip_frames,
     fill_signal,
+    make_base,
+    make_stream,
     signal_length,
-    step_labels,
     stream_frames,
 )
 from models.parts import Parts
@@ -109,40 +109,24 @@ class the_matrix:
 
         The same arguments give the same bytes. Raises UserError before anything loads.
         """
-        prompt = check_prompt(prompt)
         whole_number("length", length, 1, LONGEST)
-        labels = _signal(control_signal)
-        check_seed(control_seed, "control_seed")
-        check_seed(seed)
-        guidance = _guidance(guidance_scale)
+        _check_switches(progress, overwrite)
         device = _device(gpu_id)
-        for name, switch in (("progress", progress), ("overwrite", overwrite)):
-            if not isinstance(switch, bool) and not (name == "progress" and callable(switch)):
-                what = "True, False or a function" if name == "progress" else "True or False"
-                raise UserError(f"{name}: expected {what}, got {switch!r:.60}")
-        folder = _output_folder(output_folder)
-        base_path = check_output_file(folder / "base_video.mp4", "output", overwrite)
-        final_path = check_output_file(folder / "final_video.mp4", "output", overwrite)
-
-        frames = FPS * min(length, BASE_SECONDS) + 1
-        steps = math.ceil(LATENTS_PER_SECOND * length / self.streaming.streaming.window_size)
-        wanted = latents_of(frames)
-        if length > BASE_SECONDS:
-            wanted = signal_length(self.streaming.streaming, steps)
-        _tell_about(labels, LATENTS_PER_SECOND * length + 1, wanted)
-        labels = fill_signal(labels, wanted, control_seed)
-
-        latents = self._base(
-            base_path, prompt, labels, frames, guidance, seed, device, progress, overwrite
+        outputs = [
+            check_output_file(_output_folder(output_folder) / name, "output", overwrite)
+            for name in ("base_video.mp4", "final_video.mp4")
+        ]
+        request = VideoRequest(
+            prompt=check_prompt(prompt),
+            labels=self._signal(control_signal, length, check_seed(control_seed, "control_seed")),
+            seed=check_seed(seed),
+            guidance=_guidance(guidance_scale),
         )
+        latents = self._base(outputs[0], request, length, device, progress, overwrite)
         if length <= BASE_SECONDS:
-            return [base_path]
-        parts = self._streaming_parts(device)
-        world = _world(parts, guidance)
-        world.reset(seed, prompt, latents, labels[: world.settings.latents])
-        given = step_labels(world.settings, labels, steps)
-        self._final(final_path, parts, world, given, FPS * length, progress, overwrite)
-        return [base_path, final_path]
+            return outputs[:1]
+        self._final(outputs[1], request, length, latents, device, progress, overwrite)
+        return outputs
 
     def stream(
         self,
@@ -222,57 +206,59 @@ class the_matrix:
                 return
             yield latent
 
+    def _signal(self, control_signal: str | None, length: int, control_seed: int) -> list[str]:
+        """One label per latent that is made, the given ones first."""
+        given = _signal(control_signal)
+        wanted = latents_of(_base_frames(length))
+        if length > BASE_SECONDS:
+            wanted = signal_length(self.streaming.streaming, self._steps(length))
+        _tell_about(given, LATENTS_PER_SECOND * length + 1, wanted)
+        return fill_signal(given, wanted, control_seed)
+
+    def _steps(self, length: int) -> int:
+        """Outer steps of the final video."""
+        return math.ceil(LATENTS_PER_SECOND * length / self.streaming.streaming.window_size)
+
     def _base(
         self,
         path: Path,
-        prompt: str,
-        labels: list[str],
-        frames: int,
-        guidance: float | None,
-        seed: int,
+        request: VideoRequest,
+        length: int,
         device: torch.device,
         progress: Progress,
         overwrite: bool,
     ) -> torch.Tensor:
         """Write the base video; returns its scaled latents."""
         parts = self._parts(self.generation, device)
-        scale = self.generation.streaming.guidance_scale if guidance is None else guidance
         with _report("base video", "step", progress) as report:
-            count = latents_of(frames)
-            latents = base_clip(
-                parts,
-                prompt,
-                labels[:count],
-                frames=frames,
-                guidance=scale,
-                seed=seed,
-                progress=report,
-            )
+            latents = make_base(parts, request, _base_frames(length), progress=report)
             pictures = clip_frames(parts, latents)
-        with VideoWriter(
-            path, pictures.shape[2], pictures.shape[1], FPS, overwrite=overwrite
-        ) as writer:
+        height, width = pictures.shape[1:3]
+        with VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer:
             writer.write(pictures)
         return latents
 
     def _final(
         self,
         path: Path,
-        parts: Parts,
-        world: World,
-        labels: Iterable[str],
-        frames: int,
+        request: VideoRequest,
+        length: int,
+        start: torch.Tensor,
+        device: torch.device,
         progress: Progress,
         overwrite: bool,
     ) -> None:
-        """Write ``frames`` frames of the stream as they are decoded: memory does not grow with the
+        """Write the frames of the stream as they are decoded: memory does not grow with the
         length."""
-        height, width = (PIXELS_PER_LATENT * size for size in world.shape[1:])
+        parts, frames = self._streaming_parts(device), FPS * length
+        if self.streaming.streaming.distilled:  # made to run without guidance
+            request = replace(request, guidance=None)
+        height, width = self.streaming.height, self.streaming.width
         with (
             VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
             _report("final video", "latent", progress) as report,
         ):
-            for _, pictures in stream_frames(parts, world, labels):
+            for pictures in make_stream(parts, request, self._steps(length), start):
                 writer.write(pictures[: frames - writer.frames])
                 report(writer.frames // FRAMES_PER_LATENT, frames // FRAMES_PER_LATENT)
 
@@ -299,6 +285,18 @@ def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -
     if line:
         log.info(line)
     return WeightChoice(folder, clip=Path(clip_path).expanduser() if clip_path else None)
+
+
+def _base_frames(length: int) -> int:
+    """Frames of the base video."""
+    return FPS * min(length, BASE_SECONDS) + 1
+
+
+def _check_switches(progress: Progress, overwrite: bool) -> None:
+    if not isinstance(progress, bool) and not callable(progress):
+        raise UserError(f"progress: expected True, False or a function, got {progress!r:.60}")
+    if not isinstance(overwrite, bool):
+        raise UserError(f"overwrite: expected True or False, got {overwrite!r:.60}")
 
 
 def _signal(text: str | None) -> list[str]:

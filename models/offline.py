@@ -6,12 +6,13 @@ Legend: G noise groups, W latents per group, b late labels, S outer steps (docs/
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from configs.geometry import FRAMES_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT, latents_of
 from configs.schema import StreamSettings
 from models.controls import random_signal
 from models.frames import to_uint8
@@ -25,34 +26,59 @@ from models.world import World
 POSTERIOR_DRAW = BASE_DRAW + 1  # the autoencoder's own noise when a clip is encoded
 
 
-def base_clip(
+@dataclass(frozen=True)
+class VideoRequest:
+    """What a whole video is made from. labels: one per latent, at least as many as it takes.
+    guidance: None = the weights' own. height, width: pixels; None = the weights' own."""
+
+    prompt: str
+    labels: Sequence[str]
+    seed: int
+    guidance: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+def make_base(
     parts: Parts,
-    prompt: str,
-    labels: Sequence[str],
-    *,
+    request: VideoRequest,
     frames: int,
-    guidance: float,
-    seed: int,
     steps: int = 50,
-    height: int | None = None,
-    width: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Stage 2: scaled latents [(frames - 1) / 4 + 1, C, h, w] for a prompt and one label per
-    latent."""
+    """Stage 2: scaled latents [(frames - 1) / 4 + 1, C, h, w] of a base clip. progress(done, total)
+    is called after each step."""
+    guidance = request.guidance
+    if guidance is None:
+        guidance = parts.checkpoint.streaming.guidance_scale
     return base_latents(
         parts.transformer,
         parts.controls,
-        parts.encode([prompt] if guidance == 1.0 else [prompt, ""]),
-        labels,
+        parts.encode([request.prompt] if guidance == 1.0 else [request.prompt, ""]),
+        request.labels[: latents_of(frames)],
         frames=frames,
         steps=steps,
         guidance=guidance,
-        seed=seed,
-        height=height or parts.checkpoint.height,
-        width=width or parts.checkpoint.width,
+        seed=request.seed,
+        height=request.height or parts.checkpoint.height,
+        width=request.width or parts.checkpoint.width,
         progress=progress,
     )
+
+
+def make_stream(
+    parts: Parts,
+    request: VideoRequest,
+    steps: int,
+    start: Tensor,
+    settings: StreamSettings | None = None,
+) -> Iterator[np.ndarray]:
+    """Stages 3 and 4: the frames of S outer steps that go on from ``start`` (scaled latents
+    [n, C, h, w]), uint8 [4, H, W, 3] at a time, so that latent k is conditioned on label k."""
+    world = parts.world(settings, request.guidance, request.height, request.width)
+    world.reset(request.seed, request.prompt, start, request.labels[: world.settings.latents])
+    given = step_labels(world.settings, request.labels, steps)
+    return (frames for _, frames in stream_frames(parts, world, given))
 
 
 @torch.inference_mode()

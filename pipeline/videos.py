@@ -7,20 +7,20 @@ import numpy as np
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT, frames_of, latents_of
+from configs.geometry import FRAMES_PER_LATENT, frames_of, latents_of
 from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettings
 from models.checkpoint import Checkpoint
 from models.device import pick_device
 from models.engines.choose import with_engine
 from models.folder import model_folder
 from models.offline import (
-    base_clip,
+    VideoRequest,
     clip_frames,
     clip_latents,
     fill_signal,
+    make_base,
+    make_stream,
     signal_length,
-    step_labels,
-    stream_frames,
 )
 from models.parts import Parts
 from models.progress import ProgressBar
@@ -28,26 +28,15 @@ from models.saving import save_tensors
 from pipeline.video import VideoWriter, read_video
 
 
-def make_base(config: BaseConfig, labels: list[str]) -> None:
+def write_base(config: BaseConfig, labels: list[str]) -> None:
     """Write a base video (and its latents as a start clip) and say what was made. labels: one per
     latent; continued at random. Raises UserError before anything loads."""
     parts = Parts(open_checkpoint(config, "stage2"), pick_device(config.device), config.dtype)
-    weights = parts.checkpoint.streaming.guidance_scale
     count = latents_of(config.frames)
     say_length(labels, count)
+    request = _request(config, fill_signal(labels, count, config.control_seed))
     with ProgressBar("base video", "step") as bar:
-        latents = base_clip(
-            parts,
-            config.prompt,
-            fill_signal(labels, count, config.control_seed)[:count],
-            frames=config.frames,
-            guidance=weights if config.guidance_scale is None else config.guidance_scale,
-            seed=config.seed,
-            steps=config.steps,
-            height=config.height,
-            width=config.width,
-            progress=bar.report,
-        )
+        latents = make_base(parts, request, config.frames, config.steps, bar.report)
     frames = clip_frames(parts, latents)
     height, width = frames.shape[1:3]
     with VideoWriter(
@@ -61,7 +50,7 @@ def make_base(config: BaseConfig, labels: list[str]) -> None:
     print(f"{config.output}: {len(frames)} frames of {width}x{height}")
 
 
-def make_stream(config: StreamConfig, labels: list[str]) -> None:
+def write_stream(config: StreamConfig, labels: list[str]) -> None:
     """Write a stream as it is decoded and say what was made. labels: one per latent; continued at
     random. Raises UserError before anything loads."""
     checkpoint = open_checkpoint(config, f"stage{config.stage}")
@@ -73,21 +62,29 @@ def make_stream(config: StreamConfig, labels: list[str]) -> None:
     parts = Parts(checkpoint, device, config.dtype)
     count = signal_length(settings, config.sample_groups)
     say_length(labels, count)
-    labels = fill_signal(labels, count, config.control_seed)
-    world = parts.world(settings, config.guidance_scale, config.height, config.width)
-    height, width = (PIXELS_PER_LATENT * side for side in world.shape[1:])
+    request = _request(config, fill_signal(labels, count, config.control_seed))
+    height, width = config.height or checkpoint.height, config.width or checkpoint.width
     start = _start(config, parts, settings, height, width)
-    world.reset(config.seed, config.prompt, start, labels[: settings.latents])
     frames = FRAMES_PER_LATENT * settings.window_size * config.sample_groups
-    steps = step_labels(settings, labels, config.sample_groups)
     with (
         VideoWriter(config.output, width, height, config.fps, overwrite=config.overwrite) as writer,
         ProgressBar("video", "frame") as bar,
     ):
-        for _, pictures in stream_frames(parts, world, steps):
+        for pictures in make_stream(parts, request, config.sample_groups, start, settings):
             writer.write(pictures)
             bar.report(writer.frames, frames)
     print(f"{config.output}: {writer.frames} frames of {width}x{height}")
+
+
+def _request(config: OfflineConfig, labels: list[str]) -> VideoRequest:
+    return VideoRequest(
+        prompt=config.prompt,
+        labels=labels,
+        seed=config.seed,
+        guidance=config.guidance_scale,
+        height=config.height,
+        width=config.width,
+    )
 
 
 def open_checkpoint(config: OfflineConfig, stage: str) -> Checkpoint:

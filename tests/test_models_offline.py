@@ -11,10 +11,11 @@ import torch
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
 from models.offline import (
-    base_clip,
+    VideoRequest,
     clip_frames,
     clip_latents,
     fill_signal,
+    make_base,
     signal_length,
     step_labels,
     stream_frames,
@@ -74,7 +75,8 @@ def test_parts_are_loaded_once(parts: Parts) -> None:
 
 
 def test_clips_have_four_frames_per_latent_but_the_first(parts: Parts) -> None:
-    latents = base_clip(parts, "a car", ["D"] * 5, frames=17, guidance=1.0, seed=2, steps=3)
+    request = VideoRequest("a car", ["D"] * 5, seed=2, guidance=1.0)
+    latents = make_base(parts, request, frames=17, steps=3)
     assert latents.shape == (5, CHANNELS, HEIGHT // 8, WIDTH // 8)
     frames = clip_frames(parts, latents)
     assert frames.shape == (17, HEIGHT, WIDTH, 3) and frames.dtype == np.uint8

@@ -116,8 +116,7 @@ def test_streaming_starts_from_the_latents_themselves(
     (reset,) = drive["resets"]
     parts = generator._parts(generator.generation, torch.device("cpu"))
     labels = api.fill_signal(drive["signal"].split(","), 17, 7)
-    scale = generator.generation.streaming.guidance_scale
-    latents = api.base_clip(parts, PROMPT, labels, frames=65, guidance=scale, seed=3)
+    latents = api.make_base(parts, api.VideoRequest(PROMPT, labels, seed=3), frames=65)
     assert torch.equal(reset["start"], latents) and reset["seed"] == 3
 
 
@@ -183,7 +182,7 @@ def test_every_length_has_its_exact_frames(
 ) -> None:
     """Base: 16 a second plus one, 65 at most; final: exactly 16 a second, also where W latents do
     not divide it."""
-    monkeypatch.setattr(api, "base_clip", functools.partial(api.base_clip, steps=1))
+    monkeypatch.setattr(api, "make_base", functools.partial(api.make_base, steps=1))
     settings = json.loads((folders["stage3"] / "streaming.json").read_text())
     three = shutil.copytree(folders["stage3"], tmp_path / "stage3")
     (three / "streaming.json").write_text(

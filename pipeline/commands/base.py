@@ -85,9 +85,9 @@ def main(args: argparse.Namespace) -> int:
     config = load(BaseConfig, vars(args), environment={})
     labels = given_labels(config)
     # torch takes seconds to import: bad flags are told before
-    from pipeline.videos import make_base
+    from pipeline.videos import write_base
 
-    make_base(config, labels)
+    write_base(config, labels)
     return 0
 
 

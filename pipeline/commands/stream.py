@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     config = load(StreamConfig, vars(args), environment={})
     labels = given_labels(config)
     # torch takes seconds to import: bad flags are told before
-    from pipeline.videos import make_stream
+    from pipeline.videos import write_stream
 
-    make_stream(config, labels)
+    write_stream(config, labels)
     return 0
