@@ -47,7 +47,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def generator(folders: dict[str, Path]) -> the_matrix:
-    return the_matrix(str(folders["stage2"]), str(folders["stage3"]))
+    return the_matrix(str(folders["stage2"]), str(folders["stage3"]), engine="torch-fp32")
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_label_k_conditions_latent_k(drive: dict[str, Any]) -> None:
 def test_same_arguments_same_bytes(
     drive: dict[str, Any], folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    again = the_matrix(folders["stage2"], folders["stage3"])
+    again = the_matrix(folders["stage2"], folders["stage3"], engine="torch-fp32")
     paths = again.generate(PROMPT, 5, drive["signal"], 7, tmp_path, seed=3, progress=False)
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in drive["paths"]]
 
@@ -311,7 +311,7 @@ def test_bad_arguments_are_refused_before_anything_loads(
     changes: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fresh = the_matrix(folders["stage2"], folders["stage3"])
+    fresh = the_matrix(folders["stage2"], folders["stage3"], engine="torch-fp32")
     with pytest.raises(UserError) as error:
         fresh.generate(**{"prompt": PROMPT, "length": 1, **changes})
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
@@ -456,7 +456,8 @@ print(len(list(generator.stream({PROMPT!r}, "D*2"))))
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "base_video.mp4"), "2"]
-    assert "base video" not in done.stderr  # no bar where there is no terminal
+    assert "\r" not in done.stderr  # lines, not a bar, where there is no terminal
+    assert "base video: 50 of 50 steps" in done.stderr
 
 
 def test_a_tilde_is_the_home_folder(
