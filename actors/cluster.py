@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from actors.guardian import LOGS
 from actors.head import (
     PORT_OPTIONS,
     RunFolder,
@@ -70,13 +71,19 @@ class Cluster:
         return self._guardian is not None
 
     @property
+    def logs(self) -> Path:
+        """Where our own head and its workers write their logs."""
+        return self.folder / LOGS
+
+    @property
     def token(self) -> Path:
         """The file that holds this run's token."""
         return self.folder / "token"
 
     @staticmethod
-    async def start(layout: Layout) -> "Cluster":
-        """Start a head of our own and connect to it. Cancelling this leaves nothing behind.
+    async def start(layout: Layout, keep_logs: Path | None = None) -> "Cluster":
+        """Start a head of our own and connect to it. Cancelling this leaves nothing behind but its
+        logs, which go into a folder below ``keep_logs``.
 
         Raises RuntimeError with the head's last words when it does not come up.
         """
@@ -85,9 +92,10 @@ class Cluster:
         ports = free_ports(len(PORT_OPTIONS))
         adopt_secrets(folder.path)
         command = head_command(folder.path, ports, layout)
+        kept = "" if keep_logs is None else str(keep_logs.resolve() / folder.path.name)
         try:
             guardian = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "actors.guardian", str(folder.path), *command),
+                *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
                 cwd=ROOT,
                 env=head_environment(layout),
                 stdin=asyncio.subprocess.PIPE,

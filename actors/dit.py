@@ -1,6 +1,7 @@
 """One rank of the DiT group: a world in a process. Every rank gets the same calls; rank 0 hands the
 latents on."""
 
+import logging
 import time
 
 import numpy as np
@@ -11,6 +12,8 @@ from actors.records import LatentChunk, StepOrder, StepReply
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
 from models.world import World, WorldParts, WorldState
+
+logger = logging.getLogger(__name__)
 
 
 class DitWorker(Worker):
@@ -56,11 +59,13 @@ class DitWorker(Worker):
         if self.rank == 0:
             latents, bfloat16 = pack(emission.latents)
             chunk, state = LatentChunk(order.index, latents, bfloat16), self.world.state()
+        ended = time.monotonic()
+        logger.debug("step %d, %s: %.1f ms", order.index, order.labels, 1000 * (ended - started))
         return chunk, StepReply(
             labels=emission.labels,
             cursor=emission.cursors[-1],
             started=started,
-            ended=time.monotonic(),
+            ended=ended,
             state=state,
         )
 

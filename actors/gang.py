@@ -3,6 +3,7 @@ one."""
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ WORKER_SHARE: Final = 0.9  # of a place
 TEXT_SHARE: Final = 0.1
 
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -69,6 +71,7 @@ class Gang:
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, UserError) else error) from None
         self.alive = True
+        logger.info("%s: %s", self.name, self.pids)
 
     async def _load(self) -> None:
         self._generation += 1
@@ -119,6 +122,11 @@ class Gang:
         return [
             getattr(a, method).remote(*own) for a, own in zip(self._actors, arguments, strict=True)
         ]
+
+    @property
+    def logs(self) -> Path:
+        """Where the workers' standard error is, if their cluster is our own."""
+        return self._cluster.logs
 
     @property
     def size(self) -> int:

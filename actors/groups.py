@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -40,12 +41,19 @@ class Rewound:
 
 
 class Groups:
-    """DiT, VAE and text workers on one cluster. ``address`` joins one that exists."""
+    """DiT, VAE and text workers on one cluster. ``address`` joins one that exists; ``keep_logs`` is
+    where the logs of our own go when it ends."""
 
     def __init__(
-        self, weights: WeightChoice, layout: Layout, address: str | None, say: Reporter
+        self,
+        weights: WeightChoice,
+        layout: Layout,
+        address: str | None,
+        say: Reporter,
+        keep_logs: Path | None = None,
     ) -> None:
         self._weights, self._layout, self._address = weights, layout, address
+        self._keep_logs = keep_logs
         self._say = say
         self._cluster: Cluster | None = None
         self._told: Prompt | None = None  # what the DiT group was told last
@@ -79,7 +87,9 @@ class Groups:
     async def _open(self) -> None:
         self._say("cluster", 5, f"joining {self._address}" if self._address else "starting Ray")
         cluster = await (
-            Cluster.attach(self._address) if self._address else Cluster.start(self._layout)
+            Cluster.attach(self._address)
+            if self._address
+            else Cluster.start(self._layout, self._keep_logs)
         )
         self._cluster, self._layout = cluster, cluster.fit(self._layout)
         token = f", token in {cluster.token}" if cluster.own else ""
@@ -175,7 +185,7 @@ class Groups:
         try:
             await gang.start()
         except Exception as error:
-            raise Fault(gang, line(error)) from error
+            raise Fault(gang, line(error, gang.logs)) from error
         loaded = sum(gang.alive for gang in self._gangs)
         self._say("models", 35 + 50 * loaded / len(self._gangs), f"{gang.name} ready")
 

@@ -1,12 +1,14 @@
 """The guardian: a small process that keeps one Ray head and, when the launcher is gone, leaves
 nothing behind.
 
-    python -m actors.guardian TEMP_DIR COMMAND...
+    python -m actors.guardian TEMP_DIR KEEP_LOGS COMMAND...
 
 Its standard input is a pipe whose other end only the launcher holds: end of file means that the
 launcher is gone, however it died. It adopts every orphan below it, so ending the tree needs no list
 of names and touches nobody else's Ray. It writes one line, "ready", once the head runs (else the
-last words of the head), and ends when the head ends or one of its daemons stays stopped."""
+last words of the head), and ends when the head ends or one of its daemons stays stopped.
+Where KEEP_LOGS is not empty, the logs of Ray and its workers are copied to this folder at the end, even
+if the launcher was killed."""
 
 import contextlib
 import ctypes
@@ -24,6 +26,7 @@ import psutil
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
+LOGS: Final = "ray/session_latest/logs"  # below the folder of a run
 STARTED: Final = b"Ray runtime started"
 DAEMONS: Final = ("gcs_server", "raylet")
 LOOK_SECONDS: Final = 2.0
@@ -31,7 +34,7 @@ FROZEN_LOOKS: Final = 5  # looks in a row that find a daemon stopped: the head i
 PATIENCE: Final = 8.0  # seconds until processes that survive a kill (in a driver call) are given up
 
 
-def main(folder: Path, command: list[str]) -> int:
+def main(folder: Path, keep_logs: str, command: list[str]) -> int:
     """Keep ``command`` until standard input ends, SIGTERM comes or it ends; then remove all below,
     and folder."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +56,8 @@ def main(folder: Path, command: list[str]) -> int:
         return keep(head, wakened, folder)
     finally:
         end_tree()
+        if keep_logs:
+            copy_logs(folder, Path(keep_logs))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -97,6 +102,15 @@ def daemon_stopped() -> bool:
     return False
 
 
+def copy_logs(folder: Path, target: Path) -> None:
+    """The head's words and the log files of Ray and its workers; what cannot be copied (a full disk)
+    is left out."""
+    with contextlib.suppress(OSError, shutil.Error):
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "head.log", target)
+        shutil.copytree(folder / LOGS, target / "ray")
+
+
 def tell(line: str) -> None:
     """Say one line to the launcher, if it is still there."""
     with contextlib.suppress(BrokenPipeError):
@@ -133,4 +147,4 @@ def reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import functools
 import importlib.util
+import logging
 import os
 import secrets
 import shutil
@@ -21,7 +22,10 @@ from typing import Final
 from actors.layout import Layout
 from configs.errors import UserError
 from configs.load import ROOT, child_environment
+from configs.logs import listen_for_ever, set_level
 
+logger = logging.getLogger(__name__)
+LOG_LEVEL: Final = "MATRIX_LOG_LEVEL"  # of workers: the launcher's
 PREFIX: Final = "matrix-"
 # Characters of a temp folder that leave room for Ray's AF_UNIX names (107 bytes in all).
 SOCKET_PATH_ROOM: Final = 36
@@ -131,6 +135,7 @@ def worker_environment(layout: Layout) -> dict[str, str]:
     and the head does not wait for a dashboard that nobody uses."""
     variables = {
         "PYTHONPATH": str(ROOT),
+        LOG_LEVEL: logging.getLevelName(logger.getEffectiveLevel()).lower(),
         "OMP_NUM_THREADS": "1",
         # a thread that waits for its peer must not burn the core that the peer needs
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -145,6 +150,12 @@ def worker_environment(layout: Layout) -> dict[str, str]:
             "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
         )
     return variables
+
+
+def log_to_ray() -> None:
+    """In a worker: write the packages' loggers to standard error, which Ray keeps in a file."""
+    set_level(os.environ.get(LOG_LEVEL, "warning"))
+    listen_for_ever(logging.StreamHandler(sys.stderr))
 
 
 def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str]:

@@ -5,12 +5,15 @@ groups are set back to the newest commit, and the steps under way are asked for 
 """
 
 import asyncio
+import logging
 import statistics
 import time
 from collections import deque
+from pathlib import Path
 from typing import Final, TypeVar
 
 from actors.gang import Gang
+from actors.last_words import last_words, pid_of
 from configs.errors import UserError
 
 STALL_FLOOR: Final = 10.0  # seconds without a sign of life that are never a hang
@@ -24,6 +27,7 @@ LOADS: Final = 2  # replacements in one repair that cannot load their weights, w
 BEAT: Final = 1.0  # seconds; a beat that lasts longer was time in which nobody ran
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class Fault(Exception):
@@ -105,14 +109,18 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
     try:
         return outcome.result()
     except Exception as error:
-        raise Fault(gang, line(error)) from error
+        raise Fault(gang, line(error, gang.logs)) from error
 
 
-def line(error: BaseException) -> str:
-    """An error as one short line; Ray's own begin with pages about the actor."""
+def line(error: BaseException, logs: Path) -> str:
+    """An error as one short line; Ray's own begin with pages about the actor. ``logs`` is where a
+    worker that died may have said why."""
+    logger.info("what broke, in full", exc_info=error)
     name = type(error).__name__
     if name in ("ActorDiedError", "ActorUnavailableError"):
-        return "a worker process died"
+        words = last_words(logs, pid_of(error))
+        why = words or "without a word: killed, maybe by the system for want of memory"
+        return "a worker process died" + ("" if words is None else f" ({why})"[:300])
     cause = getattr(error, "cause", None) or error
     text = " ".join(str(cause).split())
     return f"{type(cause).__name__}: {text}"[:300]

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -42,14 +43,19 @@ LOOK_SECONDS: Final = 1.0  # between two looks whether the stream still moves
 
 class Session:
     """A ChunkSource (actors/source.py) over Ray. ``address`` joins a cluster that exists, else it
-    starts its own."""
+    starts its own, whose logs go to ``keep_logs`` when it ends."""
 
     def __init__(
-        self, info: WorldInfo, weights: WeightChoice, layout: Layout, address: str | None = None
+        self,
+        info: WorldInfo,
+        weights: WeightChoice,
+        layout: Layout,
+        address: str | None = None,
+        keep_logs: Path | None = None,
     ) -> None:
         self.info = info
         self._say = Reporter()
-        self.groups = Groups(weights, layout, address, self._say)
+        self.groups = Groups(weights, layout, address, self._say, keep_logs)
         self._prompts = PromptReader(self.groups, self._say)
         nothing = Prompt("", 0, np.zeros((1, 0, 0), np.float32))
         self._steering = Steering(nothing)

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 
+from actors.head import log_to_ray
 from actors.records import Identity
 from configs.choice import WeightChoice
 from models.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ class Worker:
     """Rank ``rank`` of ``size``. Calls come one after the other, in the order they were sent."""
 
     def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
+        log_to_ray()
         self.rank, self.size = rank, size
         self.device = pick_device()
         self.dtype = pick_dtype("auto", self.device)

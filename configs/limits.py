@@ -60,6 +60,16 @@ def check_prompt(value: object, name: str = "prompt") -> str:
     return text
 
 
+def check_output_folder(path: Path, name: str) -> Path:
+    """``path`` if it may be made or filled: nothing is there, or an empty folder."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            f"{name} {path}: expected a new or an empty folder, and nothing is ever overwritten;"
+            " choose another name"
+        )
+    return path if path.is_dir() else check_output_file(path, name)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 200:
         return "a number of more than 60 digits"

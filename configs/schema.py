@@ -16,6 +16,7 @@ from configs.limits import (
     real_number,
     whole_number,
 )
+from configs.logs import LEVELS
 from configs.parsers import PARSER, devices, host_names
 
 HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
@@ -109,6 +110,7 @@ class RunConfig(WeightFlags):
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
     token: what opens the page (never a flag: other users see those). None makes a new one; a
     launcher that is started again with the same token gets its pages back by themselves.
+    keep_logs: a folder for the logs of launcher, Ray and workers.
     """
 
     num_gpus_dit: int | None = None
@@ -131,6 +133,8 @@ class RunConfig(WeightFlags):
     summary: Path | None = None
     ray_address: str | None = None
     json_logs: bool = False
+    log_level: str = "warning"
+    keep_logs: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,6 +142,10 @@ class RunConfig(WeightFlags):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, 999)
         check_seed(self.seed)
+        if self.log_level not in LEVELS:
+            raise UserError(
+                f"log_level: expected one of {', '.join(LEVELS)}, got {self.log_level[:60]!r}"
+            )
         whole_number("port", self.port, 0, 65535)
         if self.duration is not None:
             real_number("duration", self.duration, 0.25, 1e7)

@@ -1,6 +1,7 @@
 """A show on the air: its page, its lines in the terminal, until it ends or a signal comes."""
 
 import asyncio
+import logging
 import secrets
 from typing import Final
 
@@ -12,6 +13,7 @@ from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
 from pipeline.web.metrics import registry
 
+logger = logging.getLogger(__name__)
 STATS_SECONDS: Final = 10.0  # between two lines of figures
 
 
@@ -32,6 +34,7 @@ class Broadcast:
         try:
             code = await StopSignals(self._show.stop).run(self._air())
         except RuntimeError as error:
+            logger.info("the run ended", exc_info=True)
             self._console.say("error", f"the run ended: {error}")
             code = 1
         finally:

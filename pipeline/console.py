@@ -2,12 +2,15 @@
 JSON object each."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.stage.audience import Event
+
+logger = logging.getLogger(__name__)
 
 
 class Console:
@@ -20,6 +23,7 @@ class Console:
 
     def say(self, kind: str, text: str, **data: Any) -> None:
         """One line now."""
+        logger.info("%s: %s", kind, one_line(text))
         if self._as_json:
             line = json.dumps(
                 {"time": round(time.time(), 3), "event": kind, "message": text, **data}

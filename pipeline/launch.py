@@ -1,6 +1,7 @@
 """A live run put together: settings checked, then a session, a show and its files."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import PIXELS_PER_LATENT
+from configs.limits import check_output_folder
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
@@ -24,9 +26,12 @@ from models.engines.choose import choose_engine
 from models.folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
+from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Launch:
     def make(config: RunConfig) -> "Launch":
         """Check everything a person can get wrong. Raises UserError."""
         files = RunFiles.checked(config)
+        if config.keep_logs is not None:
+            check_output_folder(config.keep_logs, "--keep-logs")
         labels = parse_signal(config.controls) if config.controls is not None else []
         folder, note = model_folder(config.model_path)
         weights = config.choice(folder)
@@ -74,6 +81,11 @@ class Launch:
 
     async def run(self, console: Console, begun: float) -> int:
         """Play it; the exit code. ``begun`` is when the command started."""
+        with logged(self.config.log_level, self.config.keep_logs, console):
+            logger.info("settings: %s", replace(self.config, token=None))
+            return await self._run(console, begun)
+
+    async def _run(self, console: Console, begun: float) -> int:
         session = self.session()
         show = self.show(session)
         broadcast = Broadcast(show, self.config, self.files, console)
@@ -90,7 +102,8 @@ class Launch:
 
     def session(self) -> Session:
         """The workers, not yet started."""
-        return Session(self.info, self.weights, self.layout, self.config.ray_address)
+        config = self.config
+        return Session(self.info, self.weights, self.layout, config.ray_address, config.keep_logs)
 
     def show(self, session: Session, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's

@@ -21,7 +21,10 @@ def open_head():
     folder = run.path
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     guardian = subprocess.Popen(
-        [sys.executable, "-m", "actors.guardian", folder, *head_command(folder, ports, Layout())],
+        [
+            *(sys.executable, "-m", "actors.guardian", folder, ""),
+            *head_command(folder, ports, Layout()),
+        ],
         cwd=Path(__file__).parent.parent,
         env={**environment, "RAY_AUTH_MODE": "disabled"},
         stdin=subprocess.PIPE,

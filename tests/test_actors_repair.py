@@ -112,5 +112,18 @@ def test_weights_that_do_not_load_end_a_repair_sooner_than_deaths() -> None:
 
 
 def test_an_error_is_one_short_line() -> None:
-    said = line(ValueError("first\n  second " + "x" * 500))
+    said = line(ValueError("first\n  second " + "x" * 500), Path("/nowhere"))
     assert said.startswith("ValueError: first second xx") and len(said) == 300
+
+
+def test_a_dead_worker_is_told_with_its_last_words(tmp_path: Path) -> None:
+    class ActorDiedError(Exception):
+        pass
+
+    error = ActorDiedError("The actor died.\n\tpid: 4711\n")
+    assert line(error, tmp_path) == "a worker process died"
+    log = tmp_path / "worker-abc-01000000-4711.err"
+    log.write_text(":actor_name:DitWorker\n")
+    assert "without a word: killed" in line(error, tmp_path)
+    log.write_text("Fatal Python error: Bus error\n\nStack\n")
+    assert line(error, tmp_path) == "a worker process died (Fatal Python error: Bus error)"

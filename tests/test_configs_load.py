@@ -120,6 +120,7 @@ def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.M
         {"ray_address": "10.0.0.1"},
         {"vae": ["huge", "x"]},
         {"tls_cert": "a.pem"},
+        {"log_level": "loud"},
     ],
     ids=lambda flags: next(iter(flags)),
 )

@@ -512,3 +512,11 @@ def test_the_dit_group_alone_prints_its_speed(model):
     assert launch.wait(HANGS) == 130
     _, alive = psutil.wait_procs(family, timeout=GONE_SECONDS)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_logs_are_kept_in_a_folder_of_their_own(model, tmp_path):
+    (tmp_path / "mine.txt").touch()
+    launch = Launch("--headless", "--keep-logs", tmp_path, MODEL_PATH=str(model))
+    _, err = launch.process.communicate(timeout=HANGS)
+    assert launch.process.returncode == 2 and err.count("\n") == 1
+    assert f"--keep-logs {tmp_path}: expected a new or an empty folder" in err

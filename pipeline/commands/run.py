@@ -94,6 +94,16 @@ def _add_files(group: "argparse._ActionsContainer") -> None:
     group.add_argument(
         "--json-logs", action="store_true", default=None, help="log lines as JSON objects"
     )
+    group.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        help="debug, info, warning (default) or error: how much the parts tell of themselves",
+    )
+    group.add_argument(
+        "--keep-logs",
+        metavar="DIR",
+        help="put the logs of launcher, Ray and workers there, with the traceback of what went wrong",
+    )
 
 
 def main(args: argparse.Namespace) -> int:

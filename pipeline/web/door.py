@@ -1,6 +1,7 @@
 """The door: every request passes here first. Host, Origin and token are checked; answers get their
 security headers."""
 
+import logging
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.web.access import Access
 from pipeline.web.metrics import Counters
 
+logger = logging.getLogger(__name__)
 OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})  # one word each, for probes that hold no token
 FOREIGN_HOST = "this host name is not served here; if it is yours: --allow-host and the name\n"
 SECURITY_HEADERS = {
@@ -95,6 +97,7 @@ class Door:
         return cookie.headers["set-cookie"]
 
     def _refuse(self, what: str, response: Response) -> Response:
+        logger.info("refused a request: %s", what)
         self._counters.refused.labels(what).inc()
         return response
 
