@@ -11,14 +11,25 @@ import os
 from typing import Any, Final
 
 import ray
+from ray.job_config import JobConfig
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.layout import Layout
 from configs.errors import UserError
+from configs.load import ROOT
 
 NAMESPACE: Final = "matrix"
 PLACE_SECONDS: Final = 30.0
+
+
+class OwnPackagesOnly(JobConfig):
+    """Ray would put the launcher's current folder first on the workers' search path, where a person
+    may have packages called models or configs of their own."""
+
+    def _serialize(self) -> Any:
+        self._py_driver_sys_path, self._cached_pb = [str(ROOT)], None
+        return super()._serialize()
 
 
 class Membership:
@@ -33,7 +44,7 @@ class Membership:
         # line, elsewhere.
         ray._private.worker.print_to_stdstream = lambda data, **settings: None
         quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        ray.init(address=address, namespace=NAMESPACE, **quiet)
+        ray.init(address=address, namespace=NAMESPACE, job_config=OwnPackagesOnly(), **quiet)
 
     @property
     def gpus(self) -> int:

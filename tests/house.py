@@ -27,7 +27,6 @@ COVERED: dict[str, str] = {
     "models/saving.py": "tests/test_models_checkpoint.py",
     "models/start_clips.py": "tests/test_models_checkpoint.py",
     "pipeline/commands/doctor.py": "tests/test_pipeline_doctor.py",
-    "actors/membership.py": "tests/test_actors_cluster.py",
     "actors/gang.py": "tests/test_actors_session.py",
     "actors/layout.py": "tests/test_pipeline_commands_run.py",
     "actors/prompts.py": "tests/test_actors_session.py",
