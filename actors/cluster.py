@@ -32,6 +32,10 @@ from configs.load import ROOT, child_environment
 
 START_SECONDS: Final = 90.0
 CLOSE_SECONDS: Final = 8.0
+LEAVE_SECONDS: Final = 3.0  # for a goodbye to a cluster that stands
+LET_GO_SECONDS: Final = 30.0  # Ray looks for a cluster that is gone before it lets go of it
+LOOK_SECONDS: Final = 5.0  # between two looks whether a joined cluster is there
+LOOKS: Final = 3  # in vain, until it is gone
 if TYPE_CHECKING:
     from actors.membership import Membership
 
@@ -53,6 +57,7 @@ class Cluster:
         self._folder = folder
         self._guardian = guardian
         self._member: Membership | None = None
+        self._unreachable = False
 
     @property
     def folder(self) -> Path:
@@ -186,23 +191,25 @@ class Cluster:
 
     @property
     def gone(self) -> bool:
-        """Our head ended."""
-        return self._guardian is not None and self._guardian.returncode is not None
+        """It answers nobody any more: our head ended, or nobody listens where we joined."""
+        guardian = self._guardian
+        return self._unreachable or (guardian is not None and guardian.returncode is not None)
 
     async def ended(self) -> str:
-        """Wait until our head ends by itself, and say so. For a cluster that we joined: never."""
+        """Wait until it is gone, and say so."""
         if self._guardian is None:
-            await asyncio.Event().wait()
-        assert self._guardian is not None
+            return await self._vanished()
         await self._guardian.wait()
         return "the Ray head of this run ended (its gcs_server or raylet died or was stopped)"
 
     async def close(self) -> None:
         """Disconnect and, if it is ours, end the head and everything below it. Idempotent."""
         member, self._member = self._member, None
+        # One that is gone is left for good before another is joined: Ray knows one at a time.
+        seconds = LET_GO_SECONDS if self.gone else LEAVE_SECONDS
         if member is not None:
             with contextlib.suppress(Exception):  # the cluster may be gone
-                await asyncio.wait_for(asyncio.to_thread(member.leave, not self.own), 3)
+                await asyncio.wait_for(asyncio.to_thread(member.leave, not self.own), seconds)
         guardian = self._guardian
         if guardian is not None and guardian.returncode is None:
             assert guardian.stdin is not None
@@ -210,6 +217,18 @@ class Cluster:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(guardian.wait(), CLOSE_SECONDS)
         self._folder.remove()
+
+    async def _vanished(self) -> str:
+        missed = 0
+        while missed < LOOKS:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await asyncio.to_thread(reach, self.address)
+                missed = 0
+            except OSError:
+                missed += 1
+        self._unreachable = True
+        return f"the cluster at {self.address} does not answer any more"
 
     async def _connect(self) -> None:
         # Ray reads how to authenticate when it is imported: here, after the secrets are in place

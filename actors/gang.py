@@ -154,9 +154,9 @@ class Gang:
     async def end(self) -> None:
         """Kill every worker, stopped or not, and wait until their processes are gone."""
         self.alive = False
-        for actor in self._actors:
-            self._cluster.member.end(actor)
-        self._actors = []
+        actors, self._actors = self._actors, []
+        for actor in [] if self._cluster.gone else actors:
+            await asyncio.to_thread(self._cluster.member.end, actor)
         for process in self._processes:
             with contextlib.suppress(psutil.Error):  # a stopped process takes no message, only this
                 process.kill()

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-import numpy as np
-
 from actors.cluster import Cluster
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang, Reference, gathered
 from actors.layout import Layout
 from actors.records import LatentChunk, Slice, StepOrder, StepReply
-from actors.repair import FIRST_STEP_SECONDS, ClusterLost, Fault, T, line, watched
+from actors.repair import ClusterLost, Fault, T, cancel, line, watched
 from actors.source import Reporter
 from actors.text import TextWorker
 from actors.timeline import Commit, Offsets, Prompt, Step
@@ -98,7 +96,7 @@ class Groups:
         self._say("models", 35, f"loading the models: {self._layout}")
         self._make(cluster)
         try:
-            await self.unless_lost(self._start_missing())
+            await self.unless_lost(self._start_all())
         except Fault as fault:
             if isinstance(fault.__cause__, UserError):
                 raise fault.__cause__ from None
@@ -123,15 +121,20 @@ class Groups:
             await self.close()
             await self.open()
             return
-        for gang in (self.dit, self.vae):
-            if gang is fault.gang or gang.broken:
-                await gang.end()
-        await self.unless_lost(self._start_missing())
+        await self.unless_lost(self._replace_broken(fault.gang))
 
-    async def replace_text(self) -> None:
-        """End the text worker, whatever it does, and start another. Raises Fault."""
-        await self.text.end()
-        await self.unless_lost(self._start(self.text))
+    async def text_worker(self) -> Gang:
+        """The text worker; where the cluster is gone, the one that comes with the next."""
+        if self.lost:
+            self._whole.clear()
+        await self._whole.wait()
+        return self.text
+
+    async def replace_text(self, hung: Gang) -> None:
+        """End the text worker, whatever it does, and start another, unless a new cluster brought
+        one. Raises Fault."""
+        if await self.text_worker() is hung:
+            await self.unless_lost(self._again(hung))
 
     async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
         """What ``work`` gives. Raises ClusterLost as soon as the cluster is gone."""
@@ -143,9 +146,7 @@ class Groups:
                 raise ClusterLost(ended.result())
             return task.result()
         finally:
-            for each in (task, ended):
-                each.cancel()
-            await asyncio.gather(task, ended, return_exceptions=True)
+            await cancel(task, ended)
 
     @property
     def lost(self) -> bool:
@@ -166,20 +167,30 @@ class Groups:
         assert self._cluster is not None
         raise ClusterLost(await self._cluster.ended())
 
-    async def _start_missing(self) -> None:
-        """Start the groups that are not alive, all at once."""
+    async def _start_all(self) -> None:
+        """Start every group, all at once."""
         assert self._cluster is not None
-        starts = [asyncio.create_task(self._start(gang)) for gang in self._gangs if not gang.alive]
-        fresh = self._cluster.own and len(starts) == len(self._gangs)
+        starts = [asyncio.create_task(self._start(gang)) for gang in self._gangs]
         try:
-            if fresh:  # the check takes a second of a core: not while all of them load
+            if self._cluster.own:  # it takes a second of a core: not while all of them load
                 await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
                 starts.append(asyncio.create_task(self._check_strangers(self._cluster)))
             await asyncio.gather(*starts)
         finally:
-            for task in starts:
-                task.cancel()
-            await asyncio.gather(*starts, return_exceptions=True)
+            await cancel(*starts)
+
+    async def _replace_broken(self, broken: Gang | None) -> None:
+        """Start anew what broke or does not live. The text worker is in others' hands."""
+        gangs = [g for g in (self.dit, self.vae) if g is broken or g.broken or not g.alive]
+        starts = [asyncio.create_task(self._again(gang)) for gang in gangs]
+        try:
+            await asyncio.gather(*starts)
+        finally:
+            await cancel(*starts)
+
+    async def _again(self, gang: Gang) -> None:
+        await gang.end()
+        await self._start(gang)
 
     async def _start(self, gang: Gang) -> None:
         try:
@@ -227,12 +238,6 @@ class Groups:
             memories = [(commit.index, memory, *commit.history) for memory in commit.memories]
             vae = self.vae.ask_each("restore", *memories)
         return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
-
-    async def encode(self, text: str, limit: float = FIRST_STEP_SECONDS) -> tuple[np.ndarray, str]:
-        """A prompt's embedding and what there is to say about it. Raises Fault."""
-        await self._whole.wait()
-        references = cast(list[Reference[tuple[np.ndarray, str]]], self.text.ask("encode", text))
-        return (await watched(self.text, gathered(references), limit))[0]
 
     @property
     def offsets(self) -> Offsets:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from actors.gang import gathered
+from actors.gang import Gang, gathered
 from actors.groups import Groups
 from actors.repair import ClusterLost, Fault, Patience, watched
 from actors.source import Reporter
@@ -17,6 +17,8 @@ from configs.errors import UserError
 KEPT: Final = 64  # embeddings; the published ones take 4 MB each
 LOOK_SECONDS: Final = 5.0  # between two looks at an idle text worker
 ANSWER_SECONDS: Final = 10.0  # in which an idle one answers
+
+Encoded = tuple[np.ndarray, str]  # what TextWorker.encode gives
 
 
 class PromptReader:
@@ -50,37 +52,40 @@ class PromptReader:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             async with self._turn:
-                if self._groups.lost:
-                    continue  # the session mends that
+                worker = await self._groups.text_worker()
                 try:
-                    answers = gathered(self._groups.text.ask("identity"))
-                    await watched(self._groups.text, answers, ANSWER_SECONDS)
+                    answers = gathered(worker.ask("identity"))
+                    await self._groups.unless_lost(watched(worker, answers, ANSWER_SECONDS))
                 except Fault as fault:
-                    await self._replace(fault)
+                    await self._replace(worker, fault)
 
     async def _encode(self, text: str) -> tuple[np.ndarray, str]:
         failed = 0
         while True:
+            worker = await self._groups.text_worker()
             asked = time.monotonic()
+            answer: asyncio.Future[list[Encoded]] = gathered(worker.ask("encode", text))
             try:
-                encoded = await self._groups.encode(text, self._patience.limit)
+                encoded = await self._groups.unless_lost(
+                    watched(worker, answer, self._patience.limit)
+                )
             except Fault as fault:
                 if isinstance(fault.__cause__, UserError):
                     raise fault.__cause__ from None
                 failed += not self._groups.lost
                 if failed >= 2:
                     raise RuntimeError(f"the text worker failed twice, lastly: {fault}") from fault
-                await self._replace(fault)
+                await self._replace(worker, fault)
                 continue
             self._patience.took(time.monotonic() - asked)
-            return encoded
+            return encoded[0]
 
-    async def _replace(self, fault: Fault) -> None:
+    async def _replace(self, worker: Gang, fault: Fault) -> None:
         if self._groups.lost:
             return  # with all others, by the session
         self._say("prompt", None, f"{fault}; replacing the text worker, the picture goes on")
         try:
-            await self._groups.replace_text()
+            await self._groups.replace_text(worker)
         except ClusterLost:
             return
         except Fault as again:

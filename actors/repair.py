@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import deque
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from actors.gang import Gang
 from actors.last_words import last_words, pid_of
@@ -110,6 +110,13 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
         return outcome.result()
     except Exception as error:
         raise Fault(gang, line(error, gang.logs)) from error
+
+
+async def cancel(*tasks: "asyncio.Task[Any]") -> None:
+    """End tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def line(error: BaseException, logs: Path) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from actors.groups import Groups, Rewound
 from actors.layout import Layout
 from actors.prompts import PromptReader
-from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, Patience, watched
+from actors.repair import FIRST_STEP_SECONDS, ClusterLost, Fault, Faults, Patience, cancel, watched
 from actors.source import (
     STEPS_AHEAD,
     FrameChunk,
@@ -78,7 +78,7 @@ class Session:
         self._say.to(report)
         await self.groups.open()
         self._say("prompt", 90, "reading the prompt")
-        self._steering.prompt = Prompt(prompt, 0, await self._prompts.read(prompt))
+        self._steering.prompt = Prompt(prompt, 0, await self._read_first(prompt))
         self._say("first frame", 95, "dreaming the first frame")
         self._begin(Reset(seed, None, {}))
         self._work = asyncio.create_task(self._run())
@@ -123,10 +123,15 @@ class Session:
         """See ChunkSource."""
         tasks = [task for task in (self._work, self._reading) if task is not None]
         self._work = self._reading = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
         await self.groups.close()
+
+    async def _read_first(self, prompt: str) -> np.ndarray:
+        try:
+            return await self.groups.unless_lost(self._prompts.read(prompt))
+        except ClusterLost as lost:  # nobody mends yet
+            await self.groups.mend(lost)
+            return await self._prompts.read(prompt)
 
     # -- the life of the stream --------------------------------------------------------------------
 
@@ -142,7 +147,7 @@ class Session:
             error = first.exception() or RuntimeError("the session ended")
             self._chunks.put_nowait(error)
         finally:
-            await _cancel(tasks)
+            await cancel(*tasks)
 
     async def _serve_for_ever(self) -> None:
         while True:
@@ -160,7 +165,7 @@ class Session:
             for task in done:
                 task.result()
         finally:
-            await _cancel(tasks)
+            await cancel(*tasks)
 
     async def _start_steps(self) -> None:
         """Begin what was asked for, and start steps when the pace allows."""
@@ -305,9 +310,3 @@ class Session:
             self._ask(self.groups.step(step.order, step.prompt, time.monotonic()))
         seconds = time.monotonic() - began
         self._say("playing", 100, f"the world goes on after {seconds:.1f} s")
-
-
-async def _cancel(tasks: "list[asyncio.Task[Any]]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

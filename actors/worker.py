@@ -12,7 +12,9 @@ from models.checkpoint import Checkpoint
 from models.device import pick_device, pick_dtype, use_threads
 from models.parallel import SequenceGroup
 
-GROUP_SECONDS = 20.0  # a lost or stopped peer is an error after this long
+# A peer that is lost is an error at once, and one that stands still is found by the session. Here
+# the time in which nobody ran (a closed laptop) would count, so it must not be short.
+GROUP_SECONDS = 3600.0
 
 
 class Worker:

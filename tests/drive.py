@@ -6,11 +6,11 @@ SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1,
 LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS] | ["replay",
 LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood", COUNT]}, "frames": N,
 "until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to wait as a third part where
-it comes later; "overtake" is a replay and, so many seconds later, a reset; ["suspend", SECONDS] stops every
-process of the run for a while. "loading": [FAULT, ...] happens when the models begin to load; Ray's
-own processes are called by their names ("raylet"). It ends after N frames,
-or with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything
-else as JSON (``story``)."""
+it comes later; "overtake" is a replay and, so many seconds later, a reset; ["suspend", SECONDS]
+stops every process of the run for a while; ["slay", PID] kills one outside it. "loading": [FAULT,
+...] happen one each time that the models begin to load; Ray's own processes are called by their
+names ("raylet", "guardian"). It ends after N frames, or with the first of the prompt TEXT. OUT
+holds the frames in order (``frames``), and everything else as JSON (``story``)."""
 
 import asyncio
 import contextlib
@@ -110,8 +110,16 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
 
     def hurt(kind: str, name: str) -> None:
         pids = session.groups.pids | {each.name(): each.pid for each in family()}
+        (guardian,) = [each.pid for each in family() if "actors.guardian" in each.cmdline()] or [0]
+        pids["guardian"] = guardian
+        if not pids.get(name):  # not yet
+            later(0.05, hurt, kind, name)
+            return
         with contextlib.suppress(ProcessLookupError):  # it is dead already
             os.kill(pids[name], SIGNALS[kind])
+
+    def slay(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
 
     def suspend(seconds: float) -> None:
         everybody = [str(each.pid) for each in (*family(), psutil.Process())]
@@ -126,6 +134,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         "overtake": overtake,
         "flood": flood,
         "suspend": suspend,
+        "slay": slay,
     }
 
     def shown(frame: ShownFrame) -> None:
@@ -147,10 +156,10 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         sub = show.subscribe()
         while await sub.wait():
             heard = [{"kind": e.kind, **e.data} for e in sub.events() if e.kind != "stats"]
-            if loading and any(event.get("stage") == "models" for event in heard):
-                for fault in loading:
-                    later(fault[2] if len(fault) > 2 else 0, hurt, *fault[:2])
-                loading.clear()
+            begins = any("loading the models" in event.get("message", "") for event in heard)
+            if loading and begins:
+                kind, name, *seconds = loading.pop(0)
+                later(seconds[0] if seconds else 0, hurt, kind, name)
             events.extend(heard)
             sub.frame()
 
