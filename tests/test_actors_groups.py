@@ -46,8 +46,8 @@ def drive(tmp_path, model):
 
 
 LOSSES = [
-    *(["kill", "gcs_server"], ["kill", "raylet"], ["kill", "guardian"]),
-    ["stop", "raylet"],
+    *(["kill", "gcs_server"], ["kill", "guardian"]),
+    pytest.param(["kill", "raylet"], marks=pytest.mark.soak),
 ]
 
 
@@ -67,8 +67,22 @@ def test_a_lost_cluster_is_replaced_and_not_a_byte_differs(drive, undisturbed, f
     assert any("Ray head" in event.get("message", "") for event in story["events"])
 
 
+@pytest.mark.soak
+def test_a_frozen_cluster_is_replaced_and_not_a_byte_differs(drive, undisturbed):
+    labels = LABELS * 4  # workers go on for a while without their raylet
+    takes = [[labels, [PROMPTS[2]] * len(labels)]]
+    frames, story = drive(faults={"40": ["stop", "raylet"]}, takes=takes, frames=4 * len(labels))
+    assert story["error"] == "" and (frames[: len(undisturbed)] == undisturbed).all()
+    assert any("Ray head" in event.get("message", "") for event in story["events"])
+
+
 @pytest.mark.parametrize(
-    "fault", [["kill", "raylet"], ["kill", "gcs_server", 1.0], ["stop", "gcs_server"]]
+    "fault",
+    [
+        ["kill", "raylet"],
+        pytest.param(["kill", "gcs_server", 1.0], marks=pytest.mark.soak),
+        pytest.param(["stop", "gcs_server"], marks=pytest.mark.soak),
+    ],
 )
 def test_a_cluster_that_dies_while_the_models_load_gets_one_more_attempt(drive, undisturbed, fault):
     frames, story = drive(loading=[fault])
@@ -82,12 +96,14 @@ def test_a_worker_that_dies_while_it_loads_gets_another_attempt(drive, undisturb
     assert sum("once more" in event.get("message", "") for event in story["events"]) == 2
 
 
+@pytest.mark.soak
 def test_loading_that_fails_every_time_ends_in_one_line_with_the_likely_cause(drive):
     _, story = drive(loading=[["kill", "vae 0"]] * 3)
     assert "starting failed 3 times" in story["error"] and "too little memory" in story["error"]
     assert "\n" not in story["error"] and "vae: a worker process died" in story["error"]
 
 
+@pytest.mark.soak
 def test_two_ranks_that_were_suspended_longer_than_a_minute_go_on(drive):
     """No limit of the groups' own runs out while nobody runs."""
     frames, story = drive(dit=2, vae=2, acts={"40": ["suspend", 70]})
@@ -95,6 +111,7 @@ def test_two_ranks_that_were_suspended_longer_than_a_minute_go_on(drive):
     assert len(frames) == SPEC["frames"]
 
 
+@pytest.mark.soak
 def test_a_joined_cluster_that_goes_away_ends_the_run_in_one_line(drive):
     command = [sys.executable, "-m", "tests.head", "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as head:
