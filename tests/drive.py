@@ -1,8 +1,8 @@
 """A headless live run in a process of its own, for tests: ``python -m tests.drive SPEC.json
 OUT.npz``.
 
-SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "seed": 1, "prompt": "...",
-"takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT, ...]}, "holds": {"FRAME":
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "engine": NAME | null,
+"seed": 1, "prompt": "...", "takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT, ...]}, "holds": {"FRAME":
 LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS] | ["replay",
 LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood", COUNT]}, "frames": N,
 "until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to wait as a third part where
@@ -76,6 +76,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         seed=spec.get("seed", 1),
         headless=True,
         ray_address=spec.get("address"),
+        engine=spec.get("engine"),
     )
     plan = Launch.make(config)
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))

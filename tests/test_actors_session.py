@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ import torch
 
 from models.checkpoint import Checkpoint
 from models.device import use_threads
-from models.engines.serve import served_stream
 from models.parts import Parts
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
@@ -27,7 +27,14 @@ HANGS = 120
 LABELS = [*["D"] * 6, *["DL"] * 4, *["DR"] * 5, *["B"] * 3]
 TEXTS = [*[PROMPTS[2]] * 9, *[PROMPTS[1]] * 9]
 FRAMES = 4 * len(LABELS)
-SPEC = {"seed": 7, "prompt": PROMPTS[2], "takes": [[LABELS, TEXTS]], "frames": FRAMES}
+ENGINE = "torch-fp32"  # ranks and shards compute in PyTorch, and a world driven directly too
+SPEC = {
+    "engine": ENGINE,
+    "seed": 7,
+    "prompt": PROMPTS[2],
+    "takes": [[LABELS, TEXTS]],
+    "frames": FRAMES,
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +86,10 @@ def directly(model, seed, labels, texts):
     threads = torch.get_num_threads()
     use_threads(1)
     checkpoint = Checkpoint.open(model)
-    world = Parts(checkpoint, CPU).world()
+    parts = Parts(replace(checkpoint, engine=ENGINE), CPU)
+    world = parts.world()
     world.reset(seed, texts[0], checkpoint.start_latents(texts[0]))
-    decoder = served_stream(checkpoint.autoencoder(CPU, torch.float32))
+    decoder = parts.decoder()
     frames = []
     for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
         if index and text != texts[index - 1]:
@@ -107,7 +115,8 @@ def test_live_frames_are_those_of_the_world_driven_directly(undisturbed, direct)
 
 def test_live_frames_are_those_of_the_api(drive, model):
     labels = LABELS[:10]
-    frames, _ = drive(model, takes=[[labels, [PROMPTS[0]] * 10]], prompt=PROMPTS[0], frames=40)
+    takes = [[labels, [PROMPTS[0]] * 10]]
+    frames, _ = drive(model, engine=None, takes=takes, prompt=PROMPTS[0], frames=40)
     api = the_matrix(generation_model_path=model, streaming_model_path=model)
     streamed = [latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)]
     assert (frames == np.concatenate(streamed)).all()
@@ -117,7 +126,7 @@ def test_the_full_decoder_waits_for_its_second_latent_and_survives_too(drive, tm
     model = write_checkpoint(tmp_path / "stage4", full_vae=True)
     labels = LABELS[:12]
     spec = {"takes": [[labels, [PROMPTS[0]] * 12]], "prompt": PROMPTS[0], "frames": 48}
-    frames, story = drive(model, faults={"24": ["kill", "vae 0"]}, **spec)
+    frames, story = drive(model, engine=None, faults={"24": ["kill", "vae 0"]}, **spec)
     assert [label[1] for label in story["labels"]] == list(range(48)) and story["summary"][
         "restarts"
     ] == 1
