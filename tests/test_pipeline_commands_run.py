@@ -299,13 +299,16 @@ def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
     assert len(read_video(tmp_path / "drive.mp4")[0]) >= 16
 
 
-def test_a_killed_head_ends_the_run_with_one_reason(model, temporary):
+def test_a_killed_head_is_replaced_and_nothing_of_either_is_left(model, temporary):
     launch = Launch("--headless", MODEL_PATH=str(model))
     launch.wait_for(r"first frame shown")
     family = launch.family()
     next(process for process in family if "gcs_server" in " ".join(process.cmdline())).kill()
     launch.wait_for(r"the Ray head of this run ended")
-    assert launch.process.wait(HANGS) == 1
+    launch.wait_for(r"the world goes on after")
+    family += launch.family()
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.process.wait(HANGS) == 128 + signal.SIGTERM
     assert_nothing_left(family, temporary)
 
 
