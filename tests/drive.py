@@ -2,15 +2,17 @@
 OUT.npz``.
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "engine": NAME | null,
-"seed": 1, "prompt": "...", "takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT, ...]}, "holds": {"FRAME":
-LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause", SECONDS] | ["replay",
-LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood", COUNT]}, "frames": N,
-"until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to wait as a third part where
-it comes later; "overtake" is a replay and, so many seconds later, a reset; ["suspend", SECONDS]
-stops every process of the run for a while; ["slay", PID] kills one outside it. "loading": [FAULT,
-...] happen one each time that the models begin to load; Ray's own processes are called by their
-names ("raylet", "guardian"). It ends after N frames, or with the first of the prompt TEXT. OUT
-holds the frames in order (``frames``), and everything else as JSON (``story``)."""
+"seed": 1, "prompt": "...", "takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT,
+...]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause",
+SECONDS] | ["replay", LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood",
+COUNT]}, "frames": N, "until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to
+wait as a third part where it comes later; "overtake" is a replay and, so many seconds later, a
+reset; ["suspend", SECONDS] stops every process of the run for a while; ["slay", PID] kills one
+outside it. "loading": [FAULT, ...] happen one each time that the models begin to load; Ray's own
+processes are called by their names ("raylet", "guardian"). It ends after N frames, or with the
+first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything else as JSON
+(``story``).
+"""
 
 import asyncio
 import contextlib
