@@ -95,19 +95,12 @@ class the_matrix:
         overwrite: bool = False,
     ) -> list[Path]:
         """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return
-        their paths.
-
-        length: whole seconds. The base video has 16 length + 1 frames (65 at most), the final one
-        exactly 16 length. control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent
-        (0.25 s); None = random. A short one is
-            continued with random labels (control_seed).
-        guidance_scale: None = what the weights were made for (published: 6). Stage-4 weights take
-        none. gpu_id: which GPU; without any, 0 means the CPU.
-        progress: True = a bar on a terminal, a line every few seconds elsewhere; or a function
-        that is called with (stage, done, total).
-        overwrite: existing files are refused unless True.
-
-        The same arguments give the same bytes. Raises UserError before anything loads.
+        their paths. The same arguments give the same bytes. UserError before anything loads.
+        length: whole seconds; 16 frames each (and one more in the base video, 65 at most).
+        control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent (0.25 s); None =
+        random; a short one goes on at random (control_seed). guidance_scale: None = the weights'
+        own; stage 4 takes none. gpu_id: without GPUs, 0 is the CPU. progress: True = a bar on a
+        terminal, lines elsewhere; or a function of (stage, done, total). overwrite: replace files.
         """
         whole_number("length", length, 1, LONGEST)
         _check_switches(progress, overwrite)

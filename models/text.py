@@ -9,10 +9,12 @@ where it is first needed.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import sentencepiece
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -200,15 +202,18 @@ def _t5_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _transformers() -> ModuleType:
+    import transformers  # takes seconds, and a replay or a page needs no encoder
+
+    return transformers
+
+
 def _empty_t5(config: Mapping[str, Any]) -> Any:
     """The encoder's structure without memory for its weights."""
-    # transformers takes seconds to import, and a replay or a page needs no encoder
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import T5Config, T5EncoderModel
-
+    library = _transformers()
     try:
         with torch.device("meta"):
-            return T5EncoderModel(T5Config(**_t5_settings(config)))
+            return library.T5EncoderModel(library.T5Config(**_t5_settings(config)))
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{NO_T5}: {' '.join(str(error).split())[:300]}") from None
 
@@ -222,16 +227,14 @@ def clip_control_embeddings(folder: Path, dtype: torch.dtype = torch.float32) ->
     """
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise UserError(f"CLIP folder {folder}: expected config.json and model.safetensors there")
-    # only for weights that come without control embeddings
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
-
+    library = _transformers()
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = library.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        config = library.CLIPTextConfig.from_pretrained(folder, local_files_only=True)
         # A file with both towers says the width of the projection at its top level.
         whole = json.loads((folder / "config.json").read_text())
         config.projection_dim = whole.get("projection_dim", config.projection_dim)
-        model = CLIPTextModelWithProjection(config).eval()
+        model = library.CLIPTextModelWithProjection(config).eval()
         stored = load_file(folder / "model.safetensors")
         model.load_state_dict(
             {name: stored[name] for name in model.state_dict() if name in stored}, strict=True

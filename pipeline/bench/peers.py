@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import torch
@@ -26,6 +27,12 @@ BLOCKS: Final = 2  # of thirty, which are alike
 PART: Final = (20, 30)  # height and width of the latents that the decoders get
 LATENTS: Final = 4  # that the decoders get, two at a time
 Result = tuple[Tensor, dict[str, float]]
+
+
+def _diffusers() -> ModuleType:
+    import diffusers  # of the tests, seconds to import: only where peers are measured
+
+    return diffusers
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -95,8 +102,6 @@ def our_step(shape: Shape, part: tuple[int, int]) -> Result:
 
 def their_step(shape: Shape, part: tuple[int, int]) -> Result:
     """The other class's only call, with our weights."""
-    # the packages of the test extra, needed by this benchmark alone
-    from diffusers import CogVideoXTransformer3DModel
 
     config, model = shape.transformer, _model(shape)
     names = (
@@ -105,7 +110,9 @@ def their_step(shape: Shape, part: tuple[int, int]) -> Result:
         "temporal_compression_ratio max_text_seq_length norm_elementwise_affine norm_eps "
         "spatial_interpolation_scale temporal_interpolation_scale"
     )
-    other = CogVideoXTransformer3DModel(**{name: getattr(config, name) for name in names.split()})
+    other = _diffusers().CogVideoXTransformer3DModel(
+        **{name: getattr(config, name) for name in names.split()}
+    )
     state = {k: v for k, v in model.state_dict().items() if not k.startswith("control_")}
     del model
     other.load_state_dict(state, strict=False, assign=True)
@@ -135,12 +142,10 @@ def our_decode(shape: Shape, part: tuple[int, int]) -> Result:
 
 def their_decode(shape: Shape, part: tuple[int, int]) -> Result:
     """The other class's, with our weights."""
-    # the packages of the test extra, needed by this benchmark alone
-    from diffusers import AutoencoderKLCogVideoX
 
     use_threads()
     config, vae = shape.full, full_decoder(shape, pick_device("cpu"), _dtype())
-    other = AutoencoderKLCogVideoX(
+    other = _diffusers().AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,
         up_block_types=("CogVideoXUpBlock3D",) * 4,
         block_out_channels=config.block_out_channels,
