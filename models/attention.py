@@ -3,7 +3,6 @@
 Legend: B batch, n tokens of this rank, H heads, d head width, D width, F latents in the window, S
 tokens per latent."""
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -74,7 +73,6 @@ def control_attention(q: Tensor, k: Tensor, values: Tensor, bias: Tensor) -> Ten
     return out.unflatten(1, (frames, tokens))
 
 
-@functools.lru_cache(maxsize=16)
 def control_bias(frames: int, tokens: int, start: int, stop: int, device: torch.device) -> Tensor:
     """Return [F, stop - start, F] fp32 for tokens start..stop-1 of each of `frames` latents of
     `tokens` tokens.

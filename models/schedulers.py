@@ -18,27 +18,25 @@ from configs.errors import UserError
 TRAIN_STEPS = 1000
 
 
-@functools.lru_cache(maxsize=1)
 def alpha_table() -> Tensor:
     """Return a_t for t = 0..999 in fp64: scaled-linear betas, SNR shift 3, zero terminal SNR
     (section 3.1)."""
-    with torch.inference_mode(False):
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
-        alphas = torch.cumprod(1 - betas, dim=0)
-        alphas = alphas / (3 + (1 - 3) * alphas)
-        roots = alphas.sqrt()
-        first, last = roots[0].clone(), roots[-1].clone()
-        return ((roots - last) * (first / (first - last))) ** 2
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
+    alphas = torch.cumprod(1 - betas, dim=0)
+    alphas = alphas / (3 + (1 - 3) * alphas)
+    roots = alphas.sqrt()
+    first, last = roots[0].clone(), roots[-1].clone()
+    return ((roots - last) * (first / (first - last))) ** 2
 
 
-@functools.lru_cache(maxsize=1)
-def _alpha_list() -> list[float]:
-    return alpha_table().tolist()
+@functools.cache
+def _alphas() -> tuple[float, ...]:
+    return tuple(alpha_table().tolist())
 
 
 def alpha(timestep: int) -> float:
     """Return a_t in fp64; before the first level (t < 0) it is 1."""
-    return _alpha_list()[timestep] if timestep >= 0 else 1.0
+    return _alphas()[timestep] if timestep >= 0 else 1.0
 
 
 def trailing_timesteps(steps: int) -> list[int]:
@@ -83,13 +81,7 @@ def grouped_timesteps(timesteps: Sequence[int], groups: int, window: int) -> lis
 
 def _per_latent(values: Sequence[float], like: Tensor, dtype: torch.dtype) -> Tensor:
     """One value per latent, to multiply [..., F, C, h, w]."""
-    return _column(tuple(values), dtype, like.device)
-
-
-@functools.lru_cache(maxsize=256)  # a stream repeats the same few rows for ever
-def _column(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1, 1)
+    return torch.tensor(values, dtype=dtype, device=like.device).view(-1, 1, 1, 1)
 
 
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Sequence[int]) -> Tensor:

@@ -281,6 +281,10 @@ class Transformer(nn.Module):
         self.norm_final = nn.LayerNorm(width, config.norm_eps, config.norm_elementwise_affine)
         self.norm_out = AdaptiveNorm(config, chunks=2)
         self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
+        # Tables of each size of window, made once and kept as long as the weights: captured steps
+        # read them where they lie.
+        self._position_table = functools.cache(position_table)
+        self._control_bias = functools.cache(control_bias)
 
     def forward(
         self,
@@ -352,7 +356,7 @@ class Transformer(nn.Module):
         y = text.tokens.expand(x.shape[0], -1, -1)
         texts, stripes = group.share_sizes(text.total), group.share_sizes(tokens)
         lengths = [part + frames * stripe for part, stripe in zip(texts, stripes, strict=True)]
-        bias = control_bias(frames, tokens, start, stop, x.device)
+        bias = self._control_bias(frames, tokens, start, stop, x.device)
         first = self.config.control_start_layer
         for i, block in enumerate(self.transformer_blocks):
             y, x = block(y, x, rows.blocks[i], group, lengths)
@@ -388,7 +392,7 @@ class Transformer(nn.Module):
 
     def _positions(self, frames: int, height: int, width: int, like: Tensor) -> Tensor:
         patch, config = self.config.patch_size, self.config
-        return position_table(
+        return self._position_table(
             config.width,
             (frames, height // patch, width // patch),
             (config.temporal_interpolation_scale, config.spatial_interpolation_scale),
@@ -397,7 +401,6 @@ class Transformer(nn.Module):
         )
 
 
-@functools.lru_cache(maxsize=16)
 def position_table(
     width: int,
     grid: tuple[int, int, int],

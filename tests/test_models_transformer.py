@@ -1,6 +1,7 @@
 """The transformer: names and sizes of the published weights, its special rules, and prepared parts
 against one call."""
 
+import gc
 import json
 from dataclasses import asdict, replace
 
@@ -320,3 +321,22 @@ def test_config_travels_through_json() -> None:
 def test_config_errors(values: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TransformerConfig.from_json(values)
+
+
+def test_tables_are_made_once_a_size_and_go_with_the_model() -> None:
+    model, arguments = small(), inputs()
+    with torch.inference_mode():
+        model(*arguments)
+    before = _tables()
+    with torch.inference_mode():
+        model(*arguments)
+    assert before and _tables() == before
+    del model
+    assert not _tables() & before
+
+
+def _tables() -> set[int]:
+    """Where tensors lie that have the size of positions [F, S, D] or of a bias [F, S, F] here."""
+    gc.collect()
+    found = [value for value in gc.get_objects() if type(value) is Tensor]
+    return {id(value) for value in found if tuple(value.shape) in {(3, 12, 32), (3, 12, 3)}}
