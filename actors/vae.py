@@ -12,7 +12,7 @@ from actors.records import LatentChunk, Memory, Slice
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
 from models.device import use_threads
-from models.engines.serve import Decoder
+from models.engines.serve import LoadedDecoder
 from models.frames import StreamDecoder
 
 MEMORY_BYTES: Final = 8 << 20  # a temporal memory up to this size is handed back with every chunk
@@ -28,7 +28,7 @@ class VaeWorker(Worker):
             self.device.type == "cpu"
         ):  # the transformer rests while frames are decoded: the cores are free
             use_threads(max(1, len(os.sched_getaffinity(0)) // size))
-        self._decoder: Decoder | None = None
+        self._decoder: LoadedDecoder | None = None
         self._stream: StreamDecoder | None = None
         self._next = 0
 

@@ -47,7 +47,12 @@ class WeightFlags:
     def choice(self, folder: Path) -> WeightChoice:
         """The choice these flags make, once the folder is found."""
         return WeightChoice(
-            folder, self.base_model_path, self.vae, self.lora, self.clip, self.engine
+            path=folder,
+            base=self.base_model_path,
+            vae=self.vae,
+            lora=self.lora,
+            clip=self.clip,
+            engine=self.engine,
         )
 
 

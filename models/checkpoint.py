@@ -23,7 +23,7 @@ from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.engines.decoder import Ranges
 from models.engines.int8 import INT8_FILE, read_ranges
-from models.engines.serve import Decoder, served_decoder
+from models.engines.serve import LoadedDecoder, served_decoder
 from models.lora import LoRA
 from models.presets import PRESETS_FILE, read_pictures, read_presets
 from models.saving import save_tensors
@@ -150,7 +150,7 @@ class Checkpoint:
         load_module(vae, self._vae_files, device, dtype)
         return vae
 
-    def decoder(self, device: torch.device, dtype: torch.dtype) -> Decoder:
+    def decoder(self, device: torch.device, dtype: torch.dtype) -> LoadedDecoder:
         """Load the decoder and make it ready on the engine."""
         return served_decoder(self.autoencoder(device, dtype), self.engine, self.decoder_ranges())
 

@@ -88,12 +88,12 @@ class Window:
     ) -> "Window":
         """The window that weights stream with at their own size."""
         return Window(
-            settings.latents,
-            config.sample_height,
-            config.sample_width,
-            config.max_text_seq_length,
-            batch,
-            itemsize,
+            frames=settings.latents,
+            height=config.sample_height,
+            width=config.sample_width,
+            texts=config.max_text_seq_length,
+            batch=batch,
+            itemsize=itemsize,
         )
 
     def tokens(self, config: TransformerConfig) -> int:

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
 from models.device import pick_decoder_dtype, pick_dtype
-from models.engines.serve import Decoder, served_decoder
+from models.engines.serve import LoadedDecoder, served_decoder
 from models.frames import StreamDecoder
 from models.tae import TinyVAE
 from models.text import TextEncoder
@@ -99,7 +99,7 @@ class Parts:
         return World(parts, guidance=guidance, height=height, width=width)
 
     @functools.cached_property
-    def _decoder(self) -> Decoder:
+    def _decoder(self) -> LoadedDecoder:
         checkpoint = self.checkpoint
         ranges = checkpoint.decoder_ranges()
         return served_decoder(self.autoencoder, checkpoint.engine, ranges, self._dtype_name)

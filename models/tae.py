@@ -117,7 +117,12 @@ class TinyVAEConfig:
                 "tiny VAE: not a TAECVX state dict: its convolutions are no [out, in, 3, 3]"
             ) from None
         return TinyVAEConfig(
-            encoder, decoder, channels, first[1], residual_shortcuts, scaling_factor
+            encoder_widths=encoder,
+            decoder_widths=decoder,
+            latent_channels=channels,
+            image_channels=first[1],
+            residual_shortcuts=residual_shortcuts,
+            scaling_factor=scaling_factor,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -88,12 +88,12 @@ class AdaptiveNorm(nn.Module):
         scale, shift = self.fold(shift, scale)
         token_scale, token_shift = self.fold(token_shift[:, -1:], token_scale[:, -1:])
         return Modulation(
-            scale.unsqueeze(2),
-            shift.unsqueeze(2),
-            gate.unsqueeze(2),
-            token_scale,
-            token_shift,
-            token_gate[:, -1:],
+            scale=scale.unsqueeze(2),
+            shift=shift.unsqueeze(2),
+            gate=gate.unsqueeze(2),
+            token_scale=token_scale,
+            token_shift=token_shift,
+            token_gate=token_gate[:, -1:],
         )
 
     def apply_to(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -202,11 +202,9 @@ def read_json(file: Path) -> dict[str, Any]:
 def listing(folder: Path) -> str:
     """Say what a folder holds, for messages."""
     names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
-    return (
-        f"it holds {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
-        if names
-        else "it is empty"
-    )
+    if not names:
+        return "it is empty"
+    return f"it holds {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
 
 
 def _find_files(place: Path) -> tuple[Path, ...]:

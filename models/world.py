@@ -159,7 +159,15 @@ class World:
         clean = self._start(start)
         noised = add_noise(clean, noise.fresh(0, frames).to(clean), self._rows[0].timesteps)
         self._noise = noise
-        self._state = WorldState(seed, 0, noised, text, window, (0,) * frames, 0)
+        self._state = WorldState(
+            seed=seed,
+            index=0,
+            latents=noised,
+            text=text,
+            labels=window,
+            cursors=(0,) * frames,
+            prompt_version=0,
+        )
         self._project()
 
     @torch.inference_mode()
@@ -201,11 +209,11 @@ class World:
             cursors=cursors,
         )
         return Emission(
-            state.index,
-            emitted,
-            window_labels[1 : 1 + window],
-            cursors[1 : 1 + window],
-            state.prompt_version,
+            index=state.index,
+            latents=emitted,
+            labels=window_labels[1 : 1 + window],
+            cursors=cursors[1 : 1 + window],
+            prompt_version=state.prompt_version,
         )
 
     def state(self) -> WorldState:

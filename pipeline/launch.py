@@ -77,7 +77,17 @@ class Launch:
         notes = (note, str(choice), other_engine(takes, choice.name))
         if labels:
             takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
-        return Launch(config, info, weights, layout, prompt, seed, takes, files, notes)
+        return Launch(
+            config=config,
+            info=info,
+            weights=weights,
+            layout=layout,
+            prompt=prompt,
+            seed=seed,
+            takes=takes,
+            files=files,
+            notes=notes,
+        )
 
     async def run(self, console: Console, begun: float) -> int:
         """Play it; the exit code. ``begun`` is when the command started."""

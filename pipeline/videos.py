@@ -146,6 +146,5 @@ def resample(frames: np.ndarray, fps: float, target: float) -> np.ndarray:
     section 5)."""
     if fps <= target:
         return frames
-    return frames[
-        [index for k in range(len(frames)) if (index := round(k * fps / target)) < len(frames)]
-    ]
+    places = [round(k * fps / target) for k in range(len(frames))]
+    return frames[[place for place in places if place < len(frames)]]

@@ -103,7 +103,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ClassSize:
     """One class: how many attributes, methods and lines it has; a record is a frozen dataclass."""
 
     name: str
@@ -202,7 +202,7 @@ def _reach(start: str, arrows: dict[str, set[str]]) -> set[str]:
     return seen
 
 
-def shapes() -> list[Shape]:
+def shapes() -> list[ClassSize]:
     """Every class, the one with most attributes first."""
     found = [
         _shape(node, source)
@@ -213,7 +213,7 @@ def shapes() -> list[Shape]:
     return sorted(found, key=lambda shape: (-shape.attributes, -shape.lines))
 
 
-def _shape(node: ast.ClassDef, source: Source) -> Shape:
+def _shape(node: ast.ClassDef, source: Source) -> ClassSize:
     """Attributes are the fields declared in the class and whatever methods set on ``self``."""
     methods = [n for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     fields = {
@@ -232,7 +232,7 @@ def _shape(node: ast.ClassDef, source: Source) -> Shape:
     }
     record = any("frozen=True" in ast.unparse(word) for word in node.decorator_list)
     name = f"{source.name}: {node.name}"
-    return Shape(name, record, len(fields | written), len(methods), length(node))
+    return ClassSize(name, record, len(fields | written), len(methods), length(node))
 
 
 def test_of(source: Source) -> str:

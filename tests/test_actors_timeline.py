@@ -15,7 +15,14 @@ def come_back(
     timeline: Timeline, index: int, frames: int, label: str = "D", memory: Memory | None = None
 ) -> list[Slice]:
     """A step of one latent comes back in two slices, 2 and 3 pixels wide."""
-    step = Step(StepOrder(index, (f"{label}!",), index), ROAD, 1.0, NONE, NONE, NONE)
+    step = Step(
+        order=StepOrder(index, (f"{label}!",), index),
+        prompt=ROAD,
+        sampled=1.0,
+        chunk=NONE,
+        replies=NONE,
+        slices=NONE,
+    )
     timeline.under_way.append(step)
     slices = [
         Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, memory)
@@ -68,7 +75,9 @@ def test_latents_are_kept_as_values() -> None:
     """Arrays of the object store are views: they may go with their cluster."""
     timeline = Timeline(1, Commit(0, 7, ROAD))
     shared = np.zeros((1, 1), np.float32)
-    step = Step(StepOrder(0, ("D",)), ROAD, 1.0, NONE, NONE, NONE)
+    step = Step(
+        order=StepOrder(0, ("D",)), prompt=ROAD, sampled=1.0, chunk=NONE, replies=NONE, slices=NONE
+    )
     timeline.under_way.append(step)
     slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, None)]
     timeline.done(step, LatentChunk(0, shared, False), StepReply(("D",), 0, 0.0, 1.0, NONE), slices)

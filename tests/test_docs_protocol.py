@@ -42,7 +42,17 @@ def test_the_header_has_the_documented_bytes():
     for place, kind, *_ in fields:
         assert int(place) == offset
         offset += struct.calcsize("!" + SIZES[kind])
-    header = messages.FrameHeader("BL", 60, 144, 96, 3, 0, 17, 2, 1.5)
+    header = messages.FrameHeader(
+        label="BL",
+        quality=60,
+        width=144,
+        height=96,
+        epoch=3,
+        frame=0,
+        cursor=17,
+        prompt_version=2,
+        clock=1.5,
+    )
     values = dict(zip((field[2] for field in fields), struct.unpack(layout, header.pack())))
     assert values["magic"] == b"MX" and values["version"] == values["codec"] == values["flags"] == 1
     assert LABELS[values["control"]] == "BL" and (values["width"], values["height"]) == (144, 96)

@@ -57,7 +57,7 @@ def test_a_class_is_as_large_as_what_it_declares_and_sets(
     )
     monkeypatch.setattr(house, "sources", lambda: (source("models/car.py", text),))
     engine, plate = house.shapes()
-    assert engine == house.Shape("models/car.py: Engine", False, 3, 2, 7)
+    assert engine == house.ClassSize("models/car.py: Engine", False, 3, 2, 7)
     assert plate.record and plate.attributes == 1
 
 

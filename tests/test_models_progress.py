@@ -11,19 +11,19 @@ import pytest
 from models.progress import ProgressBar
 
 
-class Clock:
+class HandClock:
     def __init__(self) -> None:
         self.now = 100.0
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
+    made = HandClock()
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     return made
 
 
-def test_lines_come_every_few_seconds_with_what_is_left(clock: Clock) -> None:
+def test_lines_come_every_few_seconds_with_what_is_left(clock: HandClock) -> None:
     stream = io.StringIO()
     with ProgressBar("base video", "step", stream) as progress:
         assert stream.getvalue() == "base video: loading\n"
@@ -39,7 +39,7 @@ def test_lines_come_every_few_seconds_with_what_is_left(clock: Clock) -> None:
     ]
 
 
-def test_a_slow_step_is_a_line_each(clock: Clock) -> None:
+def test_a_slow_step_is_a_line_each(clock: HandClock) -> None:
     stream = io.StringIO()
     with ProgressBar("base video", "step", stream) as progress:
         for step in range(1, 4):

@@ -17,7 +17,17 @@ H100 = Shares().of(SHEETS["h100"])
 
 
 def test_time_is_what_the_parts_take() -> None:
-    device = Device("d", 1e12, 5e11, 2e11, 1e11, 1e-6, 1e10, 1e-5, 1e10)
+    device = Device(
+        name="d",
+        linear=1e12,
+        attention=5e11,
+        convolution=2e11,
+        bandwidth=1e11,
+        launch=1e-6,
+        link=1e10,
+        exchange=1e-5,
+        memory=1e10,
+    )
     cost = Cost(linear=1e12, attention=1e12, convolution=1e12, traffic=1e11, kernels=5)
     assert device.seconds(cost) == pytest.approx(1 + 2 + 5 + 1)
     assert device.seconds(replace(cost, kernels=20_000_000)) == pytest.approx(20)

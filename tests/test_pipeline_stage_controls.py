@@ -1,16 +1,16 @@
 """The held label: one cursor a change, one receipt a change that came through."""
 
-import numpy as np
 import pytest
 
 from configs.errors import UserError
 from pipeline.stage.audience import Audience, ShownFrame
 from pipeline.stage.controls import PENDING_CONTROLS, Controls
+from tests.shown import shown
 from tests.test_pipeline_stage_show import Squares
 
 
 def frame(cursor: int, label: str = "D", index: int = 8, **stamps: float) -> ShownFrame:
-    return ShownFrame(0, index, index // 4, np.zeros((2, 2, 3)), label, cursor, "p", 0, stamps)
+    return shown(index, label=label, cursor=cursor, stamps=stamps)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import asyncio
 
-import numpy as np
 import pytest
 
 from configs.errors import UserError
-from pipeline.stage.audience import Audience, ShownFrame
+from pipeline.stage.audience import Audience
 from pipeline.stage.prompts import Prompts
+from tests.shown import shown
 from tests.test_pipeline_stage_show import Squares
 
 
@@ -34,10 +34,6 @@ def made() -> tuple[Prompts, Slow, list[tuple[int, str, str]]]:
     return Prompts("a road", source, audience), source, told
 
 
-def frame(prompt: str, version: int) -> ShownFrame:
-    return ShownFrame(0, 0, 0, np.zeros((2, 2, 3)), "D", 0, prompt, version)
-
-
 def test_the_newest_of_many_is_read_and_those_overtaken_are_not() -> None:
     async def act() -> None:
         prompts, source, _ = made()
@@ -61,9 +57,9 @@ def test_a_prompt_is_pending_until_frames_follow_it() -> None:
         assert told == [(1, "snow", "pending")] and prompts.newest()["state"] == "pending"
         await prompts.hand_over(version)
         assert prompts.text == "a road" and len(told) == 1
-        prompts.came_through(frame("a road", 0))
-        prompts.came_through(frame("snow", 1))
-        prompts.came_through(frame("snow", 1))
+        prompts.came_through(shown(prompt="a road", prompt_version=0))
+        prompts.came_through(shown(prompt="snow", prompt_version=1))
+        prompts.came_through(shown(prompt="snow", prompt_version=1))
         assert told[1:] == [(0, "a road", "shown"), (1, "snow", "shown")]
         assert prompts.text == "snow" and prompts.newest()["state"] == "shown"
 

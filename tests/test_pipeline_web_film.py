@@ -8,10 +8,10 @@ from dataclasses import replace
 import av
 import numpy as np
 
-from pipeline.stage.audience import ShownFrame
 from pipeline.web import film as films
 from pipeline.web.film import Film, fits_video
 from tests.road import Road
+from tests.shown import shown
 
 WIDTH, HEIGHT = 352, 240
 
@@ -20,7 +20,7 @@ def frames(count):
     road = Road(WIDTH, HEIGHT)
     size = road.step("D").shape
     assert size[1] >= 288
-    return [ShownFrame(0, i, i // 4, road.step("DL"), "DL", 0, "a road", 0) for i in range(count)]
+    return [shown(i, road.step("DL"), label="DL") for i in range(count)]
 
 
 def decoded(pieces):
@@ -118,7 +118,6 @@ def test_a_frame_that_the_film_has_passed_is_not_encoded_any_more():
 
 def test_small_and_odd_pictures_stay_jpeg():
     def of(height, width):
-        image = np.zeros((height, width, 3), np.uint8)
-        return ShownFrame(0, 0, 0, image, "D", 0, "", 0)
+        return shown(image=np.zeros((height, width, 3), np.uint8))
 
     assert fits_video(of(480, 720)) and not fits_video(of(96, 144)) and not fits_video(of(481, 720))

@@ -10,7 +10,17 @@ from pipeline.web.messages import FrameHeader
 
 
 def test_frame_headers_survive_the_wire():
-    header = FrameHeader("NR", 60, 720, 480, 3, 2**32 - 1, 17, 2, 1234.5)
+    header = FrameHeader(
+        label="NR",
+        quality=60,
+        width=720,
+        height=480,
+        epoch=3,
+        frame=2**32 - 1,
+        cursor=17,
+        prompt_version=2,
+        clock=1234.5,
+    )
     packed = header.pack()
     assert len(packed) == messages.HEADER_BYTES == 36
     assert messages.unpack_frame(packed + b"jpeg") == (header, b"jpeg")

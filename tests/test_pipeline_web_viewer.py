@@ -12,11 +12,12 @@ from pipeline.video import decode_jpeg
 from pipeline.web.messages import CODEC_H264, CODEC_JPEG, FrameHeader, unpack_frame
 from pipeline.web.quality import Pictures
 from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Viewer
+from tests.shown import shown
 
 
 def frame(index: int, epoch: int = 0) -> ShownFrame:
     image = np.full((32, 48, 3), index * 10 % 250, np.uint8)
-    return ShownFrame(epoch, index, index // 4, image, "D", 0, "a road", 0)
+    return shown(index, image, epoch=epoch)
 
 
 class Wire:

@@ -204,7 +204,7 @@ def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSet
     again = dreamer.dream(later, piece, torch.Generator().manual_seed(2))
     torch.testing.assert_close(again[:, :3], dreamed[:, :3])  # the newest of a window is pure noise
     assert not torch.equal(again[:, 3], dreamed[:, 3])
-    turned = autoencoder.Piece(piece.video, (piece.labels + 1) % 9, piece.scenes)
+    turned = autoencoder.ClipBatch(piece.video, (piece.labels + 1) % 9, piece.scenes)
     assert not torch.equal(
         dreamer.dream(latents, turned, torch.Generator().manual_seed(2)), dreamed
     )

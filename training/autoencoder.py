@@ -202,7 +202,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class Piece:
+class ClipBatch:
     """Pieces of clips: video [B, 4 n, 3, H, W] in [-1, 1]; per latent its label id [B, n] and scene
     ids [B, n, 3]."""
 
@@ -224,7 +224,7 @@ class Clips:
         self.seed, self.latents = settings.seed, settings.autoencoder_latents // group.size
         self.device = pick_device(settings.device)
 
-    def draw(self, sample: int, latents: int) -> Piece:
+    def draw(self, sample: int, latents: int) -> ClipBatch:
         """As many pieces of `latents` latents as make up a step's share (at least one)."""
         rng = np.random.default_rng((self.seed, sample))
         video, labels, scenes = [], [], []
@@ -235,7 +235,7 @@ class Clips:
             labels.append(names[start : start + latents])
             scenes.append(worlds[start : start + latents])
         ids = (torch.from_numpy(np.stack(kind)).long() for kind in (labels, scenes))
-        return Piece(to_video(np.stack(video)).to(self.device), *ids)
+        return ClipBatch(to_video(np.stack(video)).to(self.device), *ids)
 
 
 def trained(settings: TrainSettings) -> TinyVAE:

@@ -246,7 +246,7 @@ def train_tokenizer(path: Path, captions: int = 20000, seed: int = 0) -> None:
     path.write_bytes(model.getvalue())
 
 
-class Tokenizer:
+class CaptionTokenizer:
     """Text to ids [TEXT_LENGTH], ended, padded or cut like T5's tokenizer."""
 
     def __init__(self, path: Path) -> None:

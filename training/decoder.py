@@ -21,7 +21,7 @@ from models.tae import DECODER_LAST
 from training import autoencoder, diffusion, distill, text
 from training.adversary import Judge, balance, judge_loss, wishes
 from training.autoencoder import NOISE, SINGLE, Clips, NormalisedVAE, distance
-from training.captions import Tokenizer
+from training.captions import CaptionTokenizer
 from training.diffusion import WorldModel
 from training.optimise import Average, Optimiser
 from training.run import Run, generator
@@ -107,11 +107,11 @@ class Dreamer:
     def __init__(self, settings: TrainSettings) -> None:
         self.student: WorldModel = diffusion.trained(settings)
         self.student.transformer = distill.trained(settings)
-        self.tokenizer: Tokenizer = text.tokenizer(settings)
+        self.tokenizer: CaptionTokenizer = text.tokenizer(settings)
         self.groups, self.late_labels = settings.noise_groups, settings.late_labels
 
     @torch.no_grad()
-    def dream(self, latents: Tensor, piece: autoencoder.Piece, rng: torch.Generator) -> Tensor:
+    def dream(self, latents: Tensor, piece: autoencoder.ClipBatch, rng: torch.Generator) -> Tensor:
         """Latents [B, n, C, h, w] of a piece -> [B, n - G, C, h, w]: all but the first as the
         student would emit them.
 

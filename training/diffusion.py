@@ -25,7 +25,7 @@ from models.tae import ENCODER_LAST, TinyVAE
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
-from training.captions import TEXT_LENGTH, Tokenizer, caption
+from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
@@ -164,7 +164,7 @@ def is_muon(name: str, parameter: Tensor) -> bool:
 class Batches:
     """Draws training samples; sample i of a seed is always the same."""
 
-    def __init__(self, data: Latents, tokenizer: Tokenizer, settings: TrainSettings) -> None:
+    def __init__(self, data: Latents, tokenizer: CaptionTokenizer, settings: TrainSettings) -> None:
         self.data, self.tokenizer, self.settings = data, tokenizer, settings
         changed = (data.scenes[:, 1:] != data.scenes[:, :-1]).any(-1)
         self.constant = ~changed.any(-1)  # clips whose scene never changes
@@ -220,7 +220,7 @@ class Batches:
         )
 
 
-def described(tokenizer: Tokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
+def described(tokenizer: CaptionTokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
     """Token ids of a caption of a scene, given as ids of biome, time and colour."""
     return tokenizer(caption(Scene.of_ids(scene), rng))
 

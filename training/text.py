@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import T5Config, T5EncoderModel
 
 from models.device import use_threads
-from training.captions import TEXT_LENGTH, Tokenizer, caption, train_tokenizer
+from training.captions import TEXT_LENGTH, CaptionTokenizer, caption, train_tokenizer
 from training.run import started
 from training.scene import SIZES, Scene
 from training.settings import TrainSettings
@@ -28,7 +28,7 @@ from training.settings import TrainSettings
 CAPTIONS = 48  # per step
 
 
-def tokenizer(settings: TrainSettings) -> Tokenizer:
+def tokenizer(settings: TrainSettings) -> CaptionTokenizer:
     """The recipe's tokenizer, trained on captions where it is missing."""
     path = Path(settings.work) / "spiece.model"
     if not path.exists():
@@ -37,7 +37,7 @@ def tokenizer(settings: TrainSettings) -> Tokenizer:
             shutil.copyfile(Path(settings.start) / "stage3" / "tokenizer" / path.name, path)
         else:
             train_tokenizer(path, seed=settings.seed)
-    return Tokenizer(path)
+    return CaptionTokenizer(path)
 
 
 def text_config(settings: TrainSettings, vocabulary: int) -> T5Config:

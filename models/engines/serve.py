@@ -22,7 +22,7 @@ from models.vae import FullVAE
 DTYPES = {"torch-fp32": torch.float32, "torch-bf16": torch.bfloat16}  # of a tiny decoder
 
 
-class Decoder(Protocol):
+class LoadedDecoder(Protocol):
     """A loaded decoder; streams share all but their memory."""
 
     def stream(self, group: SequenceGroup | None = None) -> StreamDecoder:
@@ -45,7 +45,7 @@ class TorchDecoder:
         self._vae, self._dtype = vae, dtype
 
     def stream(self, group: SequenceGroup | None = None) -> StreamDecoder:
-        """See Decoder."""
+        """See LoadedDecoder."""
         if isinstance(self._vae, TinyVAE):
             return self._vae.stream(group, self._dtype)
         return self._vae.stream(group)
@@ -72,7 +72,7 @@ def served_decoder(
     engine: str | None = None,
     ranges: Ranges | None = None,
     dtype: str = "auto",
-) -> Decoder:
+) -> LoadedDecoder:
     """What decodes with this engine. ranges: for int8. dtype: the number format's name, where no
     engine is given."""
     if isinstance(vae, TinyVAE) and engine in ("openvino-fp32", "openvino-int8"):

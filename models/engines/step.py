@@ -33,7 +33,7 @@ Keys = Sequence[tuple[Tensor, Tensor]]  # per control block: [1, n, H, d] and [1
 
 
 class GraphStepper:
-    """Velocity of a window; see `models.engines.stepper.Stepper`. Computes in float32."""
+    """Velocity of a window; see `models.engines.serve.Stepper`. Computes in float32."""
 
     def __init__(self, transformer: Transformer, rows: Sequence[tuple[Timestep, Keys]]) -> None:
         self._transformer = transformer

@@ -22,7 +22,7 @@ HEADS: Final = 30
 WIDTH: Final = 64  # of a head
 
 
-class Block:
+class ControlAttention:
     """Random queries [1, F, S, heads, width], controls [1, F, heads width] and projections."""
 
     def __init__(self, tokens: int, heads: int) -> None:
@@ -55,7 +55,7 @@ class Block:
 def measure(options: Options, tokens: int = TOKENS, heads: int = HEADS) -> dict[str, Any]:
     """Milliseconds of both forms, and how far apart their results are."""
     cores = use_threads()
-    block = Block(tokens, heads)
+    block = ControlAttention(tokens, heads)
     few, many = block.keys(block.control), block.keys(block.repeated)
     with torch.inference_mode():
         closed = stopwatch(lambda: block.closed_form(*few), 5)

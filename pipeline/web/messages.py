@@ -106,7 +106,9 @@ class Input:
 def label_of(keys: frozenset[str]) -> str:
     """The control label of a set of held keys (docs/reference.md section 9); opposite keys cancel,
     no key drives straight."""
-    motion = "B" if "reverse" in keys else "N" if "coast" in keys else "D"
+    motion = "N" if "coast" in keys else "D"
+    if "reverse" in keys:
+        motion = "B"
     turn = ("left" in keys) - ("right" in keys)
     return motion + {1: "L", 0: "", -1: "R"}[turn]
 

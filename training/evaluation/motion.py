@@ -120,7 +120,9 @@ def _where_from(
 
 def speed_class(value: float) -> str:
     """D, N or B."""
-    return "N" if abs(value) <= STOOD else "D" if value > 0 else "B"
+    if abs(value) <= STOOD:
+        return "N"
+    return "D" if value > 0 else "B"
 
 
 def yaw_class(value: float) -> int:
