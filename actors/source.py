@@ -131,6 +131,17 @@ class Take:
         assert len(self.labels) == len(self.prompts), "one prompt per label"
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A stream before one latent: what a source can go on from, its own or another's of the same
+    weights."""
+
+    latent: int
+    seed: int
+    prompt: str
+    state: object  # only the source that made it looks inside
+
+
 class ChunkSource(Protocol):
     """Where frames come from. All methods are called on one event loop; only the ``async`` ones
     take time.

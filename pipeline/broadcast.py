@@ -1,4 +1,4 @@
-"""A show on the air: its page, its lines in the terminal, until it ends or a signal comes."""
+"""Worlds on the air: their pages, their lines in the terminal, until they end or a signal comes."""
 
 import asyncio
 import logging
@@ -9,9 +9,8 @@ from configs.schema import RunConfig
 from pipeline.console import Console
 from pipeline.run_files import RunFiles
 from pipeline.signals import StopSignals
-from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
-from pipeline.web.metrics import registry
+from pipeline.worlds import World, Worlds
 
 logger = logging.getLogger(__name__)
 STATS_SECONDS: Final = 10.0  # between two lines of figures
@@ -21,18 +20,23 @@ class Broadcast:
     """What ``run`` and ``play`` share. Building it binds the page's port; nothing is answered
     before ``run``."""
 
-    def __init__(self, show: Show, config: RunConfig, files: RunFiles, console: Console) -> None:
+    def __init__(
+        self, worlds: Worlds, config: RunConfig, files: RunFiles, console: Console
+    ) -> None:
         """Raises UserError when the port is taken."""
-        self._show = show
+        self._worlds = worlds
+        self._show = worlds.own.show
         self._files = files
         self._console = console
-        self._gateway = None if config.headless else open_gateway(show, config)
+        self._gateway = None if config.headless else open_gateway(worlds, config)
+        self._telling: set[asyncio.Task[None]] = set()
+        worlds.opened.append(self._follow)
 
     async def run(self) -> int:
         """Play until the show ends or a signal comes; the exit code, 1 after a fault beyond
         repair or when a file could not be written."""
         try:
-            code = await StopSignals(self._show.stop).run(self._air())
+            code = await StopSignals(self._worlds.stop).run(self._air())
         except RuntimeError as error:
             logger.info("the run ended", exc_info=True)
             self._console.say("error", f"the run ended: {error}")
@@ -66,41 +70,62 @@ class Broadcast:
             if self._gateway is not None:
                 await self._gateway.start()
                 self._console.say("url", f"open {self._gateway.url}", url=self._gateway.url)
-            await self._show.run(self._files.open)
+            await self._worlds.run(self._files.open)
         finally:
             counting.cancel()
             await telling
             if self._gateway is not None:
                 await self._gateway.close()
 
-    async def tell(self) -> None:
-        """Say stages and notices until the show ends."""
-        subscription = self._show.subscribe(viewer=False)
+    async def tell(self, world: World | None = None) -> None:
+        """Say stages and notices of a world (the launcher's own) until it ends."""
+        world = world or self._worlds.own
+        console = self._of(world)
+        subscription = world.show.subscribe(viewer=False)
         first = True
         while await subscription.wait():
             subscription.frame()
             for event in subscription.events():
-                self._console.hear(event)
-            if first and self._show.figures.frames:
+                console.hear(event)
+            if first and world.show.figures.frames:
                 first = False
-                self._console.say("stage", "playing: first frame shown")
+                console.say("stage", "playing: first frame shown")
 
     async def count(self) -> None:
         """Say the figures at regular times, for ever."""
         while True:
             await asyncio.sleep(STATS_SECONDS)
-            if self._show.figures.frames and self._show.state != "ended":
-                self._console.stats(self._show.stats())
+            for world in self._worlds:
+                if world.show.figures.frames and not world.resting:
+                    self._of(world).stats(world.show.stats())
+
+    def _follow(self, world: World) -> None:
+        """A world begins; the launcher's own is told of from before that."""
+        if world.own:
+            return
+        task = asyncio.create_task(self._tell_whole(world))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_whole(self, world: World) -> None:
+        console = self._of(world)
+        console.say("world", f"begins with seed {world.show.seed}: {world.show.prompt}")
+        await self.tell(world)
+        await world.over.wait()
+        console.say("world", f"ended{f': {world.fault}' if world.fault else ''}")
+
+    def _of(self, world: World) -> Console:
+        """Where the lines of a world go: those of the launcher's own stand by themselves."""
+        return self._console if world.own else self._console.about(world.name)
 
 
-def open_gateway(show: Show, config: RunConfig) -> Gateway:
-    """The page of a show, its port bound but not yet served. Raises UserError."""
+def open_gateway(worlds: Worlds, config: RunConfig) -> Gateway:
+    """The pages of all worlds, their port bound but not yet served. Raises UserError."""
     return Gateway(
-        show,
+        worlds,
         host=config.host,
         port=config.port,
         names=config.allow_host,
         token=config.token or secrets.token_urlsafe(24),
         tls=(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None,
-        registry=registry(show),
     )

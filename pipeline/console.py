@@ -1,6 +1,7 @@
 """What a run says in the terminal: stages, figures and notices on stderr, one line each, or one
 JSON object each."""
 
+import copy
 import json
 import logging
 import sys
@@ -20,9 +21,19 @@ class Console:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self._begun = time.monotonic()
+        self._about = ""
+
+    def about(self, name: str) -> "Console":
+        """The same terminal, for lines about one of several worlds."""
+        other = copy.copy(self)
+        other._about = name
+        return other
 
     def say(self, kind: str, text: str, **data: Any) -> None:
         """One line now."""
+        if self._about:
+            text = f"{self._about}: {text}"
+            data["world"] = self._about
         logger.info("%s: %s", kind, one_line(text))
         if self._as_json:
             line = json.dumps(

@@ -30,6 +30,7 @@ from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
+from pipeline.worlds import Worlds
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         session = self.session()
         show = self.show(session)
-        broadcast = Broadcast(show, self.config, self.files, console)
+        broadcast = Broadcast(Worlds(show), self.config, self.files, console)
         self._introduce(console)
         code = 1
         try:

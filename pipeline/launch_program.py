@@ -9,6 +9,7 @@ from pipeline.console import Console
 from pipeline.run_files import RunFiles
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
+from pipeline.worlds import Worlds
 
 NAMELESS: Final = "a world without a prompt"
 
@@ -21,7 +22,7 @@ async def play_program(config: RunConfig, command: Sequence[str], console: Conso
     try:
         prompt = config.prompt or next(iter(program.info.presets), NAMELESS)
         show = Show(program, seed=config.seed, prompt=prompt, duration=config.duration)
-        broadcast = Broadcast(show, config, files, console)
+        broadcast = Broadcast(Worlds(show), config, files, console)
     except BaseException:
         await program.close()
         raise

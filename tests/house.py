@@ -61,6 +61,7 @@ COVERED: dict[str, str] = {
     "pipeline/stage/audience.py": "tests/test_pipeline_stage_show.py",
     "pipeline/videos.py": "tests/test_pipeline_main.py",
     "pipeline/web/door.py": "tests/test_pipeline_web_gateway.py",
+    "pipeline/web/site.py": "tests/test_pipeline_web_gateway.py",
     "pipeline/web/server.py": "tests/test_pipeline_web_gateway.py",
     "configs/yaml_file.py": "tests/test_configs_load.py",
     "models/vae_config.py": "tests/test_models_vae.py",

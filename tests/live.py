@@ -3,6 +3,7 @@ loop."""
 
 import asyncio
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
+from pipeline.web.room import Room
+from pipeline.worlds import Worlds
 
 ROAD = [sys.executable, "-m", "tests.road"]
 TOKEN = "a-token-made-for-these-tests-only"
@@ -23,8 +26,17 @@ PROMPT = "a red car on a road at sunset"
 
 @dataclass
 class Live:
-    show: Show
+    worlds: Worlds
     gateway: Gateway
+
+    @property
+    def show(self) -> Show:
+        return self.worlds.own.show
+
+    @property
+    def room(self) -> Room:
+        """Of the launcher's own world."""
+        return self.gateway.sites.own.room
 
     @property
     def url(self) -> str:
@@ -69,21 +81,24 @@ async def live(
     port: int = 0,
     recordings: Path = Path("/dev/null/recordings"),
     wait: bool = True,
+    many: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Live]:
-    """A playing show. ``road`` are options of tests/road.py; ``settings`` go to the gateway."""
-    source = await Program.launch([*ROAD, *road])
-    show = Show(source, seed=42, prompt=PROMPT, recordings=recordings)
-    gateway = Gateway(show, **{"host": "127.0.0.1", "port": port, "token": TOKEN, **settings})
+    """A playing show. ``road`` are options of tests/road.py; ``settings`` go to the gateway, ``many``
+    to the worlds: with them there may be others, each a road of its own."""
+    make = functools.partial(Program.launch, [*ROAD, *road])
+    show = Show(await make(), seed=42, prompt=PROMPT, recordings=recordings)
+    worlds = Worlds(show, None if many is None else make, recordings=recordings, **many or {})
+    gateway = Gateway(worlds, **{"host": "127.0.0.1", "port": port, "token": TOKEN, **settings})
     await gateway.start()
-    running = asyncio.create_task(show.run())
-    theatre = Live(show, gateway)
+    running = asyncio.create_task(worlds.run())
+    theatre = Live(worlds, gateway)
     try:
         if wait:
             await theatre.until(lambda: show.ready)
         yield theatre
     finally:
-        show.stop()
+        worlds.stop("the test is over")
         await asyncio.gather(running, return_exceptions=True)
         await gateway.close()
 

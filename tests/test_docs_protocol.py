@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from models.controls import LABELS
-from pipeline.web import allowance, gateway, messages, quality, room, server, viewer
-from pipeline.web.gateway import PAGE
+from pipeline.web import allowance, messages, quality, room, server, site, viewer
+from pipeline.web.site import PAGE
 from tests.live import live, socket
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "protocol.md").read_text()
@@ -110,7 +110,7 @@ def test_every_message_of_the_server_is_documented_and_understood_by_the_page():
 def test_the_limits_are_the_documented_ones(words):
     assert words in TEXT
     assert (
-        gateway.HELLO_SECONDS == server.REQUEST_SECONDS
+        site.HELLO_SECONDS == server.REQUEST_SECONDS
         and allowance.LONGEST_EXCESS == 10
         and viewer.FRAMES_IN_FLIGHT == 2
     )

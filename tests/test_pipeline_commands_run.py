@@ -143,7 +143,7 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(
     assert get(f"{page}/healthz")[0] == 200 and get(f"{page}/readyz")[0] == 503
     launch.wait_for(r"first frame shown")
     assert get(f"{page}/readyz")[0] == 200
-    assert 'matrix_state{state="playing"} 1.0' in get(f"{page}/metrics", token)[1]
+    assert 'matrix_state{state="playing",world="first"} 1.0' in get(f"{page}/metrics", token)[1]
     assert get(f"{page}/metrics")[0] in (401, 403)
     family = launch.family()
     names = " ".join(" ".join(process.cmdline()) for process in family if process.is_running())

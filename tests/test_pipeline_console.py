@@ -10,6 +10,7 @@ from configs.schema import RunConfig
 from pipeline.console import Console
 from pipeline.run_files import RunFiles
 from pipeline.stage.audience import Event
+from pipeline.worlds import Worlds
 from tests.test_pipeline_stage_show import Squares, play, watch
 
 
@@ -54,7 +55,9 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
 
     async def drive(show):
         plain, as_json = (
-            broadcast.Broadcast(show, RunConfig(headless=True), RunFiles(), Console(as_json))
+            broadcast.Broadcast(
+                Worlds(show), RunConfig(headless=True), RunFiles(), Console(as_json)
+            )
             for as_json in (False, True)
         )
         counting = [

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import UserError
-from pipeline.web.access import Access
+from pipeline.web.access import Access, Right, cookie_value
 
 TOKEN = "0123456789abcdef-token"
 
@@ -65,8 +65,8 @@ def test_cookies_are_named_after_the_port_and_derived_from_the_token():
         door.cookie_name("localhost:8123") == "matrix_8123"
         and door.cookie_name("localhost") == "matrix_80"
     )
-    assert door.cookie_value == access().cookie_value and TOKEN not in door.cookie_value
-    good = f"other=1; matrix_8123={door.cookie_value}"
+    assert cookie_value(TOKEN) == cookie_value(TOKEN) and TOKEN not in cookie_value(TOKEN)
+    good = f"other=1; matrix_8123={cookie_value(TOKEN)}"
     assert door.admits({"host": "localhost:8123", "cookie": good})
     assert not door.admits({"host": "localhost:8124", "cookie": good})
     assert not door.admits({"host": "localhost:8123", "cookie": "matrix_8123=é"})
@@ -86,3 +86,26 @@ def test_wrong_credentials_are_refused(credential):
 def test_weak_tokens_are_refused_in_one_line(token):
     with pytest.raises(UserError, match="^access token: expected at least 16"):
         Access(token, "127.0.0.1", secure=False)
+
+
+def test_the_links_of_a_world_open_that_world_alone_and_outlive_a_restart():
+    one, other = access().of_world("a1"), access().of_world("b2")
+    assert one.links == access().of_world("a1").links, "a page comes back after a restart"
+    tokens = [*one.links.values(), *other.links.values(), TOKEN]
+    assert len(set(tokens)) == 5 and all(len(token) >= 16 for token in tokens)
+    for right, token in one.links.items():
+        assert one.right_of(token) == right != Right.OWNER
+        assert other.right_of(token) is None and access().right_of(token) is None
+        cookie = {"host": "localhost:8123", "cookie": f"matrix_8123={cookie_value(token)}"}
+        assert one.admits(cookie) and not other.admits(cookie) and not access().admits(cookie)
+    assert one.right_of(TOKEN) is None and access().right_of(TOKEN) == Right.OWNER
+    assert one.host_allowed("localhost:8000") and not one.host_allowed("evil.example")
+
+
+def test_what_a_client_may_is_what_its_token_says():
+    door = access().of_world("a1")
+    watch = door.links[Right.WATCHER]
+    assert door.proven({}, {"token": watch}) == Right.WATCHER
+    assert door.proven({"authorization": f"Bearer {door.links[Right.DRIVER]}"}, {}) == Right.DRIVER
+    for hello in ({}, {"token": TOKEN}, {"token": 5}, {"token": "ü"}):
+        assert door.proven({}, hello) is None

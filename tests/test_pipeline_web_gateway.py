@@ -23,8 +23,10 @@ from pipeline.video import read_video
 from pipeline.web import allowance as allowances
 from pipeline.web import room as rooms
 from pipeline.web import server as servers
-from pipeline.web.gateway import PAGE, Gateway
+from pipeline.web.gateway import Gateway
 from pipeline.web.messages import unpack_frame
+from pipeline.web.site import PAGE
+from pipeline.worlds import Worlds
 from tests.hostile import hostile
 from tests.live import TOKEN, live, socket
 from tests.slow_link import slow_link
@@ -125,7 +127,7 @@ def test_the_socket_opens_for_the_page_itself_only(headers):
                     assert json.loads(await stranger.recv())["type"] == "bye"
             except InvalidStatus as refusal:
                 assert refusal.response.status_code in (400, 403)
-        assert not theatre.gateway._room.viewers
+        assert not theatre.room.viewers
 
     run(body, wait=False)
 
@@ -140,7 +142,8 @@ def test_a_taken_port_a_weak_token_and_broken_tls_files_are_one_line(tmp_path):
         ):
             with pytest.raises(UserError, match=complaint) as refusal:
                 Gateway(
-                    theatre.show, **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings}
+                    Worlds(theatre.show),
+                    **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings},
                 )
             assert "\n" not in str(refusal.value)
 
@@ -214,10 +217,13 @@ def test_figures_for_prometheus():
             await link.say("nonsense")
             await link.hear("error")
             text = (await http.get("/metrics", headers=BEARER)).text
-        assert 'matrix_clients{role="driver"} 1.0' in text
-        assert "matrix_control_to_photon_seconds_count 1.0" in text
-        assert 'matrix_refused_total{what="message"} 1.0' in text
-        assert float(re.findall(r"matrix_sent_bytes_total ([0-9.e+]+)", text)[0]) > 10_000
+        assert 'matrix_clients{role="driver",world="first"} 1.0' in text
+        assert 'matrix_control_to_photon_seconds_count{world="first"} 1.0' in text
+        assert 'matrix_refused_total{what="message",world="first"} 1.0' in text
+        assert (
+            float(re.findall(r'matrix_sent_bytes_total{world="first"} ([0-9.e+]+)', text)[0])
+            > 10_000
+        )
 
     run(body)
 
@@ -349,7 +355,7 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
             )
             assert {"DL", "DR"} & {label for _, label in labels}
             flooding.cancel()
-        await theatre.until(lambda: not theatre.gateway._room.viewers)
+        await theatre.until(lambda: not theatre.room.viewers)
 
     run(body)
 
@@ -399,7 +405,7 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
                 await answered(bystander, count)
             await asyncio.gather(attacks, knocks)
             assert count > 20, "who sits beside them is answered all the time"
-            await theatre.until(lambda: len(theatre.gateway._room.viewers) == 1)
+            await theatre.until(lambda: len(theatre.room.viewers) == 1)
             await bystander.say("take_control")
             await bystander.say("resume")
             await bystander.say("reset", seed=1)
@@ -407,7 +413,11 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
             await bystander.hear("applied")
             assert theatre.show.ready and theatre.show.seed == 1
             figures = (await http.get("/metrics", headers=BEARER)).text
-        refused = float(re.findall(r'matrix_refused_total{what="message"} ([0-9.e+]+)', figures)[0])
+        refused = float(
+            re.findall(r'matrix_refused_total{what="message",world="first"} ([0-9.e+]+)', figures)[
+                0
+            ]
+        )
         assert 0.8 * clients * times * messages < refused <= clients * times * messages
         assert not [record for record in caplog.records if record.name.startswith("uvicorn")], (
             "strangers fill no log"
@@ -496,7 +506,7 @@ def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
             flooding = asyncio.create_task(flood())
             assert (await link.hear("bye"))["reason"] == "too many messages"
             await flooding
-            await theatre.until(lambda: not theatre.gateway._room.viewers)
+            await theatre.until(lambda: not theatre.room.viewers)
 
     run(body)
 

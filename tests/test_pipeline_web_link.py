@@ -93,7 +93,7 @@ def test_a_poor_link_delays_a_second_at_most_and_keeps_moving():
             await asyncio.sleep(4)
             seconds = time.monotonic() - since
             fps = (await tab.evaluate("window.seen.length") - painted) / seconds
-            quality = theatre.gateway._room.viewers[0].ladder.quality
+            quality = theatre.room.viewers[0].ladder.quality
             kilobits = 8 * (link.carried - carried) / seconds / 1000
             print(
                 f"beyond the model p95 {beyond:.0f} ms, {fps:.1f} FPS, quality {quality}, {kilobits:.0f} kbit/s"
@@ -122,6 +122,6 @@ def test_a_silent_server_is_noticed_within_two_seconds():
             await theatre.until(lambda: theatre.show.held == "D", 5)
             link.frozen = False
             await playing(tab)
-            await theatre.until(lambda: len(theatre.gateway._room.viewers) == 1)
+            await theatre.until(lambda: len(theatre.room.viewers) == 1)
 
     asyncio.run(whole())

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from pipeline.web.gateway import PAGE
 from pipeline.web.messages import HEADER_BYTES
+from pipeline.web.site import PAGE
 from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text
 from tests.live import TOKEN
 

@@ -112,15 +112,15 @@ def test_where_websockets_are_blocked_it_says_so_and_goes_on_over_plain_http(run
         ):
             await so(tab, "document.getElementById('toasts').textContent.includes('blocked')")
             await drives(theatre, tab)
-            frames = theatre.gateway._room.viewers[0].sent_bytes
+            frames = theatre.room.viewers[0].sent_bytes
             await eventually(lambda: grown(theatre, frames + 30_000), 5)
             await tab.keyboard.press("Space")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
             await tab.close()
-            await theatre.until(lambda: not theatre.gateway._room.viewers, 10)
+            await theatre.until(lambda: not theatre.room.viewers, 10)
 
     async def grown(theatre, size):
-        return theatre.gateway._room.viewers[0].sent_bytes > size
+        return theatre.room.viewers[0].sent_bytes > size
 
     run(body)
 
@@ -191,7 +191,7 @@ def test_a_page_of_another_port_or_site_gets_nothing_though_the_cookie_is_there(
                     )
                     asked = [f"{theatre.origin}/{path}", {"credentials": "include", **posted}]
                     assert await other.evaluate(FETCH, asked) == "unreadable"
-            assert len(theatre.gateway._room.viewers) == 1
+            assert len(theatre.room.viewers) == 1
             assert TOKEN not in str(heads)
 
     run(body)
@@ -208,7 +208,7 @@ def test_it_cannot_be_framed(run):
                 await asyncio.sleep(0.5)
                 (inner,) = other.frames[1:]
                 assert not await inner.locator("#theatre").count()
-                assert len(theatre.gateway._room.viewers) == 1
+                assert len(theatre.room.viewers) == 1
 
     run(body)
 

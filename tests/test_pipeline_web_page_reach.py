@@ -81,8 +81,7 @@ def test_a_page_that_was_held_up_does_not_think_the_link_is_lost(run):
             )
             await asyncio.sleep(1)
             assert (
-                "lost" not in await tab.evaluate("window.phases")
-                and len(theatre.gateway._room.viewers) == 1
+                "lost" not in await tab.evaluate("window.phases") and len(theatre.room.viewers) == 1
             )
 
     run(body)
@@ -92,7 +91,7 @@ def test_a_page_that_paints_nothing_gets_two_frames_and_no_more(run):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
-            viewer = theatre.gateway._room.viewers[0]
+            viewer = theatre.room.viewers[0]
             await tab.evaluate(
                 "() => { window.paint = requestAnimationFrame; window.requestAnimationFrame = () => 0; }"
             )

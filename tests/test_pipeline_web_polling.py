@@ -81,7 +81,7 @@ def test_the_token_is_asked_for_and_names_cannot_be_guessed():
             await joined(page, token=TOKEN)
         for other in ("/poll/x", address[:-1]):
             assert (await http.get(other)).status_code in (404, 405, 410)
-        assert len(theatre.gateway._room.viewers) == 2
+        assert len(theatre.room.viewers) == 2
 
     run(body)
 
@@ -91,7 +91,7 @@ def test_what_is_no_hello_is_refused_in_words(content):
     async def body(theatre, http):
         answer = await http.post("/poll", content=content)
         assert answer.status_code == 400 and "expected" in answer.text
-        assert not theatre.gateway._room.viewers
+        assert not theatre.room.viewers
 
     run(body, wait=False)
 
@@ -104,7 +104,7 @@ def test_who_polls_no_more_is_gone_and_lets_go_of_the_keys(monkeypatch):
         await hear(http, address, "welcome")
         await http.post(address, content='{"type":"input","seq":1,"keys":["left"]}')
         assert theatre.show.held == "DL"
-        await theatre.until(lambda: not theatre.gateway._room.viewers, 5)
+        await theatre.until(lambda: not theatre.room.viewers, 5)
         assert theatre.show.held == "D"
         await asyncio.sleep(0.1)
         assert (await http.get(address)).status_code == 410

@@ -27,6 +27,7 @@ from pipeline.stage.show import Show
 from pipeline.video import FrameEncoder, decode_jpeg, encode_jpeg
 from pipeline.web.gateway import Gateway
 from pipeline.web.quality import CRF
+from pipeline.worlds import Worlds
 from tests.browser import chromium, playing
 from tests.live import PROMPT, TOKEN
 
@@ -105,7 +106,7 @@ def line(name: str, rate: float, level: float, spent) -> str:
 
 async def serving(command: list[str]) -> tuple[Show, Gateway, "asyncio.Task[None]"]:
     show = Show(await Program.launch(command), seed=42, prompt=PROMPT)
-    gateway = Gateway(show, host="127.0.0.1", port=0, token=TOKEN)
+    gateway = Gateway(Worlds(show), host="127.0.0.1", port=0, token=TOKEN)
     await gateway.start()
     running = asyncio.create_task(show.run())
     while not show.ready:

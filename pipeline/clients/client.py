@@ -53,6 +53,7 @@ class Client:
             str, Any
         ] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
         self.role = ""  # "driver" or "viewer"
+        self.link = ""  # what the address allows: "owner", "driver" or "watcher"
         self._socket = socket
         self._held: str | None = None
         self._seq = 0
@@ -191,7 +192,7 @@ class Client:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "welcome":
-            self.world = message["world"]
+            self.world, self.link = message["world"], message["link"]
         elif message["type"] == "role":
             self.role = message["role"]
         self._messages.append(message)
@@ -214,10 +215,10 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
         raise UserError(
             "url: expected the printed address, such as http://127.0.0.1:8000/?token=..."
         )
-    secure = address.scheme == "https"
+    secure, folder = address.scheme == "https", address.path.rpartition("/")[0] + "/"
     try:
         socket = await connect_socket(
-            f"{'wss' if secure else 'ws'}://{address.netloc}/live",
+            f"{'wss' if secure else 'ws'}://{address.netloc}{folder}live",
             additional_headers={"Authorization": f"Bearer {tokens[0]}"},
             ssl=(tls or True) if secure else None,
             compression=None,
@@ -226,7 +227,7 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
         )
     except InvalidHandshake as error:
         raise UserError(
-            f"the world at {address.netloc} did not let us in ({error}); is the token current?"
+            f"the world at {address.netloc} did not let us in ({error}); has it ended, is the token current?"
         ) from None
     await socket.send(json.dumps({"type": "hello", "client": name}))
     client = Client(socket)

@@ -133,6 +133,11 @@ class Tape:
         self._labels: list[str] = []
         self._prompts: list[str] = []
 
+    @property
+    def writing(self) -> bool:
+        """Whether a video or a control log is being written."""
+        return self.recorder is not None or bool(self._logs)
+
     def take(self) -> Take:
         """The drive since the last reset."""
         return Take(self.seed, tuple(self._labels), tuple(self._prompts))

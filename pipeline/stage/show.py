@@ -140,6 +140,12 @@ class Show:
             return False
         return self.paused or time.monotonic() - newest.stamps["shown"] < FLOW_SECONDS
 
+    @property
+    def busy(self) -> bool:
+        """Somebody watches, or it does what was asked for: a script, a duration, a recording."""
+        wanted = self._script.current is not None or self._duration is not None
+        return wanted or self.tape.writing or self.viewers > 0
+
     # -- viewers -----------------------------------------------------------------------------------
 
     def subscribe(self, *, viewer: bool = True) -> Subscription:
@@ -163,6 +169,11 @@ class Show:
     def viewers(self) -> int:
         """How many watch."""
         return self._audience.viewers
+
+    @property
+    def newest(self) -> ShownFrame | None:
+        """The frame on the screen."""
+        return self._audience.newest
 
     def status(self) -> StageReport:
         """The newest stage report."""
@@ -290,7 +301,8 @@ class Show:
             loaded(self)
         # a full round of the collector over all that is loaded by now takes longer than a frame's
         # slot
-        gc.freeze()
+        if not gc.get_freeze_count():  # once: what a world leaves behind must stay collectable
+            gc.freeze()
         self._state = "playing"
         self._next_take()
         self._clock.pace()

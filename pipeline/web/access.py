@@ -1,18 +1,23 @@
-"""Who may talk to the gateway: one token, a Host allow-list and an exact Origin. Decisions only, no
-HTTP framework.
+"""Who may talk to the gateway: tokens, a Host allow-list and an exact Origin. Decisions only, no HTTP
+framework.
 
-The token arrives once in the printed URL. The page keeps it and gets a cookie beside it; programs
-send it as a Bearer token instead. The cookie fetches files. It opens no live connection: browsers
-hand the cookies of one port to every other port of the same host, and to the servers there. Who
-wants to drive or watch proves that it has the token itself, which only the page and programs hold.
-The Host allow-list defeats DNS rebinding.
+The launcher has one token. Each world has two of its own, derived from it: a driver's and a
+watcher's, which open nothing else. A token arrives once in the URL that was printed or handed on.
+The page keeps it and gets a cookie beside it; programs send it as a Bearer token instead. The
+cookie fetches files. It opens no live connection: browsers hand the cookies of one port to every
+other port of the same host, and to the servers there. Who wants to drive or watch proves that it
+has the token itself, which only the page and programs hold. The Host allow-list defeats DNS
+rebinding.
 """
 
+import base64
+import copy
 import hashlib
 import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 import psutil
 
@@ -22,9 +27,21 @@ SHORTEST_TOKEN = 16
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+class NoKey(UserError):
+    """No token came, or one that opens nothing here."""
+
+
+class Right(StrEnum):
+    """What a token allows; each also what those after it allow."""
+
+    OWNER = "owner"  # the launcher's: its own world, and the lobby of all
+    DRIVER = "driver"
+    WATCHER = "watcher"
+
+
 class Access:
-    """The gateway's door. ``host`` is the bind address; ``names`` are further host names people may
-    type."""
+    """One door: the launcher's, or one world's. ``host`` is the bind address; ``names`` are further
+    host names people may type."""
 
     def __init__(self, token: str, host: str, *, secure: bool, names: Iterable[str] = ()) -> None:
         if (
@@ -36,7 +53,7 @@ class Access:
                 f"access token: expected at least {SHORTEST_TOKEN} printable ASCII characters without spaces, "
                 f"got {len(token)} characters; leave it out to have one made"
             )
-        self._token = token
+        self.links: Mapping[Right, str] = {Right.OWNER: token}
         self.scheme = "https" if secure else "http"
         self._names = {name.lower() for name in names}
         self.hosts = LOOPBACK_NAMES | _reachable_names(host) | self._names
@@ -57,40 +74,63 @@ class Access:
         )
         return host is not None and origin in {f"{scheme}://{host}" for scheme in schemes}
 
-    def token_matches(self, candidate: str) -> bool:
-        return hmac.compare_digest(candidate.encode(errors="replace"), self._token.encode())
+    def of_world(self, name: str) -> "Access":
+        """The door of one world, which has nothing in common with this one but the names of the
+        machine. The same after a restart with the same token and name."""
+        token = self.links[Right.OWNER]
+        door = copy.copy(self)
+        door.links = {
+            right: _derived(token, f"{right} of {name}") for right in (Right.DRIVER, Right.WATCHER)
+        }
+        return door
+
+    def right_of(self, candidate: str) -> Right | None:
+        """What a token allows here; None for one of another door."""
+        given = candidate.encode(errors="replace")
+        for right, token in self.links.items():
+            if hmac.compare_digest(given, token.encode()):
+                return right
+        return None
 
     def cookie_name(self, host: str) -> str:
         """Named after the port the browser sees, so that two worlds on one machine do not evict
         each other."""
         return f"matrix_{_split_host(host)[1] or {'http': 80, 'https': 443}[self.scheme]}"
 
-    @property
-    def cookie_value(self) -> str:
-        """Derived from the token, not the token itself; the same after a restart, so pages come
-        back by themselves."""
-        return hmac.new(self._token.encode(), b"matrix page cookie", hashlib.sha256).hexdigest()
-
     def admits(self, headers: Mapping[str, str]) -> bool:
         """Whether a request carries the cookie of a signed-in page or the Bearer token of a
         program."""
-        return self.has_bearer(headers) or self.has_cookie(headers)
+        return self.bearer(headers) is not None or self.has_cookie(headers)
 
-    def proves(self, headers: Mapping[str, str], hello: Mapping[str, object]) -> bool:
-        """Whether a client's first message, or its Bearer header, carries the token: no browser
+    def proven(self, headers: Mapping[str, str], hello: Mapping[str, object]) -> Right | None:
+        """What the token in a client's first message, or in its Bearer header, allows: no browser
         adds either by itself, so no other site and no other port can borrow them."""
         token = hello.get("token")
-        return self.has_bearer(headers) or (isinstance(token, str) and self.token_matches(token))
+        return self.bearer(headers) or (self.right_of(token) if isinstance(token, str) else None)
 
-    def has_bearer(self, headers: Mapping[str, str]) -> bool:
+    def bearer(self, headers: Mapping[str, str]) -> Right | None:
+        """What a program's Bearer token allows."""
         kind, _, credential = headers.get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and self.token_matches(credential.strip())
+        return self.right_of(credential.strip()) if kind.lower() == "bearer" else None
 
     def has_cookie(self, headers: Mapping[str, str]) -> bool:
         wanted = self.cookie_name(headers.get("host", ""))
         pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
         values = [value.encode(errors="replace") for name, _, value in pairs if name == wanted]
-        return any(hmac.compare_digest(value, self.cookie_value.encode()) for value in values)
+        ours = [cookie_value(token).encode() for token in self.links.values()]
+        return any(hmac.compare_digest(value, one) for value in values for one in ours)
+
+
+def cookie_value(token: str) -> str:
+    """Derived from the token, not the token itself; the same after a restart, so pages come back by
+    themselves."""
+    return hmac.new(token.encode(), b"matrix page cookie", hashlib.sha256).hexdigest()
+
+
+def _derived(token: str, purpose: str) -> str:
+    """Another token, which tells nothing about ``token``."""
+    digest = hmac.new(token.encode(), f"matrix {purpose}".encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
 def _split_host(host: str) -> tuple[str, str]:

@@ -1,5 +1,5 @@
-"""The door: every request passes here first. Host, Origin and token are checked; answers get their
-security headers."""
+"""The door: every request to an application passes here first. Host, Origin and token are checked;
+answers get their security headers."""
 
 import logging
 from urllib.parse import parse_qs
@@ -8,11 +8,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.web.access import Access
+from pipeline.web.access import Access, cookie_value
 from pipeline.web.metrics import Counters
 
 logger = logging.getLogger(__name__)
 OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})  # one word each, for probes that hold no token
+ACCESS = "matrix.access"  # where a scope says by which door it came in
 FOREIGN_HOST = "this host name is not served here; if it is yours: --allow-host and the name\n"
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -31,7 +32,7 @@ LOCKED = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="col
 
 
 class Door:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around an application that one Access guards."""
 
     def __init__(self, app: ASGIApp, access: Access, counters: Counters) -> None:
         self._app = app
@@ -40,6 +41,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
+        scope = {**scope, ACCESS: self._access}
         if refusal is not None and scope["type"] == "websocket":
             await send(
                 {"type": "websocket.close", "code": 1008}
@@ -61,9 +63,7 @@ class Door:
         if scope["path"] in OPEN_TO_ALL:
             return None
         token = _printed_token(scope)
-        admitted = (
-            self._access.admits(headers) if token is None else self._access.token_matches(token)
-        )
+        admitted = self._access.admits(headers) if token is None else self._access.right_of(token)
         return None if admitted else self._refuse("token", HTMLResponse(LOCKED, 401))
 
     def _refused_socket(self, headers: Headers, host: str) -> Response | None:
@@ -72,7 +72,7 @@ class Door:
         origin = headers.get("origin")
         if self._access.has_cookie(headers):
             return None
-        if not self._access.has_bearer(headers):
+        if self._access.bearer(headers) is None:
             return self._refuse("token", PlainTextResponse("no valid key\n", 403))
         if origin is not None and not self._access.origin_allowed(origin, host):
             return self._refuse("origin", PlainTextResponse("this origin may not connect\n", 403))
@@ -83,12 +83,13 @@ class Door:
         redirect: browsers would send no strict cookie along a redirect that began at a link on
         another site. Without a path it belongs to the folder the browser sees, so that a world
         behind /proxy/8000/ shows its cookie to nobody beside it."""
-        if scope["type"] != "http" or _printed_token(scope) is None:
+        token = _printed_token(scope) if scope["type"] == "http" else None
+        if token is None:
             return None
         cookie = Response()
         cookie.set_cookie(
             self._access.cookie_name(Headers(scope=scope).get("host", "")),
-            self._access.cookie_value,
+            cookie_value(token),
             path=None,
             httponly=True,
             samesite="strict",
@@ -104,7 +105,7 @@ class Door:
 
 def _printed_token(scope: Scope) -> str | None:
     """The token in the address of the page, if it is asked for by its printed address."""
-    if scope["path"] != "/":
+    if scope["path"].removeprefix(scope.get("root_path", "")) != "/":
         return None
     tokens = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return tokens.get("token", [None])[0]

@@ -1,7 +1,7 @@
-"""What /metrics says: the figures of a show, read whenever they are asked for, and what the gateway
-counts about its clients."""
+"""What /metrics says: the figures of every show, read whenever they are asked for, what its site
+counts about its clients, and what happened to the worlds of this launcher."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from pipeline.stage.figures import BOUNDS, Times
 from pipeline.stage.show import Show
+from pipeline.worlds import Worlds
 
 PHOTON_SECONDS: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.75, 1.0, 2.0, 5.0)
 STATES: Final = ("starting", "playing", "paused", "rebuilding", "ended")
@@ -25,6 +26,62 @@ def registry(show: Show) -> CollectorRegistry:
     made = CollectorRegistry()
     made.register(ShowCollector(show))
     return made
+
+
+def all_worlds(
+    worlds: Worlds, registries: Callable[[], Mapping[str, CollectorRegistry]]
+) -> CollectorRegistry:
+    """What a launcher answers: its worlds, and each one's own figures with its id as a label.
+    ``registries`` are those of now; the figures of a world go with it."""
+    made = CollectorRegistry()
+    made.register(WorldsCollector(worlds, registries))
+    return made
+
+
+class WorldsCollector(Collector):
+    """Everything about every world of a launcher."""
+
+    def __init__(
+        self, worlds: Worlds, registries: Callable[[], Mapping[str, CollectorRegistry]]
+    ) -> None:
+        self._worlds = worlds
+        self._registries = registries
+
+    def describe(self) -> Iterable[Metric]:
+        """No names are promised before they are read."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._tally()
+        families: dict[str, Metric] = {}
+        for world, registry in self._registries().items():
+            for family in registry.collect():
+                whole = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                whole.samples += [
+                    sample._replace(labels={**sample.labels, "world": world})
+                    for sample in family.samples
+                ]
+        yield from families.values()
+
+    def _tally(self) -> Iterable[Metric]:
+        worlds, tally = self._worlds, self._worlds.tally
+        resting = sum(world.resting for world in worlds)
+        here = GaugeMetricFamily("matrix_worlds", "Worlds that live", labels=["state"])
+        here.add_metric(["awake"], len(worlds) - resting)
+        here.add_metric(["resting"], resting)
+        yield here
+        yield GaugeMetricFamily("matrix_worlds_room", "Worlds that could begin now", worlds.room)
+        for name, text, value in (
+            ("worlds_opened", "Worlds that began", tally.opened),
+            ("worlds_ended", "Worlds that ended", tally.ended),
+            ("worlds_broken", "Worlds that ended with a fault", tally.broken),
+            ("worlds_refused", "Requests for a world when there was no room", tally.refused),
+            ("worlds_rested", "Worlds put to rest because nobody watched", tally.rested),
+            ("worlds_woken", "Resting worlds that went on because somebody came", tally.woken),
+        ):
+            yield CounterMetricFamily(f"matrix_{name}", text, value=value)
 
 
 class ShowCollector(Collector):

@@ -7,13 +7,14 @@ Slower than a socket (every poll costs a round trip), and fit for any proxy that
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from configs.errors import UserError
+from pipeline.web.access import NoKey
 from pipeline.web.allowance import Allowance
 from pipeline.web.messages import parse_hello
 from pipeline.web.room import Room
@@ -26,7 +27,7 @@ POST_SECONDS = 10.0  # for the whole of a post
 MOST_WAITING = 64  # records of one mailbox; its viewer drops frames meanwhile, as on a slow socket
 TEXT, BINARY = 0, 1
 
-Proof = Callable[[Mapping[str, str], Mapping[str, object]], bool]
+Join = Callable[[HTTPConnection, dict[str, object]], Viewer]
 
 
 class Mailbox:
@@ -66,11 +67,11 @@ class Mailbox:
 
 
 class Polling:
-    """Serves a room's viewers without sockets. ``proves`` is the check of a client's token."""
+    """Serves a room's viewers without sockets. ``join`` seats a client that has said hello."""
 
-    def __init__(self, room: Room, proves: Proof) -> None:
+    def __init__(self, room: Room, join: Join) -> None:
         self._room = room
-        self._proves = proves
+        self._seat = join
         self._boxes: dict[str, Mailbox] = {}  # by a secret name that only the client is told
         self._tasks: set[asyncio.Task[None]] = set()
         self.routes = [
@@ -82,10 +83,9 @@ class Polling:
     async def _join(self, request: Request) -> Response:
         """hello -> the name under which to poll and to post."""
         try:
-            hello = parse_hello(await _body(request))
-            if not self._proves(request.headers, hello):
-                return PlainTextResponse("no valid key\n", 403)
-            viewer = self._room.join(hello)
+            viewer = self._seat(request, parse_hello(await _body(request)))
+        except NoKey as error:
+            return PlainTextResponse(f"{error}\n", 403)
         except UserError as error:
             return PlainTextResponse(f"{error}\n", 400)
         name = secrets.token_urlsafe(16)

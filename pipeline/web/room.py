@@ -4,14 +4,16 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from actors.source import Moment
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed, whole_number
 from pipeline.stage.audience import Event
 from pipeline.stage.show import Show
 from pipeline.web import messages
+from pipeline.web.access import Right
 from pipeline.web.messages import PROTOCOL, shown
 from pipeline.web.metrics import Counters
 from pipeline.web.quality import Pictures
@@ -26,21 +28,26 @@ STRAIGHT_ON = "D"  # what no key at all means
 
 Message = dict[str, Any]
 Handler = Callable[[Viewer, Message], None]
+Branch = Callable[[Moment], Awaitable[str]]  # another world from there; its address, from the page
 
 
 class Room:
     """One driver and any number of viewers around one show.
 
     The first to come drives; whoever asks takes over. A seat that falls empty waits for its owner's
-    page to come back, for a newcomer, or for the first viewer who steers.
+    page to come back, for a newcomer, or for the first viewer who steers. Who came by a watcher's
+    link never drives.
     """
 
-    def __init__(self, show: Show, counters: Counters) -> None:
+    def __init__(self, show: Show, counters: Counters, branch: Branch | None = None) -> None:
+        """branch: makes another world of a moment of this one. Raises UserError when there is no
+        room for it; None where there is only one world."""
         self.viewers: list[Viewer] = []
         self.driver: Viewer | None = None
         self.pictures = Pictures()
         self._show = show
         self._counters = counters
+        self._branch = branch
         self._owner = ""  # name of the page that drove last
         self._label = STRAIGHT_ON
         self._unanswered: deque[tuple[int, int]] = deque(maxlen=UNANSWERED)  # seq, cursor
@@ -67,13 +74,15 @@ class Room:
             "delete": self._delete,
         }
 
-    def join(self, hello: Message) -> Viewer:
-        """Seat a client. Raises UserError when the room is full."""
+    def join(self, hello: Message, right: Right = Right.DRIVER) -> Viewer:
+        """Seat a client that came by a link of this ``right``. Raises UserError when the room is
+        full."""
         if len(self.viewers) >= MOST_VIEWERS:
             raise UserError(f"the room is full: {MOST_VIEWERS} are watching; try again later")
         name = messages.text_field(hello, "client", 64, default="")
         video = hello.get("video") is True
         viewer = Viewer(name, self._show.subscribe(), self.pictures, video=video)
+        viewer.may_drive = right != Right.WATCHER
         self.viewers.append(viewer)
         info = self._show.info
         world = {
@@ -88,14 +97,13 @@ class Room:
             "devices": info.devices,
             "engine": info.engine,
         }
-        viewer.tell(
-            "welcome", protocol=PROTOCOL, world=world, state=self._state(), keys=list(messages.KEYS)
-        )
-        alone = len(self.viewers) == 1
+        welcome = {"world": world, "state": self._state(), "keys": list(messages.KEYS)}
+        viewer.tell("welcome", protocol=PROTOCOL, link=right, **welcome)
+        alone = [other for other in self.viewers if other.may_drive] == [viewer]
         returned = (
             bool(name) and name == self._owner and (self.driver is None or self.driver.name == name)
         )
-        if alone or returned:
+        if viewer.may_drive and (alone or returned):
             self._seat(viewer)
         else:
             self._tell_roles()
@@ -249,12 +257,14 @@ class Room:
     # --- the wheel ---
 
     def _check_driver(self, viewer: Viewer) -> None:
+        _check_link(viewer)
         if self.driver is None:
             self._seat(viewer)
         if viewer is not self.driver:
             raise UserError("you are watching; take control first")
 
     def _take_control(self, viewer: Viewer, message: Message) -> None:
+        _check_link(viewer)
         if viewer is not self.driver:
             self._seat(viewer)
 
@@ -324,6 +334,11 @@ class Room:
         return [
             f"recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()
         ]
+
+
+def _check_link(viewer: Viewer) -> None:
+    if not viewer.may_drive:
+        raise UserError("this link is for watching; to drive, ask for the driver's link")
 
 
 def fresh_seed() -> int:

@@ -41,6 +41,7 @@ class Server:
         self._listener = listener
         config = uvicorn.Config(
             app,
+            interface="asgi3",
             http=_PatientProtocol,
             ws="websockets-sansio",
             ws_max_size=LARGEST_MESSAGE,

@@ -30,6 +30,7 @@ class Viewer:
         self, name: str, subscription: Subscription, pictures: Pictures, *, video: bool = False
     ) -> None:
         self.name = name  # chosen by the client, the same after a reconnect; "" for a stranger
+        self.may_drive = True  # False: it came by a watcher's link
         self.video = video  # it can decode H.264, and gets it where frames are large
         self.ladder = Ladder(small=SMALL_VIDEO if video else SMALL)
         self.dropped = 0

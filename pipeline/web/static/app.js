@@ -4,6 +4,7 @@ import { Controls } from "./controls.js";
 import { Drives } from "./drives.js";
 import { Figures, draw } from "./figures.js";
 import { Keymap, placeOf } from "./keymap.js";
+import { token } from "./key.js";
 import { Link } from "./link.js";
 import { Loading } from "./loading.js";
 import { banner, clock, copy, offer, say, toast } from "./say.js";
@@ -24,7 +25,7 @@ const settings = new Settings(keymap);
 
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
-  prompt: "", awaitedPrompt: -1, slow: "", files: [], takeFor: "copy",
+  prompt: "", awaitedPrompt: -1, slow: "", files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
@@ -58,7 +59,7 @@ controls.addEventListener("change", ({ detail: { held, source, at } }) => {
     button.setAttribute("aria-pressed", lit);
   }
   for (const zone of $("zones").children) zone.classList.toggle("lit", source === "touch" && held.has(zone.dataset.zone));
-  if (world.driving || (held.size && !world.driven)) steer(source, at);
+  if (world.driving || (held.size && !world.driven && !world.guest)) steer(source, at);
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
 
@@ -71,8 +72,9 @@ function steer(source, at) {
 // --- what the server says ---
 
 const hear = {
-  welcome({ world: info, state }) {
+  welcome({ world: info, state, link: by }) {
     world.info = info;
+    world.guest = by === "watcher";
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
     showPresets(info);
@@ -99,8 +101,8 @@ const hear = {
     world.driven = driven;
     const others = watching - (world.driving ? 0 : 1);
     const company = others ? `${others} watching, ` : "";
-    $("role-text").textContent = company + (world.driving ? "you drive" : driven ? "you watch" : "nobody drives");
-    $("take").hidden = world.driving;
+    $("role-text").textContent = company + (world.driving ? "you drive" : driven || world.guest ? "you watch" : "nobody drives");
+    $("take").hidden = world.driving || world.guest;
     $("keys").classList.toggle("watching", driven && !world.driving);
     phase();
     if (lost && driven) offer("Somebody else took the wheel; you watch now.", "Take it back", actions.take);
@@ -174,6 +176,7 @@ link.addEventListener("open", () => { world.lost = null; });
 link.addEventListener("blocked", () => toast("WebSockets are blocked on the way here (a proxy or a filter?). Going on over plain HTTP: slower, but it works.", true));
 link.addEventListener("lost", ({ detail }) => {
   if (!world.lost && !world.ended) say("Connection lost. Keys released.");
+  if (detail.gone) world.ended ||= "This world has ended.";
   world.lost = detail;
   world.driving = false;
   controls.release();
@@ -282,6 +285,7 @@ const actions = {
   "show-help": () => dialog("help"),
   "show-settings": () => dialog("settings"),
   "show-worlds": () => dialog("worlds"),
+  lobby: () => location.assign(`lobby/?token=${encodeURIComponent(token)}`),
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
   if (clicks) $(id).blur(); // after a mouse the keys drive on: Space pauses, and does not press the button again

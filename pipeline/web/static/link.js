@@ -7,7 +7,7 @@ import { readFrame } from "./wire.js";
 
 const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000, OPENING_MS = 5000;
 
-/** Emits: message (detail = JSON object), frame (detail = {header, data, received}), open, blocked, lost (detail = {why, locked}). */
+/** Emits: message (detail = JSON object), frame (detail = {header, data, received}), open, blocked, lost (detail = {why, locked, gone}). */
 export class Link extends EventTarget {
   roundTrip = Infinity;
   offset = 0; // server clock - page clock, ms
@@ -97,7 +97,8 @@ export class Link extends EventTarget {
     setTimeout(() => this.#open(), wait);
     if (!unopened && this.#attempts < 2) return;
     const status = await answer();
-    if (status === 401 || !token) this.#emit("lost", { why, locked: true });
+    if (status === 410) this.#emit("lost", { why, gone: true });
+    else if (status === 401 || !token) this.#emit("lost", { why, locked: true });
     else if (status === 200 && unopened && !this.polls) this.#refused();
   }
 

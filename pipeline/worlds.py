@@ -1,0 +1,231 @@
+"""The worlds of one launcher: each a show of its own, with its own end. The first is the launcher's own;
+others are made on request, as long as there is room for them."""
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from actors.source import ChunkSource
+from configs.errors import UserError
+from pipeline.beginning import Beginning
+from pipeline.stage.show import Show
+
+logger = logging.getLogger(__name__)
+MOST_WORLDS: Final = 8
+REST_SECONDS: Final = 300.0  # that nobody watches, until a world is put to rest
+LOOK_SECONDS: Final = 1.0  # between two looks at who watches
+OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
+PAST: Final = 20  # lives of worlds that ended: an estimate of the next
+
+Loaded = Callable[[Show], None]
+MakeSource = Callable[[], Awaitable[ChunkSource]]
+
+
+class NoRoom(UserError):
+    """There is no room for another world now."""
+
+
+class World:
+    """One show of many. ``id`` is part of its address, ``name`` is for people."""
+
+    def __init__(self, show: Show, name: str, own: bool = False) -> None:
+        self.id = OWN if own else secrets.token_hex(4)
+        self.show = show
+        self.name = name
+        self.own = own  # the launcher's
+        self.born = time.monotonic()
+        self.resting = False
+        self.asked = False  # to end, by a person
+        self.fault: Exception | None = None
+        self.over = asyncio.Event()
+        self._watched = self.born  # when somebody watched last
+
+    def look(self, now: float, rest: float) -> bool:
+        """Put it to rest if nobody has watched it for ``rest`` seconds, and nothing else that it
+        does is wanted; whether that was done now."""
+        if self.resting or self.show.state != "playing" or self.show.busy:
+            self._watched = now
+        if now - self._watched < rest:
+            return False
+        self.resting = True
+        self.show.pause()
+        return True
+
+    def wake(self) -> bool:
+        """Somebody comes: go on if it rests; whether it did."""
+        if not self.resting:
+            return False
+        self.resting = False
+        self.show.resume()
+        return True
+
+    def end(self, reason: str) -> None:
+        """Ask it to end; ``over`` says when it has."""
+        self.asked = True
+        self.show.stop(reason)
+
+
+@dataclass
+class Tally:
+    """What happened to the worlds of a launcher."""
+
+    opened: int = 0
+    ended: int = 0
+    broken: int = 0
+    refused: int = 0
+    rested: int = 0
+    woken: int = 0
+    lives: deque[float] = field(default_factory=lambda: deque(maxlen=PAST))  # seconds, the last
+
+
+class Worlds:
+    """All worlds of a launcher, by their ids.
+
+    ``run`` is the whole life: it ends when the launcher's own world comes to its end by itself, or
+    when the last world breaks. Worlds that are ended on request leave the others, and a launcher
+    that waits for the next.
+    """
+
+    def __init__(
+        self,
+        own: Show,
+        make: MakeSource | None = None,
+        *,
+        most: int = MOST_WORLDS,
+        rest: float = math.inf,
+        room: Callable[[], int] | None = None,
+        recordings: Path = Path("recordings"),
+    ) -> None:
+        """make: the source of another world; None: there is only this one. rest: seconds without a
+        viewer. room: how many more the sources' owner can take now."""
+        self.own = World(own, "the first world", own=True)
+        self.tally = Tally()
+        self.opened: list[Callable[[World], None]] = []  # told of every world that begins
+        self.most = most if make else 1
+        self._make = make
+        self._rest = rest
+        self._room = room
+        self._recordings = recordings
+        self._here = {self.own.id: self.own}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._making = 0
+        self._ended = asyncio.Event()
+        self._fault: Exception | None = None
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def run(self, loaded: Loaded | None = None) -> None:
+        """Play. ``loaded`` is for the launcher's own world, as ``Show.run`` takes it. Raises what
+        the last one ended with."""
+        self._begin(self.own, loaded)
+        resting = asyncio.create_task(self._look())
+        try:
+            await self._ended.wait()
+        finally:
+            resting.cancel()
+            for world in self:
+                world.show.stop("the launcher ends")
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._fault is not None:
+            raise self._fault
+
+    def stop(self, reason: str) -> None:
+        """End every world, and ``run`` with them."""
+        for world in self:
+            world.show.stop(reason)
+        self._ended.set()
+
+    # -- what a lobby may do -----------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[World]:
+        """Those that live, the oldest first."""
+        return iter(tuple(self._here.values()))
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def get(self, name: str) -> World | None:
+        """The living world of an id."""
+        return self._here.get(name)
+
+    @property
+    def room(self) -> int:
+        """How many more could begin now."""
+        free = self.most - len(self._here) - self._making
+        if self._room is not None:
+            free = min(free, self._room() - self._making)
+        return max(0, free)
+
+    async def new(self, beginning: Beginning) -> World:
+        """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
+        cannot begin."""
+        if self._make is None:
+            raise UserError("this launcher shows one world only")
+        if not self.room:
+            self.tally.refused += 1
+            raise NoRoom(f"no room for another world now: {len(self)} of {self.most} are here")
+        self._making += 1
+        try:
+            show = beginning.show(await self._make(), self._recordings)
+        finally:
+            self._making -= 1
+        world = World(show, beginning.name or f"world {self.tally.opened + 1}")
+        self._here[world.id] = world
+        self._begin(world, None)
+        return world
+
+    def end(self, name: str) -> World | None:
+        """Ask the world of an id to end; None if there is none."""
+        world = self._here.get(name)
+        if world is not None:
+            world.end("this world was ended in the lobby")
+        return world
+
+    def arrive(self, world: World) -> None:
+        """Somebody comes to watch a world: it goes on at once if it rests."""
+        if world.wake():
+            self.tally.woken += 1
+            logger.info("world %s wakes", world.id)
+
+    # -- one world ---------------------------------------------------------------------------------
+
+    def _begin(self, world: World, loaded: Loaded | None) -> None:
+        self.tally.opened += 1
+        self._tasks[world.id] = asyncio.create_task(self._live(world, loaded))
+        for tell in self.opened:
+            tell(world)
+
+    async def _live(self, world: World, loaded: Loaded | None) -> None:
+        """One world from its begin to its end, which is never that of another."""
+        try:
+            await world.show.run(loaded)
+        except Exception as error:
+            world.fault = error
+            logger.info("world %s broke", world.id, exc_info=True)
+        del self._here[world.id], self._tasks[world.id]
+        self.tally.ended += 1
+        self.tally.broken += world.fault is not None
+        self.tally.lives.append(time.monotonic() - world.born)
+        world.over.set()
+        if world.fault is not None and not self._here:
+            self._fault = world.fault
+            self._ended.set()
+        elif world.own and world.fault is None and not world.asked:
+            self._ended.set()
+
+    async def _look(self) -> None:
+        """Put those to rest that nobody watches, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            for world in self:
+                if world.look(now, self._rest):
+                    self.tally.rested += 1
+                    logger.info("world %s rests", world.id)

@@ -1,0 +1,217 @@
+"""Several worlds in one launcher: each with its own begin, frames and end. The sources are drawn
+(tests/test_pipeline_stage_show.py), so that a world costs nothing."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from configs.errors import UserError
+from pipeline import worlds as module
+from pipeline.beginning import Beginning
+from pipeline.stage.show import Show
+from pipeline.worlds import NoRoom, World, Worlds
+from tests.test_pipeline_stage_show import Squares
+
+
+class Fragile(Squares):
+    """Breaks beyond repair when told to."""
+
+    broken = False
+
+    async def next(self):
+        chunk = await super().next()
+        if self.broken:
+            raise RuntimeError("nothing is left")
+        return chunk
+
+
+class Studio:
+    """Worlds of drawn sources, and all sources that were made."""
+
+    def __init__(self, own: Show | None = None, many: bool = True, **settings) -> None:
+        self.sources: list[Fragile] = []
+        source = self.source()
+        own = own or Show(source, seed=1, prompt="the first")
+        self.worlds = Worlds(own, self.make if many else None, **settings)
+
+    def source(self) -> Fragile:
+        self.sources.append(Fragile())
+        return self.sources[-1]
+
+    async def make(self) -> Fragile:
+        return self.source()
+
+    async def new(self, prompt: str = "another", seed: int = 2) -> World:
+        world = await self.worlds.new(Beginning(prompt, seed))
+        await until(lambda: world.show.ready)
+        return world
+
+
+async def until(condition, seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def run(body, **settings):
+    """``body`` over worlds that play; what ``run`` raised, if it did."""
+
+    async def whole():
+        studio = Studio(**settings)
+        running = asyncio.create_task(studio.worlds.run())
+        with contextlib.suppress(BaseException):
+            await until(lambda: studio.worlds.own.show.ready or running.done())
+        try:
+            await body(studio, running)
+        finally:
+            studio.worlds.stop("the test is over")
+            (ended,) = await asyncio.gather(running, return_exceptions=True)
+        assert all(source.closed for source in studio.sources)
+        return ended
+
+    return asyncio.run(whole())
+
+
+def test_worlds_have_their_own_seed_prompt_controls_and_pause():
+    async def body(studio, running):
+        own, other = studio.worlds.own, await studio.new("a sea", 9)
+        assert (other.show.seed, other.show.prompt, own.show.seed) == (9, "a sea", 1)
+        assert list(studio.worlds) == [own, other] and studio.worlds.get(other.id) is other
+        other.show.hold("DL")
+        other.show.pause()
+        own.show.reset(5)
+        await until(lambda: own.show.newest.epoch == own.show.epoch and own.show.newest.index > 8)
+        assert own.show.held == "D" and not own.show.paused
+        assert (other.show.seed, other.show.epoch) == (9, 0) and other.show.paused
+
+    assert run(body) is None
+
+
+def test_a_world_that_breaks_ends_alone():
+    async def body(studio, running):
+        other = await studio.new()
+        studio.sources[1].broken = True
+        await other.over.wait()
+        assert str(other.fault) == "nothing is left" and studio.worlds.get(other.id) is None
+        shown = studio.worlds.own.show.newest.index
+        await until(lambda: studio.worlds.own.show.newest.index > shown + 4)
+        assert studio.worlds.tally.broken == 1 and not running.done()
+
+    assert run(body) is None
+
+
+def test_the_launchers_own_may_break_while_others_live_but_the_last_ends_the_run():
+    async def body(studio, running):
+        other = await studio.new()
+        studio.sources[0].broken = True
+        await studio.worlds.own.over.wait()
+        await asyncio.sleep(0.1)
+        assert not running.done() and list(studio.worlds) == [other]
+        studio.sources[1].broken = True
+        with pytest.raises(RuntimeError, match="nothing is left"):
+            await asyncio.wait_for(asyncio.shield(running), 5)
+
+    assert str(run(body)) == "nothing is left"
+
+
+def test_what_ends_the_launchers_own_world_by_itself_ends_the_run():
+    async def body(studio, running):
+        other = await studio.new()
+        studio.worlds.own.show.stop("the duration is over")
+        await asyncio.wait_for(asyncio.shield(running), 5)
+        assert other.over.is_set() and not len(studio.worlds)
+
+    assert run(body) is None
+
+
+def test_a_world_ended_on_request_leaves_the_launcher_waiting_for_the_next():
+    async def body(studio, running):
+        own = studio.worlds.own
+        assert studio.worlds.end(own.id) is own and studio.worlds.end("no such") is None
+        await own.over.wait()
+        await asyncio.sleep(0.1)
+        assert not running.done() and not len(studio.worlds)
+        assert (await studio.new()).show.ready
+
+    assert run(body) is None
+
+
+def test_there_are_no_more_than_asked_for_even_at_once():
+    async def body(studio, running):
+        asked = [studio.worlds.new(Beginning("a car", seed)) for seed in range(5)]
+        made = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(one, World) for one in made) == 2
+        assert sum(isinstance(one, NoRoom) for one in made) == 3
+        assert studio.worlds.room == 0 and studio.worlds.tally.refused == 3
+        studio.worlds.end(next(one for one in made if isinstance(one, World)).id)
+        await until(lambda: studio.worlds.room == 1)
+
+    assert run(body, most=3) is None
+
+
+def test_the_sources_owner_may_have_less_room():
+    async def body(studio, running):
+        with pytest.raises(NoRoom):
+            await studio.worlds.new(Beginning("a car", 1))
+
+    assert run(body, room=lambda: 0) is None
+
+
+def test_one_world_only_where_no_other_can_be_made():
+    async def body(studio, running):
+        with pytest.raises(UserError, match="one world only"):
+            await studio.worlds.new(Beginning("a car", 1))
+
+    assert run(body, many=False) is None
+
+
+def test_who_cannot_be_made_takes_no_room():
+    async def broken():
+        raise UserError("no such weights")
+
+    async def body(studio, running):
+        studio.worlds._make = broken
+        with pytest.raises(UserError, match="no such weights"):
+            await studio.worlds.new(Beginning("a car", 1))
+        assert studio.worlds.room == 7
+
+    assert run(body) is None
+
+
+def test_a_world_nobody_watches_rests_and_goes_on_where_it_was(monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+
+    async def body(studio, running):
+        world = await studio.new()
+        seen = world.show.subscribe()
+        await asyncio.sleep(0.6)
+        assert not world.resting and studio.worlds.own.resting, "who is watched does not rest"
+        seen.close()
+        await until(lambda: world.resting)
+        rested = world.show.newest.index
+        await asyncio.sleep(0.4)
+        assert world.show.newest.index <= rested + 1 and world.show.ready
+        studio.worlds.arrive(world)
+        assert not world.show.paused and not world.resting
+        seen = world.show.subscribe()
+        await until(lambda: world.show.newest.index > rested, 1.0)
+        seen.close()
+        assert world.show.newest.epoch == 0 and studio.worlds.tally.woken == 1
+
+    assert run(body, rest=0.3) is None
+
+
+def test_a_world_that_is_recorded_or_paused_by_its_driver_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+
+    async def body(studio, running):
+        recorded, paused = await studio.new(), await studio.new()
+        recorded.show.log_controls(tmp_path / "x.jsonl")
+        paused.show.pause()
+        await asyncio.sleep(0.5)
+        assert not recorded.resting and not paused.resting
+        studio.worlds.arrive(paused)
+        assert paused.show.paused, "who paused it finds it paused"
+
+    assert run(body, rest=0.2) is None
