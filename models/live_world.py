@@ -235,7 +235,7 @@ class LiveWorld:
         """Be where a snapshot was taken."""
         self._world.load_state(snapshot.state)
         self._decoder = self.parts.decoder()
-        if snapshot.latents:
+        if snapshot.latents and not snapshot.memory:
             with threads(1):
                 for latent in snapshot.latents:
                     self._decoder.push(latent[None].to(self.parts.device))
@@ -249,7 +249,7 @@ class LiveWorld:
 def check_memory(parts: Parts, snapshot: Snapshot, name: str) -> None:
     """Raise UserError unless a decoder's memory of such a world is in it: what a decoder keeps is
     seen by letting one decode as many empty latents, two at most."""
-    if snapshot.latents:
+    if snapshot.latents and not snapshot.memory:
         return
     decoder, shape = parts.decoder(), snapshot.state.latents.shape[1:]
     for _ in range(min(snapshot.index, 2)):

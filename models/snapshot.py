@@ -76,10 +76,15 @@ class Snapshot:
         return self.state.index
 
     def save(
-        self, path: Path, checkpoint: Checkpoint, engine: str, overwrite: bool = False
+        self,
+        path: Path,
+        checkpoint: Checkpoint,
+        engine: str,
+        overwrite: bool = False,
+        private: bool = False,
     ) -> None:
         """Write the file whole or not at all. engine: what computed it, as `Parts.engine` says.
-        Raises UserError."""
+        private: see `save_tensors`. Raises UserError."""
         check_name(path)
         check_output_file(path, "save", overwrite)
         header = json.dumps(self._header(checkpoint, engine), ensure_ascii=False)
@@ -89,7 +94,7 @@ class Snapshot:
             tensors["latents"] = torch.stack(self.latents)
         if self.frames.size:
             tensors["frames"] = torch.from_numpy(self.frames)
-        save_tensors(path, tensors, {"world": header})
+        save_tensors(path, tensors, {"world": header}, private)
 
     def _header(self, checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
         state = self.state

@@ -1,0 +1,129 @@
+"""A journal as it is found after its session: what it takes to go on where it was shown last."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from actors.journal.records import LOG, Head, read_records
+from actors.journal.scribe import snapshots
+from actors.journal.story import Story
+from configs.errors import UserError
+from configs.files import read_bytes
+from models.checkpoint import Checkpoint
+from models.snapshot import SUFFIX, Snapshot, read_snapshot
+
+LOG_LIMIT: Final = 64 << 20  # bytes; ours are shortened long before
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A drive that can go on. ``story`` is whole: its first latent is 0.
+
+    snapshot: where to go on computing, with the story's labels and prompts from there; None: at
+    latent 0. shown: the first latent that is to be shown again, which was on the screen last.
+    """
+
+    name: str
+    head: Head
+    story: Story
+    snapshot: Snapshot | None
+    shown: int
+
+    @property
+    def index(self) -> int:
+        """The latent before which the snapshot stands."""
+        return 0 if self.snapshot is None else self.snapshot.index
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompt in force for each latent that was made."""
+        changes = [*self.story.prompts, (self.story.next, "")]
+        return tuple(
+            text
+            for (start, text), (end, _) in zip(changes, changes[1:], strict=False)
+            for _ in range(start, end)
+        )
+
+
+def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
+    """The drive in a journal's folder. Raises UserError with one line for a log that is damaged, of
+    another version or of other weights, or without a whole snapshot where one is needed."""
+    head, story = read_log(folder)
+    try:
+        if head.weights != checkpoint.world_hash:
+            raise UserError(
+                f"made with {head.model!a} ({head.weights[:12]!a}), but these weights are "
+                f"{checkpoint.name} ({checkpoint.world_hash[:12]}); choose its weights with MODEL_PATH"
+            )
+        if not story.labels and not story.first:
+            raise UserError("nothing was made in it")
+        step = checkpoint.streaming.window_size
+        shown = max(0, story.shown) // step * step
+        if shown == 1 and not checkpoint.tiny:  # the full decoder shows two latents at first
+            shown = 0
+        snapshot = _newest(folder, story, shown, checkpoint)
+        if snapshot is not None:
+            _complete(story, snapshot)
+        elif story.first:
+            raise UserError(f"no snapshot before latent {shown} is whole")
+    except UserError as error:
+        raise UserError(f"journal {folder.name}: {error}") from None
+    return Drive(folder.name, head, story, snapshot, shown)
+
+
+def read_log(folder: Path) -> tuple[Head, Story]:
+    """What the log alone tells. Raises UserError."""
+    data = read_bytes(folder / LOG, LOG_LIMIT, f"journal {folder.name}")
+    story, head = Story(), None
+    try:
+        for record in read_records(data):
+            if isinstance(record, Head):
+                head = record
+            else:
+                story.take(record)
+        if story.stream < 0:
+            raise UserError("nothing was made in it")
+    except UserError as error:
+        raise UserError(f"journal {folder.name}: {error}") from None
+    assert head is not None, "read_records gives it first"
+    return head, story
+
+
+def _newest(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> Snapshot | None:
+    """The newest whole snapshot of this story up to a latent."""
+    for stream, index in reversed(snapshots(folder)):
+        if stream != story.stream or not story.first <= index <= shown:
+            continue
+        path = folder / f"{stream}-{index}{SUFFIX}"
+        try:
+            snapshot, _ = read_snapshot(path, checkpoint)
+            _check(snapshot, story, index)
+            return snapshot
+        except UserError as error:
+            logger.warning("%s; an earlier one is taken", error)
+    return None
+
+
+def _check(snapshot: Snapshot, story: Story, index: int) -> None:
+    """Raise UserError unless a snapshot is of this story."""
+    overlap = tuple(story.labels[: index - story.first])
+    if (snapshot.index, snapshot.state.seed, snapshot.labels[story.first :]) != (
+        index,
+        story.seed,
+        overlap,
+    ):
+        raise UserError(f"snapshot {story.stream}-{index}{SUFFIX}: of another drive than the log")
+
+
+def _complete(story: Story, snapshot: Snapshot) -> None:
+    """Let the story begin at latent 0: what its shortened log lacks is in the snapshot."""
+    earlier = [(latent, text) for latent, text in snapshot.prompts if latent < story.first]
+    story.labels = [*snapshot.labels[: story.first], *story.labels]
+    if earlier:
+        later = [each for each in story.prompts[1:] if each[0] >= story.first]
+        same = story.prompts[0][1] == earlier[-1][1]
+        story.prompts = [*earlier, *([] if same else story.prompts[:1]), *later]
+    story.first = 0

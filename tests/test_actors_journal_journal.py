@@ -1,0 +1,238 @@
+"""The journal beside a session: nobody waits for it, and a disk that fails costs the journal alone."""
+
+import contextlib
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from actors.journal.drive import read_drive, read_log
+from actors.journal.journal import Journal
+from actors.journal.moment import Moment
+from actors.journal.place import Place, StateFolder
+from actors.journal.records import Head
+from actors.journal.scribe import Scribe, snapshots
+from configs.errors import UserError
+from models.checkpoint import Checkpoint
+from models.live_world import LiveWorld
+from models.parts import Parts
+from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+    return Parts(Checkpoint.open(folder), CPU, "float32")
+
+
+class Told:
+    """A journal of a world that is driven as a session drives it, with all that it says."""
+
+    def __init__(self, parts: Parts, place: Place, **going_on) -> None:
+        self.live, self.lines = LiveWorld.begin(parts, PROMPTS[0], 7), []
+        checkpoint = parts.checkpoint
+        head = Head(checkpoint.name, checkpoint.world_hash, parts.engine, 1.75e9)
+        self.journal = Journal(place, head, checkpoint, self.lines.append, **going_on)
+        self.longest = 0.0
+
+    def drive(self, steps: int) -> None:
+        for _ in range(steps):
+            self.live.step("DL")
+            began = time.perf_counter()
+            self.journal.made(("DL",), self.live.prompt, self.moment)
+            self.journal.shown(self.live.index - 2)
+            self.longest = max(self.longest, time.perf_counter() - began)
+
+    def moment(self) -> Moment:
+        return Moment.of(self.live.snapshot())
+
+
+def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Until it is so; what cannot be read is not there yet."""
+
+    def holds() -> bool:
+        with contextlib.suppress(UserError):
+            return bool(condition())
+        return False
+
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+
+
+def test_it_is_kept_while_the_session_goes_on(parts: Parts, tmp_path: Path) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.journal.began(7, PROMPTS[0])
+    told.drive(20)
+    told.journal.asked(PROMPTS[1])
+    told.journal.recorded("/a/drive.mp4")
+    folder = told.journal.place.folder
+    wait(lambda: read_log(folder)[1].recording)
+    drive = read_drive(folder, parts.checkpoint)
+    assert (drive.index, drive.shown, drive.story.asked) == (16, 18, PROMPTS[1])
+    told.journal.rewound(10)
+    told.live.rewind(10)
+    told.drive(2)
+    wait(lambda: read_log(folder)[1].next == 12)
+    assert read_drive(folder, parts.checkpoint).index == 0
+    told.journal.close(ended=True)
+    assert read_log(folder)[1].ended and not told.journal.place.held and not told.lines
+    told.journal.close(ended=True)
+
+
+def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    first = Told(parts, state.new())
+    first.journal.began(7, PROMPTS[0])
+    first.drive(20)
+    first.journal.close(ended=False)
+    folder = first.journal.place.folder
+    drive = read_drive(folder, parts.checkpoint)
+    second = Told(parts, state.hold(folder.name), story=drive.story)
+    second.live = LiveWorld.open(parts, drive.snapshot)
+    second.journal.stands(16)
+    second.drive(20)
+    second.journal.close(ended=False)
+    drive = read_drive(folder, parts.checkpoint)
+    assert drive.story.labels == ["DL"] * 36 and snapshots(folder) == [(0, 16), (0, 32)]
+    assert (drive.story.stream, drive.story.seed, drive.shown) == (0, 7, 34)
+    undisturbed = LiveWorld.begin(parts, PROMPTS[0], 7)
+    for _ in range(32):
+        undisturbed.step("DL")
+    again = LiveWorld.open(parts, drive.snapshot)
+    assert np.array_equal(again.step("D"), undisturbed.step("D"))
+
+
+def test_nothing_made_is_nothing_kept(parts: Parts, tmp_path: Path) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.journal.began(7, PROMPTS[0])
+    told.journal.close(ended=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_goes_away_costs_the_journal_and_it_comes_back(
+    parts: Parts, tmp_path: Path
+) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    folder, journal = told.journal.place.folder, told.journal
+    journal.began(7, PROMPTS[0])
+    told.drive(18)
+    wait(lambda: snapshots(folder))
+    folder.rename(tmp_path / "away")
+    told.drive(14)
+    wait(lambda: told.lines)
+    told.drive(10)
+    assert len(told.lines) == 1 and "not kept any more (" in told.lines[0]
+    (tmp_path / "away").rename(folder)
+    told.drive(6)
+    wait(lambda: len(told.lines) == 2)
+    assert "kept again" in told.lines[1]
+    journal.close(ended=False)
+    drive = read_drive(folder, parts.checkpoint)
+    assert drive.story.next == 48 and drive.index in (16, 48)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import tests.test_actors_journal_journal as tests
+from actors.journal.place import StateFolder
+from tests.tiny_checkpoint import PROMPTS
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+parts = tests.Parts(tests.Checkpoint.open(Path(sys.argv[1])), tests.CPU, "float32")
+told = tests.Told(parts, StateFolder(Path(sys.argv[2])).new())
+told.journal.began(7, PROMPTS[0])
+told.drive(4)
+tests.wait(lambda: tests.read_log(told.journal.place.folder)[1].next == 4)
+size = (told.journal.place.folder / 'drive.log').stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+told.drive(20)
+tests.wait(lambda: told.lines)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+told.drive(12)
+tests.wait(lambda: len(told.lines) == 2)
+told.journal.close(ended=False)
+print(*told.lines, tests.read_drive(told.journal.place.folder, parts.checkpoint).story.next, sep="\\n")
+"""
+
+
+def test_a_disk_that_is_full_costs_the_journal_and_it_comes_back(
+    parts: Parts, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", FULL, str(parts.checkpoint.path), str(tmp_path / "state")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lost, again, latents = done.stdout.splitlines()
+    assert "not kept any more (" in lost and "kept again" in again and latents == "36"
+
+
+def test_a_device_that_takes_nothing_is_one_notice(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.journal.began(7, PROMPTS[0])
+    told.drive(2)
+    wait(lambda: read_log(told.journal.place.folder)[1].next == 2)
+    full = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(told.journal._scribe, "_log", full)
+    monkeypatch.setattr(told.journal._scribe._log, "tell", lambda: 0, raising=False)
+    told.drive(6)
+    wait(lambda: told.lines)
+    told.drive(6)
+    assert len(told.lines) == 1 and "No space left on device" in told.lines[0]
+    told.journal.close(ended=False)
+
+
+def test_a_disk_that_hangs_delays_nobody(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.journal.journal.WAITING", 40)
+    monkeypatch.setattr("actors.journal.journal.END_SECONDS", 0.1)
+    monkeypatch.setattr(Scribe, "write", lambda *_: time.sleep(0.5))
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.journal.began(7, PROMPTS[0])
+    told.drive(40)
+    assert len(told.lines) == 1 and "fell 40 records behind" in told.lines[0]
+    assert told.longest < 0.1
+    began = time.monotonic()
+    told.journal.close(ended=True)
+    assert time.monotonic() - began < 2
+
+
+def test_nobody_waits_for_it(parts: Parts, tmp_path: Path) -> None:
+    """What the session's loop pays for a latent, and for one after which a snapshot is due."""
+    told = Told(parts, StateFolder(tmp_path).new())
+    moment, spent = told.moment(), []
+    told.journal.began(7, PROMPTS[0])
+    for index in range(200):
+        now = replace(moment, state=replace(moment.state, index=index + 1))
+        began = time.thread_time()
+        told.journal.made(("DL",), PROMPTS[0], lambda now=now: now)
+        told.journal.shown(index - 1)
+        spent.append(time.thread_time() - began)
+        time.sleep(0.002)
+    assert sorted(spent)[-3] < 0.002
+    told.journal.close(ended=True)
+    assert not told.lines
+
+
+def test_a_state_folder_without_a_place_is_said_at_once(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises((UserError, OSError)):
+            state.new()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
