@@ -10,7 +10,7 @@ from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
 from pipeline.stage.show import Show
 
-NAME: Final = re.compile(r"[\w][\w .()-]{0,59}")
+NAME: Final = re.compile(r"[\w][\w .,()'’&+-]{0,59}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Beginning:
         check_seed(self.seed)
         if self.name and not NAME.fullmatch(self.name):
             raise UserError(
-                "name: expected up to 60 letters, digits, spaces and - _ . ( ), "
+                "name: expected up to 60 letters, digits, spaces and - _ . , ( ) ' & +, "
                 f"the first a letter or digit, got {self.name[:60]!a}"
             )
 

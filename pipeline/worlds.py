@@ -16,6 +16,7 @@ from actors.source import ChunkSource
 from configs.errors import UserError
 from pipeline.beginning import Beginning
 from pipeline.stage.show import Show
+from pipeline.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 MOST_WORLDS: Final = 8
@@ -30,6 +31,10 @@ MakeSource = Callable[[], Awaitable[ChunkSource]]
 
 class NoRoom(UserError):
     """There is no room for another world now."""
+
+
+class OneWorld(UserError):
+    """Nothing can make another world here."""
 
 
 class World:
@@ -79,7 +84,7 @@ class Tally:
     opened: int = 0
     ended: int = 0
     broken: int = 0
-    refused: int = 0
+    refused: int = 0  # requests that found no room; some of them waited for it
     rested: int = 0
     woken: int = 0
     lives: deque[float] = field(default_factory=lambda: deque(maxlen=PAST))  # seconds, the last
@@ -107,6 +112,7 @@ class Worlds:
         viewer. room: how many more the sources' owner can take now."""
         self.own = World(own, "the first world", own=True)
         self.tally = Tally()
+        self.waiting = Waiting()
         self.opened: list[Callable[[World], None]] = []  # told of every world that begins
         self.most = most if make else 1
         self._make = make
@@ -157,7 +163,9 @@ class Worlds:
 
     @property
     def room(self) -> int:
-        """How many more could begin now."""
+        """How many more could begin now: none before the launcher's own has loaded."""
+        if self.own.show.state == "starting":
+            return 0
         free = self.most - len(self._here) - self._making
         if self._room is not None:
             free = min(free, self._room() - self._making)
@@ -167,10 +175,43 @@ class Worlds:
         """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
         cannot begin."""
         if self._make is None:
-            raise UserError("this launcher shows one world only")
-        if not self.room:
+            raise OneWorld("this launcher shows one world only")
+        if self.room <= self.waiting.length(time.monotonic()):
             self.tally.refused += 1
-            raise NoRoom(f"no room for another world now: {len(self)} of {self.most} are here")
+            raise NoRoom(
+                f"no room for another world now: {len(self)} of at most {self.most} are here"
+            )
+        return await self._new(beginning)
+
+    async def ask(self, beginning: Beginning) -> World | str:
+        """Begin another world, or wait for room: the ticket to ask again with. Raises as ``new``,
+        when the queue is full as well."""
+        try:
+            return await self.new(beginning)
+        except NoRoom:
+            ticket = self.waiting.join(beginning, time.monotonic())
+        if ticket is None:
+            raise NoRoom("no room for another world now, and too many wait; try again later")
+        return ticket
+
+    async def ask_again(self, ticket: str) -> World | int | None:
+        """The world that a ticket waits for if it begins now, else its place in the queue (1 = the
+        next); None when it is not waiting any more, as after a while without asking."""
+        place = self.waiting.place(ticket, time.monotonic())
+        if place is None or place > self.room:
+            return place
+        beginning = self.waiting.take(ticket)
+        assert beginning is not None
+        return await self._new(beginning)
+
+    def estimate(self, place: int) -> float | None:
+        """Seconds until a place in the queue is served, by how long worlds lived so far; None while
+        nobody can know."""
+        lives = self.tally.lives
+        return place * sum(lives) / len(lives) / max(1, len(self)) if lives else None
+
+    async def _new(self, beginning: Beginning) -> World:
+        assert self._make is not None
         self._making += 1
         try:
             show = beginning.show(await self._make(), self._recordings)

@@ -7,7 +7,7 @@ from pipeline.beginning import Beginning
 
 
 def test_a_prompt_is_one_line_and_a_name_may_be_anybodys():
-    beginning = Beginning("  a red\ncar ", 7, name="Lab 3 (Äpfel)")
+    beginning = Beginning("  a red\ncar ", 7, name="Ann’s lab, No. 3 (Äpfel)")
     assert (beginning.prompt, beginning.seed) == ("a red car", 7)
     assert Beginning("a car", 0).name == ""
 

@@ -13,6 +13,7 @@ from pipeline.web.metrics import Counters
 
 logger = logging.getLogger(__name__)
 OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})  # one word each, for probes that hold no token
+PAGES = frozenset({"/", "/lobby/"})  # whose addresses may bring a token
 ACCESS = "matrix.access"  # where a scope says by which door it came in
 FOREIGN_HOST = "this host name is not served here; if it is yours: --allow-host and the name\n"
 SECURITY_HEADERS = {
@@ -105,7 +106,7 @@ class Door:
 
 def _printed_token(scope: Scope) -> str | None:
     """The token in the address of the page, if it is asked for by its printed address."""
-    if scope["path"].removeprefix(scope.get("root_path", "")) != "/":
+    if scope["path"].removeprefix(scope.get("root_path", "")) not in PAGES:
         return None
     tokens = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return tokens.get("token", [None])[0]

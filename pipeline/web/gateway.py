@@ -6,12 +6,13 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from pipeline.web.access import Access, Right
 from pipeline.web.door import Door
+from pipeline.web.lobby import Lobby
 from pipeline.web.metrics import all_worlds
 from pipeline.web.server import Server, bind
 from pipeline.web.sites import FOLDER, Sites
@@ -75,6 +76,8 @@ class Gateway:
             Route("/healthz", self._alive),
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
+            Route("/lobby", self._to_lobby),
+            Mount("/lobby", Lobby(self._worlds, self.sites).application()),
             Mount("/", self.sites.own.application()),
         ]
         return Starlette(routes=routes)
@@ -85,6 +88,10 @@ class Gateway:
     async def _ready(self, request: Request) -> Response:
         ready = any(world.show.ready for world in self._worlds)
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+
+    async def _to_lobby(self, request: Request) -> Response:
+        """Typed without its last letter; relative, as everything behind a proxy has to be."""
+        return RedirectResponse(f"lobby/?{request.url.query}")
 
     async def _metrics(self, request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,7 @@
 """What /metrics says: the figures of every show, read whenever they are asked for, what its site
 counts about its clients, and what happened to the worlds of this launcher."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -73,6 +74,8 @@ class WorldsCollector(Collector):
         here.add_metric(["resting"], resting)
         yield here
         yield GaugeMetricFamily("matrix_worlds_room", "Worlds that could begin now", worlds.room)
+        waiting = worlds.waiting.length(time.monotonic())
+        yield GaugeMetricFamily("matrix_worlds_waiting", "Requests that wait for room", waiting)
         for name, text, value in (
             ("worlds_opened", "Worlds that began", tally.opened),
             ("worlds_ended", "Worlds that ended", tally.ended),

@@ -83,7 +83,7 @@ class Polling:
     async def _join(self, request: Request) -> Response:
         """hello -> the name under which to poll and to post."""
         try:
-            viewer = self._seat(request, parse_hello(await _body(request)))
+            viewer = self._seat(request, parse_hello(await body_of(request)))
         except NoKey as error:
             return PlainTextResponse(f"{error}\n", 403)
         except UserError as error:
@@ -125,7 +125,7 @@ class Polling:
         if box is None:
             return PlainTextResponse("nobody polls under this name\n", 410)
         try:
-            lines = (await _body(request)).splitlines()
+            lines = (await body_of(request)).splitlines()
         except UserError as error:
             return PlainTextResponse(f"{error}\n", 413)
         for line in lines:
@@ -143,7 +143,7 @@ def _record(kind: int, data: bytes) -> bytes:
     return bytes([kind]) + len(data).to_bytes(4) + data
 
 
-async def _body(request: Request) -> str:
+async def body_of(request: Request) -> str:
     """The text of a post. Raises UserError beyond LARGEST_POST bytes or POST_SECONDS."""
     data = b""
     try:

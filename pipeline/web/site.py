@@ -29,6 +29,7 @@ from pipeline.web.viewer import Viewer
 PAGE = Path(__file__).parent / "static"
 HELLO_SECONDS = 10.0
 GONE = (RuntimeError, OSError, WebSocketDisconnect)  # what writing to a closed socket raises
+SMALL_PICTURE = 60  # JPEG quality of the lobby's pictures
 READ_AT_ONCE = 16  # messages of one client, before everybody else's turn on the event loop
 
 
@@ -50,12 +51,20 @@ class Site:
         routes = [
             Route("/", self._page),
             Route("/recordings/{name}", self._recording),
-            Route("/presets/{index:int}", self._preset),
+            Route("/presets/{index:int}", self.preset),
             WebSocketRoute("/live", self._live),
             *Polling(self.room, self._join).routes,
             Mount("/static", static_files()),
         ]
         return Starlette(routes=routes)
+
+    def picture(self, after: str = "") -> tuple[str, bytes] | None:
+        """The frame on the screen as a JPEG and which one it is; None when that is ``after``, or
+        there is none yet."""
+        frame = self._show.newest
+        if frame is None or (place := f"{frame.epoch}.{frame.index}") == after:
+            return None
+        return place, self.room.pictures.of(frame, SMALL_PICTURE)
 
     async def close(self) -> None:
         """Send everybody away. Idempotent."""
@@ -74,7 +83,8 @@ class Site:
     async def _page(self, request: Request) -> Response:
         return FileResponse(PAGE / "index.html")
 
-    async def _preset(self, request: Request) -> Response:
+    async def preset(self, request: Request) -> Response:
+        """The picture of a preset."""
         pictures, index = self._show.info.pictures, request.path_params["index"]
         if index >= len(pictures):
             return PlainTextResponse("no preset has that number\n", 404)

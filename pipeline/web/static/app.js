@@ -75,6 +75,7 @@ const hear = {
   welcome({ world: info, state, link: by }) {
     world.info = info;
     world.guest = by === "watcher";
+    $("lobby").hidden = by !== "owner";
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
     showPresets(info);

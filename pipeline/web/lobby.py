@@ -1,0 +1,164 @@
+"""The lobby: a page and an API over the worlds of a launcher, for who has the launcher's token.
+
+The cookie fetches the page and its files. Whatever tells of worlds or changes them needs the token
+itself in the request's header, which no other site and no other port can add."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from configs.errors import UserError
+from pipeline.beginning import Beginning
+from pipeline.web.access import Access, Right
+from pipeline.web.door import ACCESS
+from pipeline.web.messages import shown
+from pipeline.web.polling import body_of
+from pipeline.web.room import fresh_seed
+from pipeline.web.site import PAGE, static_files
+from pipeline.web.sites import Sites
+from pipeline.worlds import NoRoom, OneWorld, World, Worlds
+
+Answer = Callable[[Request], Awaitable[Response]]
+FIELDS = frozenset({"prompt", "seed", "name"})
+
+
+class Lobby:
+    """Sees, begins and ends worlds."""
+
+    def __init__(self, worlds: Worlds, sites: Sites) -> None:
+        self._worlds = worlds
+        self._sites = sites
+
+    def application(self) -> Starlette:
+        """What answers behind the launcher's door."""
+        routes = [
+            Route("/", self._page),
+            Route("/worlds", guarded(self._list), methods=["GET"]),
+            Route("/worlds", guarded(self._begin), methods=["POST"]),
+            Route("/worlds/{name}", guarded(self._end), methods=["DELETE"]),
+            Route("/queue/{ticket}", guarded(self._ask_again), methods=["GET"]),
+            Route("/queue/{ticket}", guarded(self._leave), methods=["DELETE"]),
+            Route("/pictures/{name}", guarded(self._picture), methods=["GET"]),
+            Route("/presets/{index:int}", self._sites.own.preset),
+            Mount("/static", static_files()),
+        ]
+        return Starlette(routes=routes)
+
+    async def _page(self, request: Request) -> Response:
+        return FileResponse(PAGE / "lobby" / "index.html")
+
+    async def _list(self, request: Request) -> Response:
+        worlds, info = self._worlds, self._worlds.own.show.info
+        answer = {
+            "worlds": [self._card(world) for world in worlds],
+            "room": worlds.room,
+            "most": worlds.most,
+            "waiting": worlds.waiting.length(time.monotonic()),
+            "model": info.name,
+            "presets": list(info.presets),
+            "pictures": [f"presets/{index}" for index in range(len(info.pictures))],
+        }
+        return JSONResponse(answer)
+
+    async def _begin(self, request: Request) -> Response:
+        """Another world, or a place in the queue for it."""
+        beginning = self._parsed(await body_of(request))
+        made = await self._worlds.ask(beginning)
+        return self._made(made) if isinstance(made, World) else await self._queued(made)
+
+    async def _ask_again(self, request: Request) -> Response:
+        return await self._queued(request.path_params["ticket"])
+
+    async def _leave(self, request: Request) -> Response:
+        if self._worlds.waiting.take(request.path_params["ticket"]) is None:
+            return PlainTextResponse("nobody waits with this ticket\n", 404)
+        return Response(status_code=204)
+
+    async def _end(self, request: Request) -> Response:
+        if self._worlds.end(request.path_params["name"]) is None:
+            return PlainTextResponse("no world of that id is here\n", 404)
+        return Response(status_code=204)
+
+    async def _picture(self, request: Request) -> Response:
+        """What a world shows now; 204 while that is still ``after``."""
+        world = self._worlds.get(request.path_params["name"])
+        if world is None:
+            return PlainTextResponse("no world of that id is here\n", 404)
+        picture = self._sites[world.id].picture(request.query_params.get("after", ""))
+        if picture is None:
+            return Response(status_code=204)
+        return Response(picture[1], media_type="image/jpeg", headers={"etag": picture[0]})
+
+    def _parsed(self, text: str) -> Beginning:
+        """{"prompt": "...", "seed": 42, "name": "..."}, each of them if it is wanted. Raises
+        UserError."""
+        try:
+            fields: Any = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict) or fields.keys() - FIELDS:
+            raise UserError("expected a JSON object with prompt, seed and name, or some of them")
+        name, seed = fields.get("name"), fields.get("seed")
+        if not isinstance(name, str | None):
+            raise UserError(f"name: expected text, got {shown(name)}")
+        prompt = fields.get("prompt") or self._worlds.own.show.prompt
+        return Beginning(prompt, fresh_seed() if seed is None else seed, name or "")
+
+    async def _queued(self, ticket: str) -> Response:
+        made = await self._worlds.ask_again(ticket)
+        if made is None:
+            return PlainTextResponse("nobody waits with this ticket; ask for a world again\n", 404)
+        if isinstance(made, World):
+            return self._made(made)
+        seconds = self._worlds.estimate(made)
+        estimate = None if seconds is None else round(seconds, 1)
+        return JSONResponse({"ticket": ticket, "place": made, "estimate": estimate}, 202)
+
+    def _made(self, world: World) -> Response:
+        return JSONResponse({"world": self._card(world)}, 201)
+
+    def _card(self, world: World) -> dict[str, Any]:
+        """A world in the list. Its links are relative to the lobby's address."""
+        show, room = world.show, self._sites[world.id].room
+        links = {right: f"../{self._sites.address(world.id, right)}" for right in WORLD_LINKS}
+        return {
+            "id": world.id,
+            "name": world.name,
+            "own": world.own,
+            "prompt": show.prompt,
+            "seed": show.seed,
+            "state": "resting" if world.resting else show.state,
+            "driven": room.driver is not None,
+            "watching": len(room.viewers) - (room.driver is not None),
+            "fps": show.figures.shown.lately(time.monotonic()),
+            "seconds": round(time.monotonic() - world.born, 1),
+            "links": links,
+        }
+
+
+WORLD_LINKS = (Right.DRIVER, Right.WATCHER)
+
+
+def guarded(answer: Answer) -> Answer:
+    """Only for who has the token itself; what cannot be done is one line and a status."""
+
+    async def answering(request: Request) -> Response:
+        access: Access = request.scope[ACCESS]
+        if access.bearer(request.headers) is None:
+            return PlainTextResponse("this needs the launcher's token as a Bearer token\n", 403)
+        try:
+            return await answer(request)
+        except OneWorld as error:
+            return PlainTextResponse(f"{error}\n", 409)
+        except NoRoom as error:
+            return PlainTextResponse(f"{error}\n", 429)
+        except UserError as error:
+            return PlainTextResponse(f"{error}\n", 400)
+
+    return answering
