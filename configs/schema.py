@@ -1,6 +1,7 @@
 """Frozen run settings. Network shapes travel with the weights (models/); these say how to run
 them."""
 
+import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,6 +109,8 @@ class RunConfig(WeightFlags):
     visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
     duration: seconds of shown stream, counted from the first frame.
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
+    worlds: how many there may be at once, the first included. rest: seconds without a viewer after
+    which a world rests; 0 = never.
     token: what opens the page (never a flag: other users see those). None makes a new one; a
     launcher that is started again with the same token gets its pages back by themselves.
     keep_logs: a folder for the logs of launcher, Ray and workers.
@@ -121,6 +124,8 @@ class RunConfig(WeightFlags):
     host: str = "127.0.0.1"
     port: int = 8000
     allow_host: tuple[str, ...] = field(default=(), metadata={PARSER: host_names})
+    worlds: int = 8
+    rest: float = 300.0
     token: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -147,6 +152,8 @@ class RunConfig(WeightFlags):
                 f"log_level: expected one of {', '.join(LEVELS)}, got {self.log_level[:60]!r}"
             )
         whole_number("port", self.port, 0, 65535)
+        whole_number("worlds", self.worlds, 1, 64)
+        real_number("rest", self.rest, 0, 1e7)
         if self.duration is not None:
             real_number("duration", self.duration, 0.25, 1e7)
         if self.prompt is not None:
@@ -172,6 +179,11 @@ class RunConfig(WeightFlags):
             raise UserError(
                 "tls_cert and tls_key: expected both or none, got only one; name both files"
             )
+
+    @property
+    def rests_after(self) -> float:
+        """Seconds without a viewer after which a world rests; infinite where nobody can watch."""
+        return self.rest if self.rest and not self.headless else math.inf
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,9 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         session = self.session()
         show = self.show(session)
-        broadcast = Broadcast(Worlds(show), self.config, self.files, console)
+        broadcast = Broadcast(
+            Worlds(show, rest=self.config.rests_after), self.config, self.files, console
+        )
         self._introduce(console)
         code = 1
         try:

@@ -22,7 +22,7 @@ async def play_program(config: RunConfig, command: Sequence[str], console: Conso
     try:
         prompt = config.prompt or next(iter(program.info.presets), NAMELESS)
         show = Show(program, seed=config.seed, prompt=prompt, duration=config.duration)
-        broadcast = Broadcast(Worlds(show), config, files, console)
+        broadcast = Broadcast(Worlds(show, rest=config.rests_after), config, files, console)
     except BaseException:
         await program.close()
         raise

@@ -27,6 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from configs.errors import UserError
 from models.controls import label_id
+from pipeline.clients.lobby import Card, Lobby
 from pipeline.video import decode_jpeg
 from pipeline.web.messages import FrameHeader, unpack_frame
 
@@ -48,13 +49,14 @@ class Client:
     """One connection. Iterating yields frames, newest wins; messages of the server are kept for
     ``message``."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, lobby: Lobby) -> None:
         self.world: dict[
             str, Any
         ] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
         self.role = ""  # "driver" or "viewer"
         self.link = ""  # what the address allows: "owner", "driver" or "watcher"
         self._socket = socket
+        self._lobby = lobby
         self._held: str | None = None
         self._seq = 0
         self._messages: deque[dict[str, Any]] = deque(maxlen=LATEST_MESSAGES)
@@ -149,6 +151,20 @@ class Client:
         """Drive again: ``parts`` as in the message "take"."""
         self._say("replay", seed=seed, parts=parts)
 
+    async def worlds(self) -> list[Card]:
+        """All worlds of this launcher; needs its own address, as it was printed."""
+        return await self._lobby.worlds()
+
+    async def new_world(
+        self, prompt: str | None = None, seed: int | None = None, name: str | None = None
+    ) -> Card:
+        """Begin another world, see Lobby.new_world; ``connect(card.driver)`` drives it."""
+        return await self._lobby.new_world(prompt, seed, name)
+
+    async def end(self, world: str) -> None:
+        """End the world of this id for everybody in it."""
+        await self._lobby.end(world)
+
     async def close(self) -> None:
         """Leave. Idempotent."""
         for task in self._tasks:
@@ -230,7 +246,7 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
             f"the world at {address.netloc} did not let us in ({error}); has it ended, is the token current?"
         ) from None
     await socket.send(json.dumps({"type": "hello", "client": name}))
-    client = Client(socket)
+    client = Client(socket, Lobby(url, tls))
     try:
         await client.message("welcome")
     except ConnectionError:

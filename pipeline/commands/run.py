@@ -78,6 +78,12 @@ def _add_page(group: "argparse._ActionsContainer") -> None:
         metavar="NAME",
         help="further names of this machine, as a reverse proxy may have; with commas",
     )
+    group.add_argument("--worlds", metavar="N", help="worlds at once, this one included (8)")
+    group.add_argument(
+        "--rest",
+        metavar="SECONDS",
+        help="a world that nobody watches rests after it (300; 0 = never)",
+    )
     group.add_argument("--tls-cert", metavar="FILE.pem", help="certificate chain, for https")
     group.add_argument("--tls-key", metavar="FILE.pem", help="its private key")
 

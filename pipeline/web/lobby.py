@@ -3,6 +3,8 @@
 The cookie fetches the page and its files. Whatever tells of worlds or changes them needs the token
 itself in the request's header, which no other site and no other port can add."""
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +27,7 @@ from pipeline.web.sites import Sites
 from pipeline.worlds import NoRoom, OneWorld, World, Worlds
 
 Answer = Callable[[Request], Awaitable[Response]]
+END_SECONDS = 10.0  # that a request waits for the end of a world
 FIELDS = frozenset({"prompt", "seed", "name"})
 
 
@@ -81,8 +84,12 @@ class Lobby:
         return Response(status_code=204)
 
     async def _end(self, request: Request) -> Response:
-        if self._worlds.end(request.path_params["name"]) is None:
+        """Answers when it has ended, its recordings finished."""
+        world = self._worlds.end(request.path_params["name"])
+        if world is None:
             return PlainTextResponse("no world of that id is here\n", 404)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(world.over.wait(), END_SECONDS)
         return Response(status_code=204)
 
     async def _picture(self, request: Request) -> Response:
