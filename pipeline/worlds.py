@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from actors.source import ChunkSource
 from configs.errors import UserError
@@ -23,6 +23,7 @@ MOST_WORLDS: Final = 8
 REST_SECONDS: Final = 300.0  # that nobody watches, until a world is put to rest
 LOOK_SECONDS: Final = 1.0  # between two looks at who watches
 OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
+MOST_RECORDS: Final = 200  # worlds of which the summary tells
 PAST: Final = 20  # lives of worlds that ended: an estimate of the next
 
 Loaded = Callable[[Show], None]
@@ -71,6 +72,14 @@ class World:
         self.show.resume()
         return True
 
+    def record(self) -> dict[str, Any]:
+        """What the summary of a run says of it."""
+        show = self.show
+        figures = show.figures.summary(self.born, show.drops, {})
+        del figures["peak_rss_mb"]
+        fault = {"fault": str(self.fault)} if self.fault is not None else {}
+        return {"id": self.id, "name": self.name, "seed": show.seed, **figures, **fault}
+
     def end(self, reason: str) -> None:
         """Ask it to end; ``over`` says when it has."""
         self.asked = True
@@ -105,11 +114,12 @@ class Worlds:
         *,
         most: int = MOST_WORLDS,
         rest: float = math.inf,
-        room: Callable[[], int] | None = None,
+        capacity: Callable[[], float | None] = lambda: math.inf,
         recordings: Path = Path("recordings"),
     ) -> None:
         """make: the source of another world; None: there is only this one. rest: seconds without a
-        viewer. room: how many more the sources' owner can take now."""
+        viewer. capacity: how many at once keep their frame rate, as it was measured; None: not
+        known yet."""
         self.own = World(own, "the first world", own=True)
         self.tally = Tally()
         self.waiting = Waiting()
@@ -117,11 +127,12 @@ class Worlds:
         self.most = most if make else 1
         self._make = make
         self._rest = rest
-        self._room = room
+        self._capacity = capacity
         self._recordings = recordings
         self._here = {self.own.id: self.own}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._making = 0
+        self._past: deque[dict[str, Any]] = deque(maxlen=MOST_RECORDS)
         self._ended = asyncio.Event()
         self._fault: Exception | None = None
 
@@ -163,13 +174,16 @@ class Worlds:
 
     @property
     def room(self) -> int:
-        """How many more could begin now: none before the launcher's own has loaded."""
-        if self.own.show.state == "starting":
+        """How many more could begin now: none before the launcher's own has loaded, and none
+        beyond what lets all keep their frame rate. One that rests keeps its place."""
+        capacity = self._capacity()
+        if self.own.show.state == "starting" or capacity is None:
             return 0
-        free = self.most - len(self._here) - self._making
-        if self._room is not None:
-            free = min(free, self._room() - self._making)
-        return max(0, free)
+        return max(0, int(min(self.most, capacity)) - len(self._here) - self._making)
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the summary says of every world, as far back as it is kept."""
+        return [*self._past, *(world.record() for world in self)]
 
     async def new(self, beginning: Beginning) -> World:
         """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
@@ -251,6 +265,7 @@ class Worlds:
             world.fault = error
             logger.info("world %s broke", world.id, exc_info=True)
         del self._here[world.id], self._tasks[world.id]
+        self._past.append(world.record())
         self.tally.ended += 1
         self.tally.broken += world.fault is not None
         self.tally.lives.append(time.monotonic() - world.born)

@@ -150,12 +150,32 @@ def test_there_are_no_more_than_asked_for_even_at_once():
     assert run(body, most=3) is None
 
 
-def test_the_sources_owner_may_have_less_room():
+def test_there_are_no_more_than_keep_their_frame_rate():
+    measured: list[int | None] = [None]
+
     async def body(studio, running):
+        with pytest.raises(NoRoom):  # nobody knows yet
+            await studio.worlds.new(Beginning("a car", 1))
+        measured[0] = 2
+        assert studio.worlds.room == 1 and await studio.new()
         with pytest.raises(NoRoom):
             await studio.worlds.new(Beginning("a car", 1))
+        assert studio.worlds.estimate(1) is None
 
-    assert run(body, room=lambda: 0) is None
+    assert run(body, capacity=lambda: measured[0]) is None
+
+
+def test_the_summary_tells_of_every_world():
+    async def body(studio, running):
+        other, broken = await studio.new("a sea", 9), await studio.new()
+        studio.sources[2].broken = True
+        await broken.over.wait()
+        records = {record["id"]: record for record in studio.worlds.records()}
+        assert set(records) == {"first", other.id, broken.id}
+        assert records[other.id]["seed"] == 9 and records[other.id]["frames"] > 0
+        assert records[broken.id]["fault"] == "nothing is left" and "fault" not in records["first"]
+
+    assert run(body) is None
 
 
 def test_one_world_only_where_no_other_can_be_made():
