@@ -1,6 +1,7 @@
 """The three groups of one run and their cluster: typed calls to each, and their life as a whole."""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from actors.gang import TEXT_SHARE, Gang, Reference, gathered
 from actors.layout import Layout
 from actors.records import LatentChunk, Slice, StepOrder, StepReply
 from actors.repair import ClusterLost, Fault, T, cancel, line, watched
-from actors.source import Reporter
+from actors.source import Say
 from actors.text import TextWorker
 from actors.timeline import Commit, Offsets, Prompt, Step
 from actors.vae import VaeWorker
@@ -47,14 +48,14 @@ class Groups:
         weights: WeightChoice,
         layout: Layout,
         address: str | None,
-        say: Reporter,
+        say: Say,
         keep_logs: Path | None = None,
     ) -> None:
         self._weights, self._layout, self._address = weights, layout, address
         self._keep_logs = keep_logs
         self._say = say
         self._cluster: Cluster | None = None
-        self._told: Prompt | None = None  # what the DiT group was told last
+        self._told: dict[int, Prompt] = {}  # what the DiT group was told last, by world
         self._peaks: dict[str, float] = {}
         self._gangs: tuple[Gang, ...] = ()
         self._whole = asyncio.Event()  # all workers have loaded
@@ -208,36 +209,46 @@ class Groups:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def step(self, order: StepOrder, prompt: Prompt, sampled: float) -> Step:
-        """Send a step on its way through both groups: every DiT rank gets the order, rank 0's
-        latents go straight to every VAE worker."""
+    def step(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
+        """Send a world's step on its way through both groups: every DiT rank gets the order, rank
+        0's latents go straight to every VAE worker. ``asked`` is when it could have started."""
         first: Sequence[Reference[Any]] = ()
-        if prompt is not self._told:
-            first = self.dit.ask("set_prompt", prompt.embedding)
-            self._told = prompt
-        pairs = self.dit.ask("step", order, returns=2)
+        if prompt is not self._told.get(world):
+            first = self.dit.ask("set_prompt", world, prompt.embedding)
+            self._told[world] = prompt
+        pairs = self.dit.ask("step", world, order, returns=2)
         chunk = cast(Reference[LatentChunk], pairs[0][0])
         replies = gathered([cast(Reference[StepReply], reply) for _, reply in pairs])
         return Step(
             order=order,
             prompt=prompt,
-            sampled=sampled,
+            asked=asked,
+            sampled=time.monotonic(),
             chunk=chunk,
             replies=_after(gathered(first), replies) if first else replies,
-            slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", chunk))),
+            slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", world, chunk))),
         )
 
-    def rewind(self, commit: Commit) -> Rewound:
-        """Set both groups to a commit."""
-        prompt, self._told = commit.prompt, commit.prompt
+    def rewind(self, world: int, commit: Commit) -> Rewound:
+        """Set a world to a commit, on both groups."""
+        prompt = self._told[world] = commit.prompt
         if commit.state is None:
-            dit = self.dit.ask("reset", commit.seed, prompt.text, prompt.embedding)
-            vae = self.vae.ask("reset")
+            dit = self.dit.ask("reset", world, commit.seed, prompt.text, prompt.embedding)
+            vae = self.vae.ask("reset", world)
         else:
-            dit = self.dit.ask("restore", commit.state)
-            memories = [(commit.index, memory, *commit.history) for memory in commit.memories]
-            vae = self.vae.ask_each("restore", *memories)
+            dit = self.dit.ask("restore", world, commit.state)
+            if commit.fits(self.vae.size):
+                memories = [(world, commit.index, memory) for memory in commit.memories]
+                vae = self.vae.ask_each("restore", *memories)
+            else:
+                vae = self.vae.ask("restore", world, commit.index, None, *commit.history)
         return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
+
+    def forget(self, world: int) -> None:
+        """A world has ended, or rests: give its memory back."""
+        self._told.pop(world, None)
+        for gang in (self.dit, self.vae) if self._gangs and not self.lost else ():
+            gathered(gang.ask("forget", world))
 
     @property
     def offsets(self) -> Offsets:

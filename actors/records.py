@@ -54,6 +54,11 @@ class StepReply:
     ended: float
     state: WorldState | None
 
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.started
+
 
 Memory = Mapping[str, np.ndarray]  # a decoder's temporal memory, by name
 
@@ -67,3 +72,8 @@ class Slice:
     started: float
     ended: float
     memory: Memory | None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.ended - self.started

@@ -1,7 +1,7 @@
 """What happens when a worker dies or hangs: how it is noticed, and how often a run is mended.
 
-The repair itself is the session's (actors/session.py): every group that broke is replaced, both
-groups are set back to the newest commit, and the steps under way are asked for again.
+The repair itself is the replica's (actors/replica.py): every group that broke is replaced, every
+world is set back to its newest commit, and the steps under way are asked for again.
 """
 
 import asyncio

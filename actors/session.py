@@ -1,87 +1,74 @@
-"""The live session: paces the DiT group, hands its latents to the VAE group, and mends both when
-they break.
+"""The live session: one world on a replica, as a show sees it. Paces its steps, hands frames on, and
+begins streams anew.
 
 One latent's way: label sampled -> every DiT rank's ``step`` -> rank 0's chunk, as a reference, into
 every VAE worker's ``decode`` -> slices joined here. Nothing but labels goes out of this process and
 nothing but frames comes in.
-
-What makes a fault harmless: noise is a function of (seed, latent index), every step names the
-latent that it makes, and the world's state comes back with every step. What broke is replaced, both
-groups are set back to the newest state, and the steps that were under way are asked for again with
-the labels they had.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from actors.groups import Groups, Rewound
-from actors.layout import Layout
-from actors.prompts import PromptReader
-from actors.repair import FIRST_STEP_SECONDS, ClusterLost, Fault, Faults, Patience, cancel, watched
-from actors.source import (
-    STEPS_AHEAD,
-    FrameChunk,
-    Pace,
-    Reporter,
-    StageReport,
-    Take,
-    WorldInfo,
-)
-from actors.steering import Reset, Steering
-from actors.timeline import Commit, Prompt, Step, Timeline
-from configs.choice import WeightChoice
+from actors.groups import Rewound
+from actors.moments import load, save
+from actors.repair import Fault, Patience, cancel, watched
+from actors.replica import Replica
+from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Reporter, StageReport, Take
+from actors.steering import Reset, Steering, route_of
+from actors.timeline import Commit, Prompt, Route, Step, Timeline
 from configs.errors import UserError
 
 LOOK_SECONDS: Final = 1.0  # between two looks whether the stream still moves
 
 
 class Session:
-    """A ChunkSource (actors/source.py) over Ray. ``address`` joins a cluster that exists, else it
-    starts its own, whose logs go to ``keep_logs`` when it ends."""
+    """A ChunkSource (actors/source.py): a world of its own on a replica that others may share."""
 
-    def __init__(
-        self,
-        info: WorldInfo,
-        weights: WeightChoice,
-        layout: Layout,
-        address: str | None = None,
-        keep_logs: Path | None = None,
-    ) -> None:
-        self.info = info
-        self._say = Reporter()
-        self.groups = Groups(weights, layout, address, self._say, keep_logs)
-        self._prompts = PromptReader(self.groups, self._say)
+    def __init__(self, replica: Replica) -> None:
+        self.info = replica.info
+        self.say = Reporter()
+        self._replica = replica
+        self._number = -1
         nothing = Prompt("", 0, np.zeros((1, 0, 0), np.float32))
         self._steering = Steering(nothing)
-        self._timeline = Timeline(info.latents_per_step, Commit(0, 0, nothing))
+        self._timeline = Timeline(self.info.latents_per_step, Route(Commit(0, 0, nothing)))
         self._rewound = Rewound(())
+        self._rests = False
         self._patience = Patience()
-        self._faults = Faults()
         self._moved = time.monotonic()  # when something last came of the stream
         self._changed = asyncio.Event()  # a step may start
         self._asked = asyncio.Event()  # a step was asked for
         self._chunks: asyncio.Queue[FrameChunk | BaseException] = asyncio.Queue()
-        self._work: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
     # -- ChunkSource -------------------------------------------------------------------------------
 
-    async def start(self, seed: int, prompt: str, report: Callable[[StageReport], None]) -> None:
+    async def start(
+        self,
+        seed: int,
+        prompt: str,
+        report: Callable[[StageReport], None],
+        moment: Moment | None = None,
+    ) -> None:
         """See ChunkSource. UserError: the cluster cannot be joined or has no room; weights that do
         not load."""
-        self._say.to(report)
-        await self.groups.open()
-        self._say("prompt", 90, "reading the prompt")
-        self._steering.prompt = Prompt(prompt, 0, await self._read_first(prompt))
-        self._say("first frame", 95, "dreaming the first frame")
-        self._begin(Reset(seed, None, {}))
-        self._work = asyncio.create_task(self._run())
+        self.say.to(report)
+        self._number = await self._replica.enter(self)
+        if moment is None:
+            self.say("prompt", 90, "reading the prompt")
+            embedding = await self._replica.prompts.read(prompt, self.say)
+            self._steering.prompt = Prompt(prompt, 0, embedding)
+        if self._steering.wanted is None:  # nobody asked for another one meanwhile
+            self._steering.wanted = Reset(seed) if moment is None else _to(moment)
+        self.say("first frame", 95, "dreaming the first frame")
+        self._replica.serve(self._number)
 
     async def next(self) -> FrameChunk:
         """See ChunkSource."""
@@ -97,20 +84,37 @@ class Session:
 
     async def set_prompt(self, text: str, version: int) -> None:
         """See ChunkSource."""
-        self._steering.prompt = Prompt(text, version, await self._prompts.read(text))
+        embedding = await self._replica.prompts.read(text, self.say)
+        self._steering.prompt = Prompt(text, version, embedding)
 
     def reset(self, seed: int, take: Take | None = None) -> int:
         """See ChunkSource. The newest wins: one that has not begun is forgotten."""
-        self._timeline.epoch += 1
-        self._steering.pace = Pace.standing()
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
-        self._steering.wanted = wanted = Reset(seed, take, None if take else {})
-        if take is not None:
-            self._reading = asyncio.create_task(self._read(wanted, take))
-        self._changed.set()
-        return self._timeline.epoch
+        if take is None:
+            return self._want(Reset(seed))
+        epoch = self._want(Reset(seed, ready=False))
+        self._reading = asyncio.create_task(self._read(take))
+        return epoch
+
+    def kept(self) -> Sequence[int]:
+        """See ChunkSource."""
+        return self._timeline.kept
+
+    def moment(self, latent: int) -> Moment:
+        """See ChunkSource."""
+        return self._timeline.moment(latent)
+
+    def open(self, moment: Moment) -> int:
+        """See ChunkSource."""
+        return self._want(_to(moment))
+
+    async def save(self, moment: Moment, take: Take, path: Path) -> None:
+        """See ChunkSource."""
+        weights, engine = self._replica.weights, self.info.engine
+        await asyncio.to_thread(save, _route(moment).commit, moment, take, path, weights, engine)
+
+    async def load(self, path: Path) -> tuple[Moment, Take]:
+        """See ChunkSource."""
+        return await asyncio.to_thread(load, path, self._replica.weights)
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""
@@ -119,53 +123,27 @@ class Session:
         self._steering.pace = pace
         self._changed.set()
 
+    def rest(self) -> None:
+        """Give the workers' memory back, and the moments that were kept, until the pace allows a
+        step again. For a paused stream; what is under way is thrown away and made again then."""
+        self._timeline.under_way.clear()
+        self._timeline.next_index = self._timeline.commit.index
+        self._timeline.rest()
+        self._rests = True
+        self._replica.groups.forget(self._number)
+        self._stand(Rewound(()))
+
     async def close(self) -> None:
         """See ChunkSource."""
-        tasks = [task for task in (self._work, self._reading) if task is not None]
-        self._work = self._reading = None
-        await cancel(*tasks)
-        await self.groups.close()
+        reading, self._reading = self._reading, None
+        await cancel(*filter(None, [reading]))
+        await self._replica.leave(self._number)
 
-    async def _read_first(self, prompt: str) -> np.ndarray:
-        try:
-            return await self.groups.unless_lost(self._prompts.read(prompt))
-        except ClusterLost as lost:  # nobody mends yet
-            await self.groups.mend(lost)
-            return await self._prompts.read(prompt)
+    # -- served by the replica ---------------------------------------------------------------------
 
-    # -- the life of the stream --------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        """Serve until a fault that cannot be mended, which ``next`` then raises."""
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._serve_for_ever()),
-            asyncio.create_task(self._prompts.keep()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            first = done.pop()
-            error = first.exception() or RuntimeError("the session ended")
-            self._chunks.put_nowait(error)
-        finally:
-            await cancel(*tasks)
-
-    async def _serve_for_ever(self) -> None:
-        while True:
-            try:
-                await self._serve()
-            except Fault as fault:
-                await self._mend(fault)
-
-    async def _serve(self) -> None:
-        """Start and collect steps until something breaks: Fault."""
-        loops = (self._start_steps(), self._collect(), self._watch(), self.groups.watch())
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(loop) for loop in loops]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        finally:
-            await cancel(*tasks)
+    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """See Served."""
+        return self._start_steps(), self._collect(), self._watch()
 
     async def _start_steps(self) -> None:
         """Begin what was asked for, and start steps when the pace allows."""
@@ -173,11 +151,11 @@ class Session:
         while True:
             self._changed.clear()  # before looking: what changes from here on wakes us again
             wanted = self._steering.wanted
-            if wanted is not None and wanted.embeddings is not None and self._rewound.done:
+            if wanted is not None and wanted.ready and self._rewound.done:
                 self._begin(wanted)
             wait = self._wait()
             if wait is not None and wait <= 0:
-                self._start_step()
+                await self._start_step(time.monotonic() + max(wait, -self.info.latent_seconds))
                 continue
             alarm = loop.call_later(wait, self._changed.set) if wait is not None else None
             await self._changed.wait()
@@ -193,12 +171,24 @@ class Session:
         now, index = time.monotonic(), self._timeline.next_index
         return self._steering.pace.wait(index, self.info, now)
 
-    def _start_step(self) -> None:
-        """Sample the label, now, and ask every rank for the next step."""
+    async def _start_step(self, deadline: float) -> None:
+        """Wait for a turn; then sample the label, and ask every rank for the next step."""
+        asked, turns = time.monotonic(), self._replica.turns
+        await turns.take(deadline)
+        wait = self._wait()
+        if wait is None or wait > 0:  # something changed meanwhile
+            turns.leave()
+            return
+        if self._rests:
+            self._rests = False
+            self._stand(self._replica.groups.rewind(self._number, self._timeline.commit))
         timeline = self._timeline
         order, prompt = self._steering.next_step(timeline.next_index, timeline.window)
         timeline.next_index += timeline.window
-        self._ask(self.groups.step(order, prompt, time.monotonic()))
+        step = self._replica.groups.step(self._number, order, prompt, asked)
+        step.replies.add_done_callback(lambda _: turns.stepped())
+        step.slices.add_done_callback(lambda _: turns.decoded())
+        self._ask(step)
 
     def _ask(self, step: Step) -> None:
         step.replies.add_done_callback(lambda _: self._changed.set())
@@ -208,6 +198,7 @@ class Session:
 
     async def _collect(self) -> None:
         """Take what comes back, in order, and hand it on."""
+        groups = self._replica.groups
         while True:
             rewound = self._rewound
             await rewound.hold(self._patience.limit)
@@ -215,15 +206,16 @@ class Session:
             step = await self._oldest(rewound)
             if step is None:
                 continue
-            replies = await watched(self.groups.dit, step.replies, self._patience.limit)
-            slices = await watched(self.groups.vae, step.slices, self._patience.limit)
+            replies = await watched(groups.dit, step.replies, self._patience.limit)
+            slices = await watched(groups.vae, step.slices, self._patience.limit)
             chunk = await step.chunk
             if self._rewound is not rewound or self._steering.wanted is not None:
                 continue  # a reset overtook it
             self._patience.took(time.monotonic() - step.sampled)
             self._moved = time.monotonic()
+            self._replica.costs.took(replies[0].seconds, max(part.seconds for part in slices))
             self._timeline.done(step, chunk, replies[0], slices)
-            joined = self._timeline.joined(slices, self.groups.offsets)
+            joined = self._timeline.joined(slices, groups.offsets)
             if joined is not None:
                 self._chunks.put_nowait(joined)
             self._changed.set()
@@ -244,69 +236,92 @@ class Session:
             before, moved = time.monotonic(), self._moved
             await asyncio.sleep(LOOK_SECONDS)
             ran += min(time.monotonic() - before, 2 * LOOK_SECONDS)
-            if moved != self._moved or self._rests:
+            if moved != self._moved or not self._should_move:
                 ran = 0.0
             elif ran >= 2 * self._patience.limit:
                 raise Fault(None, f"the stream stood still for {ran:.0f} s")
 
     @property
-    def _rests(self) -> bool:
-        """Nothing has to move: paused, or the next step's time has not come."""
+    def _should_move(self) -> bool:
+        """Nobody paused it, and the next step's time has come."""
         wanted, wait = self._steering.wanted, self._wait()
         if wanted is not None:
-            return wanted.embeddings is None
-        return self._steering.pace.paused or wait is None or wait > 0
+            return wanted.ready
+        return not self._steering.pace.paused and wait is not None and wait <= 0
 
     # -- reset and repair --------------------------------------------------------------------------
 
-    async def _read(self, wanted: Reset, take: Take) -> None:
+    def _want(self, reset: Reset) -> int:
+        self._timeline.epoch += 1
+        self._steering.pace = Pace.standing()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        self._steering.wanted = reset
+        self._changed.set()
+        return self._timeline.epoch
+
+    async def _read(self, take: Take) -> None:
         """Read the prompts of a drive that is to be followed; then it can begin."""
+        embeddings: dict[str, np.ndarray] = {}
         try:
-            wanted.embeddings = await self._prompts.read_all(take.prompts)
+            embeddings = await self._replica.prompts.read_all(take.prompts, self.say)
         except UserError as error:
-            self._say("prompt", None, f"a prompt of this drive cannot be read: {error}")
-            wanted.embeddings = {}
+            self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
-            self._chunks.put_nowait(error)
+            self.fail(error)
+        route = route_of(take, embeddings, self._steering.prompt)
+        self._steering.wanted = Reset(take.seed, route, take.first)
         self._changed.set()
 
     def _begin(self, reset: Reset) -> None:
-        """Latent 0 of a stream, on both groups; what is under way is forgotten."""
+        """A stream begins, on both groups; what is under way is forgotten."""
         self._steering.wanted = None
-        self._steering.follow(reset)
-        self._timeline = Timeline(
-            self.info.latents_per_step,
-            Commit(0, reset.seed, self._steering.prompt),
-            epoch=self._timeline.epoch,
-        )
-        self._stand(self.groups.rewind(self._timeline.commit))
+        self._rests = False
+        route = reset.begin(self._steering.prompt)
+        route = replace(route, commit=route.commit.uncounted())
+        self._steering.follow(route)
+        window, epoch = self.info.latents_per_step, self._timeline.epoch
+        self._timeline = Timeline(window, route, epoch, reset.first)
+        self._stand(self._replica.groups.rewind(self._number, route.commit))
 
     def _stand(self, rewound: Rewound) -> None:
         self._rewound = rewound
         self._moved = time.monotonic()
         self._asked.set()
 
-    async def _mend(self, fault: Fault) -> None:
-        """Replace what broke, go back to the newest commit, and ask again for what was under way.
-
-        The steps are kept until both groups stand at the commit: another death meanwhile only makes
-        the repair longer. Raises RuntimeError when it leads nowhere."""
-        began = time.monotonic()
-        self._faults.begin(fault)
+    def broke(self, fault: Fault) -> None:
+        """See Served. The steps under way are kept until both groups stand at the commit."""
         self._timeline.epoch += 1
-        self._say("rebuilding", None, f"{fault}; mending it, the world goes on where it was")
-        while True:
-            try:
-                await self.groups.mend(fault)
-                rewound = self.groups.rewind(self._timeline.commit)
-                await self.groups.unless_lost(rewound.hold(FIRST_STEP_SECONDS))
-                break
-            except Fault as another:
-                self._faults.again(another)
-                fault = another
+        self.say("rebuilding", None, f"{fault}; mending it, the world goes on where it was")
+
+    def rewind(self) -> Rewound:
+        """See Served. A stream that is still to begin, or rests, has nothing to go back to."""
+        if self._rests or self._steering.wanted is not None:
+            rewound = Rewound(())
+        else:
+            rewound = self._replica.groups.rewind(self._number, self._timeline.commit)
         self._stand(rewound)
+        return rewound
+
+    def go_on(self, seconds: float) -> None:
+        """See Served."""
         again, self._timeline.under_way = self._timeline.under_way, deque()
         for step in again if self._steering.wanted is None else ():
-            self._ask(self.groups.step(step.order, step.prompt, time.monotonic()))
-        seconds = time.monotonic() - began
-        self._say("playing", 100, f"the world goes on after {seconds:.1f} s")
+            groups = self._replica.groups
+            self._ask(groups.step(self._number, step.order, step.prompt, time.monotonic()))
+        self.say("playing", 100, f"the world goes on after {seconds:.1f} s")
+
+    def fail(self, error: BaseException) -> None:
+        """See Served."""
+        self._chunks.put_nowait(error)
+
+
+def _to(moment: Moment) -> Reset:
+    """By the way that leads to a moment."""
+    return Reset(moment.seed, _route(moment), moment.latent)
+
+
+def _route(moment: Moment) -> Route:
+    assert isinstance(moment.state, Route), "a moment of another kind of source"
+    return moment.state

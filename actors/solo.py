@@ -44,7 +44,7 @@ async def latents(
         while True:
             asked = time.monotonic()
             order = StepOrder(index, ("D",) * window)
-            replies = [await reply for _, reply in dit.ask("step", order, returns=2)]
+            replies = [await reply for _, reply in dit.ask("step", 0, order, returns=2)]
             index += window
             yield replies[0].ended - replies[0].started, time.monotonic() - asked
     finally:
@@ -60,6 +60,6 @@ async def _begin(text: Gang, dit: Gang, seed: int, prompt: str) -> None:
     await text.start()
     embedding, _ = await text.ask("encode", prompt)[0]
     await dit.start()
-    for reply in dit.ask("reset", seed, prompt, embedding):
+    for reply in dit.ask("reset", 0, seed, prompt, embedding):
         await reply
     await text.end()

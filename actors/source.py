@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,8 +21,8 @@ class FrameChunk:
     ``first_frame`` is the index of frames[0] since the reset; ``cursor`` the newest control
     conditioned into them. ``labels`` condition these latents; ``steered`` are the labels that their
     steps were given, which reproduce the drive: they differ when a label takes several steps to
-    reach the latent that leaves the window (late_labels < noise_groups). Times in ``stamps``:
-    sampled, step_start, step_end, decode_start, decode_end, arrived.
+    reach the latent that leaves the window (late_labels < noise_groups). Times in ``stamps``: asked
+    (the step could have started), sampled, step_start, step_end, decode_start, decode_end, arrived.
     """
 
     epoch: int
@@ -45,6 +46,9 @@ class StageReport:
     percent: float | None
     message: str
     seconds: float
+
+
+Say = Callable[[str, float | None, str], None]  # stage, percent (None = unknown), one line
 
 
 class Reporter:
@@ -120,12 +124,14 @@ class Pace:
 @dataclass(frozen=True)
 class Take:
     """A drive to reproduce: one seed, and for every latent its label and the prompt in force.
-    ``engine`` made it first; "" = unknown."""
+    ``engine`` made it first; "" = unknown. Latents before ``first`` were not shown: the drive began
+    where another had been."""
 
     seed: int
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
     engine: str = ""
+    first: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.labels) == len(self.prompts), "one prompt per label"
@@ -133,13 +139,13 @@ class Take:
 
 @dataclass(frozen=True)
 class Moment:
-    """A stream before one latent: what a source can go on from, its own or another's of the same
-    weights."""
+    """A stream before latent ``latent``: what a source can go on from, the one that made it or
+    another with the same weights. ``prompt`` is in force there; ``state`` is the source's own."""
 
     latent: int
     seed: int
     prompt: str
-    state: object  # only the source that made it looks inside
+    state: object = field(repr=False)
 
 
 class ChunkSource(Protocol):
@@ -147,15 +153,22 @@ class ChunkSource(Protocol):
     take time.
 
     Chunks come in order: within an epoch ``index`` and ``first_frame`` follow on without gap or
-    repeat. ``epoch`` rises at ``reset`` (index starts again at 0) and at a rebuild after a fault
-    (index goes on).
+    repeat. ``epoch`` rises at ``reset`` (index starts again at 0), at ``open`` (index goes on from
+    the moment's latent) and at a rebuild after a fault (index goes on).
     """
 
     info: WorldInfo
 
-    async def start(self, seed: int, prompt: str, report: Callable[[StageReport], None]) -> None:
-        """Load everything and begin with ``seed`` and ``prompt``. Reports stages from the first
-        moment on, and later notices (a rebuild after a fault). Raises UserError when it cannot."""
+    async def start(
+        self,
+        seed: int,
+        prompt: str,
+        report: Callable[[StageReport], None],
+        moment: Moment | None = None,
+    ) -> None:
+        """Load everything and begin with ``seed`` and ``prompt``, or go on from ``moment``. Reports
+        stages from the first moment on, and later notices (a rebuild after a fault). Raises
+        UserError when it cannot."""
         ...
 
     async def next(self) -> FrameChunk:
@@ -175,7 +188,30 @@ class ChunkSource(Protocol):
     def reset(self, seed: int, take: Take | None = None) -> int:
         """Begin again at latent 0; return the new epoch at once, its chunks follow. With ``take``
         its labels and prompts are followed for as many latents as it has (and ``seed`` is the
-        take's), then the held label counts."""
+        take's), then the held label counts; latents before ``take.first`` are not handed on."""
+        ...
+
+    def kept(self) -> Sequence[int]:
+        """Latents of this stream that it stood before and that are kept, the oldest first; a minute
+        of them. Empty: a source that keeps nothing."""
+        ...
+
+    def moment(self, latent: int) -> Moment:
+        """Before any latent from the oldest kept one to the next. Raises UserError."""
+        ...
+
+    def open(self, moment: Moment) -> int:
+        """Go on from there with what is held; return the new epoch at once, chunks from
+        ``moment.latent`` on follow."""
+        ...
+
+    async def save(self, moment: Moment, take: Take, path: Path) -> None:
+        """Write a kept moment as NAME.world; ``take`` are the labels and prompts that led there
+        from latent 0. Raises UserError."""
+        ...
+
+    async def load(self, path: Path) -> tuple[Moment, Take]:
+        """Read NAME.world: the moment, and what led there. Raises UserError."""
         ...
 
     def pace(self, pace: Pace) -> None:

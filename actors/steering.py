@@ -2,23 +2,44 @@
 force, and when it may start."""
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from actors.records import StepOrder
 from actors.source import Pace, Take
-from actors.timeline import Prompt
+from actors.timeline import Commit, Prompt, Route, Steered
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reset:
-    """A stream that was asked for and has not begun. ``embeddings`` of its take's prompts by text;
-    None: they are still being read."""
+    """A stream that was asked for and has not begun. ``route`` None: from latent 0 on, under the
+    prompt in force when it begins. Latents before ``first`` are nobody's to see. ``ready``: it may
+    begin; the prompts of its drive have been read."""
 
     seed: int
-    take: Take | None
-    embeddings: dict[str, np.ndarray] | None
+    route: Route | None = None
+    first: int = 0
+    ready: bool = True
+
+    def begin(self, prompt: Prompt) -> Route:
+        """The way that it begins with. prompt: the one in force."""
+        return self.route or Route(Commit(0, self.seed, prompt))
+
+
+def route_of(take: Take, embeddings: Mapping[str, np.ndarray], prompt: Prompt) -> Route:
+    """From latent 0 on by a drive's labels and prompts; ``prompt`` in place of those that could not
+    be read."""
+    prompts = {
+        text: replace(prompt, text=text, embedding=embedding)
+        for text, embedding in embeddings.items()
+    }
+    way = tuple(
+        (label, prompts.get(text, prompt))
+        for label, text in zip(take.labels, take.prompts, strict=True)
+    )
+    return Route(Commit(0, take.seed, way[0][1] if way else prompt), way)
 
 
 @dataclass
@@ -30,24 +51,23 @@ class Steering:
     cursor: int = 0
     pace: Pace = Pace(0, math.inf, -1)
     wanted: Reset | None = None
-    _take: Take | None = None
-    _embeddings: dict[str, np.ndarray] = field(default_factory=dict)
+    _way: tuple[Steered, ...] = ()  # in charge of the latents from _since on, for as many as it has
+    _since: int = 0
 
-    def follow(self, reset: Reset) -> None:
-        """The stream of ``reset`` begins: its take is in charge for as long as it lasts."""
-        self._take, self._embeddings = reset.take, reset.embeddings or {}
-        if reset.take is not None and reset.embeddings:
-            self._scripted(reset.take.prompts[0])
+    def follow(self, route: Route) -> None:
+        """A stream begins by this way."""
+        self._way, self._since = route.way, route.commit.index
+        self._scripted(route.commit.prompt)
 
     def next_step(self, index: int, window: int) -> tuple[StepOrder, Prompt]:
         """What latents ``index`` .. ``index + window - 1`` are conditioned on, sampled now."""
         labels = (self.held,) * window
-        if self._take is not None and index < len(self._take.labels):
-            scripted = self._take.labels[index : index + window]
-            labels = scripted + labels[len(scripted) :]
-            self._scripted(self._take.prompts[index])
+        scripted = self._way[index - self._since : index - self._since + window]
+        if scripted:
+            labels = tuple(label for label, _ in scripted) + labels[len(scripted) :]
+            self._scripted(scripted[0][1])
         return StepOrder(index, labels, self.cursor), self.prompt
 
-    def _scripted(self, text: str) -> None:
-        if text != self.prompt.text and text in self._embeddings:
-            self.prompt = replace(self.prompt, text=text, embedding=self._embeddings[text])
+    def _scripted(self, prompt: Prompt) -> None:
+        if prompt.text != self.prompt.text:
+            self.prompt = replace(self.prompt, text=prompt.text, embedding=prompt.embedding)

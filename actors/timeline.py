@@ -1,20 +1,25 @@
-"""The latents of one stream: which is next, which are under way, and where a new group goes on."""
+"""The latents of one stream: which is next, which are under way, where a new group goes on, and the
+moments that one can go back to."""
 
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from actors.gang import Reference
 from actors.records import LatentChunk, Memory, Slice, StepOrder, StepReply
-from actors.source import FrameChunk
+from actors.source import FrameChunk, Moment
+from configs.errors import UserError
+from configs.geometry import LATENTS_PER_SECOND
 from models.world import WorldState
 
 # Latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45).
 REPLAY: Final = 64
+KEPT_EVERY: Final = 8  # latents between two moments that are kept
+KEPT: Final = 60 * LATENTS_PER_SECOND // KEPT_EVERY + 2  # of them: one can always go back 60 s
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Step:
-    """A step under way: what was asked, when, and what will come of it."""
+    """A step under way: what was asked, when (it could have started at ``asked``), and what will
+    come of it."""
 
     order: StepOrder
     prompt: Prompt
+    asked: float
     sampled: float
     chunk: Reference[LatentChunk]
     replies: "asyncio.Future[list[StepReply]]"
@@ -40,8 +47,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Commit:
-    """Where a new group goes on: before latent ``index``. ``history`` are the chunks before it that
-    rebuild a decoder's memory where ``memories`` (one a worker) are None. No state: latent 0."""
+    """Where a new group goes on: before latent ``index``, whose first frame is number ``frame``.
+    ``history`` are the chunks before it, which rebuild a decoder's memory where there are no
+    ``memories``, one a worker. No state: latent 0."""
 
     index: int
     seed: int
@@ -49,6 +57,31 @@ class Commit:
     state: WorldState | None = None
     memories: tuple[Memory | None, ...] = ()
     history: tuple[LatentChunk, ...] = ()
+    frame: int = 0
+
+    def fits(self, workers: int) -> bool:
+        """Whether so many VAE workers can go on from the memories."""
+        return len(self.memories) == workers and None not in self.memories
+
+    def uncounted(self) -> "Commit":
+        """The same for a session that counts its controls from anew: none of them is in it."""
+        if self.state is None:
+            return self
+        return replace(self, state=replace(self.state, cursors=(0,) * len(self.state.cursors)))
+
+
+Steered = tuple[str, Prompt]  # what one latent's step was given
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a moment is reached: from ``commit`` on by ``way``. ``past`` are the commits kept before
+    it, and ``led`` is what led from the oldest of them to it."""
+
+    commit: Commit
+    way: tuple[Steered, ...] = ()
+    past: tuple[Commit, ...] = ()
+    led: tuple[Steered, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,47 +94,90 @@ class Offsets:
 
 @dataclass
 class Timeline:
-    """One stream since its reset. ``window`` is W, the latents of a step."""
+    """One stream since it began at the commit of ``route``. ``window`` is W, the latents of a step;
+    those before ``first`` are not handed on."""
 
     window: int
-    commit: Commit
+    route: InitVar[Route]
     epoch: int = 0
-    next_index: int = 0
+    first: int = 0
+    commit: Commit = field(init=False)
+    next_index: int = field(init=False)
     under_way: deque[Step] = field(default_factory=deque)
-    next_frame: int = 0
-    _history: deque[LatentChunk] = field(default_factory=lambda: deque(maxlen=REPLAY))
+    _history: deque[LatentChunk] = field(init=False)
+    _kept: deque[Commit] = field(init=False)
+    _steered: deque[Steered] = field(init=False)  # since the oldest kept
     # latents whose frames come with a later one's
     _waiting: list[tuple[Step, StepReply]] = field(default_factory=list)
+
+    def __post_init__(self, route: Route) -> None:
+        self.commit = commit = route.commit
+        self.next_index = commit.index
+        self._history = deque(commit.history, REPLAY)
+        self._kept = deque((*route.past, commit), KEPT)
+        self._steered = deque(route.led, KEPT * (KEPT_EVERY + self.window))
 
     def done(self, step: Step, chunk: LatentChunk, reply: StepReply, slices: list[Slice]) -> None:
         """The oldest step under way came back whole: a new group would go on behind it."""
         assert self.under_way.popleft() is step
         self._history.append(replace(chunk, latents=chunk.latents.copy()))
-        memories = tuple(part.memory for part in slices)
         self.commit = Commit(
             index=step.order.index + self.window,
             seed=self.commit.seed,
             prompt=step.prompt,
             state=reply.state,
-            memories=memories,
-            history=tuple(self._history) if None in memories else (),
+            memories=tuple(part.memory for part in slices),
+            history=tuple(self._history),
+            frame=self.commit.frame + len(slices[0].frames),
         )
+        self._steered.extend((label, step.prompt) for label in step.order.labels)
         self._waiting.append((step, reply))
+        whole = bool(len(slices[0].frames))  # no latent waits for its frames
+        if whole and self.commit.index - self._kept[-1].index >= KEPT_EVERY:
+            self._kept.append(_own(self.commit))
+
+    @property
+    def kept(self) -> list[int]:
+        """Latents before which a commit is kept, the oldest first."""
+        return [commit.index for commit in self._kept]
+
+    def moment(self, latent: int) -> Moment:
+        """Before a latent since the oldest kept one. Raises UserError."""
+        oldest, newest = self._kept[0].index, self.commit.index
+        if not oldest <= latent <= newest or latent % self.window:
+            steps = f", in steps of {self.window}" if self.window > 1 else ""
+            raise UserError(f"rewind: expected a latent from {oldest} to {newest}{steps}")
+        *past, commit = (each for each in self._kept if each.index <= latent)
+        steered = tuple(self._steered)[-(newest - oldest) :] if newest > oldest else ()
+        led, way = steered[: commit.index - oldest], steered[commit.index - oldest :]
+        way = way[: latent - commit.index]
+        prompt = way[-1][1] if way else commit.prompt
+        return Moment(latent, commit.seed, prompt.text, Route(commit, way, tuple(past), led))
+
+    def rest(self) -> None:
+        """Keep nothing but where it stands."""
+        self.commit = _own(self.commit)
+        self._kept = deque([self.commit], KEPT)
+        self._steered.clear()
 
     def joined(self, slices: list[Slice], offsets: Offsets) -> FrameChunk | None:
         """The slices of the step that was done last, side by side. None if the decoder waits for
-        another latent: its labels then come with the next frames."""
+        another latent, whose frames its labels then come with, or if nobody is to see them."""
         parts = [part.frames for part in slices]
         frames = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         if not len(frames):
             return None
         waiting, self._waiting = self._waiting, []
+        count = len(waiting)
+        waiting = [pair for pair in waiting if pair[0].order.index >= self.first]
+        if not waiting:
+            return None
+        frames = frames[len(frames) * (count - len(waiting)) // count :]
         step, reply = waiting[-1]
-        first_frame, self.next_frame = self.next_frame, self.next_frame + len(frames)
         return FrameChunk(
             epoch=self.epoch,
             index=waiting[0][0].order.index,
-            first_frame=first_frame,
+            first_frame=self.commit.frame - len(frames),
             frames=frames,
             labels=tuple(label for _, made in waiting for label in made.labels),
             cursor=reply.cursor,
@@ -109,6 +185,7 @@ class Timeline:
             prompt=step.prompt.text,
             steered=tuple(label for earlier, _ in waiting for label in earlier.order.labels),
             stamps={
+                "asked": step.asked,
                 "sampled": step.sampled,
                 "step_start": reply.started + offsets.dit,
                 "step_end": reply.ended + offsets.dit,
@@ -117,3 +194,12 @@ class Timeline:
                 "arrived": time.monotonic(),
             },
         )
+
+
+def _own(commit: Commit) -> Commit:
+    """The commit with memories of its own: those that came are views of the object store."""
+    memories = tuple(
+        memory if memory is None else {name: array.copy() for name, array in memory.items()}
+        for memory in commit.memories
+    )
+    return replace(commit, memories=memories)

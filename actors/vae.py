@@ -1,4 +1,4 @@
-"""One worker of the VAE group: decodes every chunk on its slice of the width."""
+"""One worker of the VAE group: decodes every chunk of every session on its slice of the width."""
 
 import os
 import time
@@ -19,8 +19,8 @@ MEMORY_BYTES: Final = 8 << 20  # a temporal memory up to this size is handed bac
 
 
 class VaeWorker(Worker):
-    """The decoder's worker ``rank`` of ``size``. Its temporal memory lives here, from ``reset``
-    on."""
+    """The decoder's worker ``rank`` of ``size``. The temporal memory of each world lives here, by
+    the number of its session, from ``reset`` on."""
 
     def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
@@ -29,58 +29,59 @@ class VaeWorker(Worker):
         ):  # the transformer rests while frames are decoded: the cores are free
             use_threads(max(1, len(os.sched_getaffinity(0)) // size))
         self._decoder: LoadedDecoder | None = None
-        self._stream: StreamDecoder | None = None
-        self._next = 0
+        self._streams: dict[int, StreamDecoder] = {}
+        self._next: dict[int, int] = {}  # latent that each world's stream is at
 
     def join(self, init_method: str) -> None:
         """Meet the other workers and load the decoder."""
         super().join(init_method)
         self._decoder = self.checkpoint.decoder(self.device, self.dtype)
-        self.reset()
         settle()
 
-    def reset(self) -> None:
-        """A new stream: forget everything but the weights."""
+    def reset(self, world: int) -> None:
+        """A new stream: forget everything of this world."""
         assert self._decoder is not None, "join comes first"
-        self._stream = self._decoder.stream(self.group)
-        self._next = 0
+        self._streams[world] = self._decoder.stream(self.group)
+        self._next[world] = 0
 
-    def decode(self, chunk: LatentChunk) -> Slice:
+    def forget(self, world: int) -> None:
+        """Give a world's memory back."""
+        self._streams.pop(world, None)
+        self._next.pop(world, None)
+
+    def decode(self, world: int, chunk: LatentChunk) -> Slice:
         """This worker's slice of the frames (none yet for the full decoder's very first latent),
         and the temporal memory after them when it is small; else what came before has to be
         replayed after a fault."""
         started = time.monotonic()
-        frames = self._push(chunk)
-        return Slice(frames, started, time.monotonic(), self._memory())
+        frames = self._push(world, chunk)
+        return Slice(frames, started, time.monotonic(), self._memory(world))
 
-    def restore(self, following: int, memory: Memory | None, *replay: LatentChunk) -> None:
+    def restore(
+        self, world: int, following: int, memory: Memory | None, *replay: LatentChunk
+    ) -> None:
         """Be where an undisturbed worker would be before latent ``following``: from its ``memory``
         if there is one, else by decoding the chunks before it again, whose frames were shown
         already."""
-        self.reset()
+        self.reset(world)
         if memory is not None:
-            self.stream.load_state(
+            self._streams[world].load_state(
                 {name: torch.from_numpy(array.copy()) for name, array in memory.items()}
             )
         elif replay:
-            self._next = replay[0].index
+            self._next[world] = replay[0].index
             for chunk in replay:
-                self._push(chunk)
-        self._next = following
+                self._push(world, chunk)
+        self._next[world] = following
 
-    @property
-    def stream(self) -> StreamDecoder:
-        assert self._stream is not None, "join comes first"
-        return self._stream
+    def _push(self, world: int, chunk: LatentChunk) -> np.ndarray:
+        if chunk.index != self._next[world]:
+            raise RuntimeError(f"latent {chunk.index} came where {self._next[world]} was expected")
+        self._next[world] += len(chunk.latents)
+        return self._streams[world].push(unpack(chunk).to(self.device, self.dtype))
 
-    def _push(self, chunk: LatentChunk) -> np.ndarray:
-        if chunk.index != self._next:
-            raise RuntimeError(f"latent {chunk.index} came where {self._next} was expected")
-        self._next += len(chunk.latents)
-        return self.stream.push(unpack(chunk).to(self.device, self.dtype))
-
-    def _memory(self) -> Memory | None:
-        memory: dict[str, Tensor] = self.stream.state()
+    def _memory(self, world: int) -> Memory | None:
+        memory: dict[str, Tensor] = self._streams[world].state()
         if sum(tensor.numel() * tensor.element_size() for tensor in memory.values()) > MEMORY_BYTES:
             return None
         # As arrays: Ray ships those without a copy, but pickles tensors, which took 4 ms a latent.

@@ -145,7 +145,7 @@ class LiveWorld:
             name: tensor.to("cpu", copy=True) for name, tensor in self._decoder.state().items()
         }
         large = sum(tensor.nbytes for tensor in memory.values()) > MEMORY_BYTES
-        rebuilt = large and len(self._latents) == min(REPLAY, self.index)
+        whole = len(self._latents) == min(REPLAY, self.index)
         return Snapshot(
             state=state,
             settings=self._world.settings,
@@ -153,8 +153,8 @@ class LiveWorld:
             labels=tuple(self._labels),
             prompts=tuple(self._prompts),
             frames=self._frames,
-            memory={} if rebuilt else memory,
-            latents=tuple(self._latents) if rebuilt else (),
+            memory={} if large and whole else memory,
+            latents=tuple(self._latents) if whole else (),
         )
 
     def restore(self, snapshot: Snapshot) -> None:

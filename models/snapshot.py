@@ -58,7 +58,8 @@ class Snapshot:
 
     labels: all that steered it since its reset, one a latent. prompts: (latent, text), each in
     force from its latent on. frames uint8 [n, H, W, 3]: what the last step showed. memory: the
-    decoder's; empty where ``latents``, the last ones [C, h, w] that left the window, rebuild it.
+    decoder's; empty where it is large. ``latents``, the last ones [C, h, w] that left the window,
+    rebuild it then, and where the width is shared among other workers.
     """
 
     state: WorldState

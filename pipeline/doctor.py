@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 
 from actors.head import check_machine
+from actors.session import Session
 from configs.errors import UserError
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
@@ -166,7 +167,8 @@ LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
 def measured() -> Iterator[Finding]:
     """Ray and the speed of this machine: one short drive without a page."""
     launch = Launch.make(RunConfig(headless=True, duration=DRIVE_SECONDS))
-    show = launch.show(launch.session())
+    replica = launch.replica()
+    show = launch.show(Session(replica))
     stages: dict[str, float] = {}
 
     async def play() -> None:
@@ -177,7 +179,10 @@ def measured() -> Iterator[Finding]:
             for event in listening.events():
                 if event.kind == "status":
                     stages.setdefault(event.data["stage"], event.data["seconds"])
-        await task
+        try:
+            await task
+        finally:
+            await replica.close()
 
     try:
         asyncio.run(play())

@@ -12,6 +12,7 @@ import torch
 from actors.gang import peak_memory
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
+from actors.replica import Replica
 from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
@@ -97,8 +98,8 @@ class Launch:
             return await self._run(console, begun)
 
     async def _run(self, console: Console, begun: float) -> int:
-        session = self.session()
-        show = self.show(session)
+        replica = self.replica()
+        show = self.show(self.session(replica))
         broadcast = Broadcast(
             Worlds(show, rest=self.config.rests_after), self.config, self.files, console
         )
@@ -107,16 +108,21 @@ class Launch:
         try:
             code = await broadcast.run()
         finally:
+            await replica.close()
             if show.figures.frames:
-                text = json.dumps(summary(show, session, begun), indent=2) + "\n"
+                text = json.dumps(summary(show, replica, begun), indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
         return code
 
-    def session(self) -> Session:
+    def replica(self) -> Replica:
         """The workers, not yet started."""
         config = self.config
-        return Session(self.info, self.weights, self.layout, config.ray_address, config.keep_logs)
+        return Replica(self.info, self.weights, self.layout, config.ray_address, config.keep_logs)
+
+    def session(self, replica: Replica) -> Session:
+        """A world on the workers, not yet begun."""
+        return Session(replica)
 
     def show(self, session: Session, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's
@@ -199,7 +205,7 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
         )
 
 
-def summary(show: Show, session: Session, begun: float) -> Mapping[str, Any]:
+def summary(show: Show, replica: Replica, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
-    memory = {"launcher": peak_memory(os.getpid()), **session.groups.peak_memory}
+    memory = {"launcher": peak_memory(os.getpid()), **replica.groups.peak_memory}
     return {**show.figures.summary(begun, show.drops, memory), "engine": show.info.engine}

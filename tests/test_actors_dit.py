@@ -29,13 +29,13 @@ def begun(weights, embeddings):
     threads = torch.get_num_threads()
     worker = DitWorker(weights, 0, 1)
     worker.join("file:///unused")
-    worker.reset(3, PROMPTS[0], embeddings[PROMPTS[0]][0])
+    worker.reset(0, 3, PROMPTS[0], embeddings[PROMPTS[0]][0])
     torch.set_num_threads(threads)
     return worker
 
 
-def step(worker, index, label="D"):
-    return worker.step(StepOrder(index, (label,), 8))
+def step(worker, index, label="D", world=0):
+    return worker.step(world, StepOrder(index, (label,), 8))
 
 
 def test_a_reply_says_what_made_the_latents(begun):
@@ -47,15 +47,28 @@ def test_a_reply_says_what_made_the_latents(begun):
 
 def test_a_state_goes_on_elsewhere_bit_for_bit(weights, begun, embeddings):
     step(begun, 0, "DL")
-    begun.set_prompt(embeddings[PROMPTS[2]][0])
+    begun.set_prompt(0, embeddings[PROMPTS[2]][0])
     state = step(begun, 1, "DR")[1].state
     expected = [step(begun, index, "B")[0].latents for index in (2, 3, 4)]
     other = DitWorker(weights, 0, 1)
     other.join("file:///unused")
-    other.restore(state)
+    other.restore(5, state)
     assert all(
-        (step(other, index, "B")[0].latents == expected[index - 2]).all() for index in (2, 3, 4)
+        (step(other, index, "B", 5)[0].latents == expected[index - 2]).all() for index in (2, 3, 4)
     )
+
+
+def test_worlds_of_one_worker_know_nothing_of_each_other(begun, embeddings):
+    alone = [step(begun, index, "DL")[0].latents for index in range(4)]
+    begun.reset(1, 3, PROMPTS[0], embeddings[PROMPTS[0]][0])
+    begun.reset(2, 9, PROMPTS[2], embeddings[PROMPTS[2]][0])
+    for index in range(4):
+        step(begun, index, "B", world=2)
+        assert (step(begun, index, "DL", world=1)[0].latents == alone[index]).all()
+    begun.forget(2)
+    with pytest.raises(KeyError):
+        step(begun, 4, world=2)
+    step(begun, 4, world=1)
 
 
 def test_a_step_out_of_turn_is_refused(begun):

@@ -278,3 +278,75 @@ def test_a_replay_with_new_prompts_outlives_a_stopped_text_worker(drive, model):
     spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"16": ["replay", ["D"] * 4, texts]}}
     frames, story = drive(model, takes=[], frames=4000, until=texts[0], **spec)
     assert story["labels"][-1][3] == texts[0] and story["error"] == ""
+
+
+# -- several worlds on one replica -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(head, model, tmp_path_factory):
+    """Run worlds on one replica, in their own launcher: ([frames], story)."""
+
+    def run(*worlds, **spec):
+        folder = tmp_path_factory.mktemp("many")
+        spec = {"model": str(model), "address": head.address, "engine": ENGINE, **spec}
+        (folder / "spec.json").write_text(json.dumps({**spec, "worlds": worlds}))
+        command = [sys.executable, "-m", "tests.many", folder / "spec.json", folder / "out.npz"]
+        environment = os.environ | head.environment
+        done = subprocess.run(
+            command, env=environment, timeout=HANGS, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        out = np.load(folder / "out.npz")
+        frames = [out[f"frames_{number}"] for number in range(len(worlds))]
+        return frames, json.loads(str(out["story"]))
+
+    return run
+
+
+def world(seed, first="D", **extra):
+    labels = [first, *LABELS[1:]]
+    return {"seed": seed, "labels": labels, "prompts": TEXTS, **extra}
+
+
+def alone(model, spec):
+    return directly(model, spec["seed"], spec["labels"], spec["prompts"])
+
+
+def test_worlds_of_one_replica_are_those_that_run_alone(many, model, undisturbed):
+    """One ends early, one floods, one rests and wakes; nobody sees anything of the others."""
+    first = world(7)
+    worlds = [first, world(8, "DL"), world(9, "DR", end=30), world(10, rests=[20, 2.0])]
+    frames, story = many(*worlds, world(11, flood=8))
+    assert (frames[0] == undisturbed[0]).all()
+    assert (frames[1] == alone(model, worlds[1])).all()
+    assert (frames[2] == alone(model, worlds[2])[: len(frames[2])]).all() and len(frames[2]) == 30
+    assert (frames[3] == alone(model, worlds[3])).all()
+    assert story["resets"][4] > 100 and story["restarts"] == [0] * 5
+    assert max(story["gaps"][:2]) < 2.0
+
+
+def test_a_fault_is_mended_once_for_all_worlds_and_not_a_byte_differs(many, model, undisturbed):
+    worlds = [world(7), world(8, "DL"), world(9, "DR", rests=[12, 20.0])]
+    frames, story = many(*worlds, fault=[24, "kill", "dit 0"])
+    assert (frames[0] == undisturbed[0]).all()
+    assert (frames[1] == alone(model, worlds[1])).all()
+    assert (frames[2] == alone(model, worlds[2])).all()
+    assert story["restarts"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
+    many, model, tmp_path, shards, undisturbed
+):
+    """Back to a kept moment and to one between, before and behind a change of the prompt; also with
+    a file that other shards wrote."""
+    path = str(tmp_path / "kept.world")
+    worlds = [world(7, back=[14, 8], save=path), world(7, back=[13, 3]), world(7, back=[17, 11])]
+    frames, _ = many(*worlds, vae=shards)
+    whole = undisturbed[0]
+    for each, seen in zip(worlds, frames, strict=True):
+        here, there = (4 * latent for latent in each["back"])
+        assert (seen == np.concatenate([whole[:here], whole[there:]])).all()
+    frames, _ = many(world(7, back=None, open=path), vae=3 - shards)
+    assert (frames[0] == whole[4 * 16 :]).all()

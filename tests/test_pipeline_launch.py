@@ -34,15 +34,15 @@ class Drawn(Squares):
         super().__init__()
         self.failing = failing
 
-    async def start(self, seed, prompt, report):
-        await super().start(seed, prompt, report)
+    async def start(self, seed, prompt, report, moment=None):
+        await super().start(seed, prompt, report, moment)
         await asyncio.sleep(0.1)
         if self.failing:
             raise RuntimeError(self.failing)
 
 
 def perform(monkeypatch: pytest.MonkeyPatch, source: Squares, config: RunConfig) -> int:
-    monkeypatch.setattr(Launch, "session", lambda launch: source)
+    monkeypatch.setattr(Launch, "session", lambda launch, replica: source)
     return asyncio.run(Launch.make(config).run(Console(), time.monotonic()))
 
 
@@ -112,8 +112,8 @@ def test_nothing_is_written_while_workers_load(
     seen: list[list[Path]] = []
 
     class Loading(Drawn):
-        async def start(self, seed, prompt, report):
-            await super().start(seed, prompt, report)
+        async def start(self, seed, prompt, report, moment=None):
+            await super().start(seed, prompt, report, moment)
             seen.append(list(tmp_path.iterdir()))
 
     config = RunConfig(model_path=model, headless=True, duration=0.5, record=tmp_path / "x.mp4")

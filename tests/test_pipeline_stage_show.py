@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
@@ -40,9 +40,11 @@ class Squares:
         self._pace = Pace(0, float("inf"), -1)
         self._wake = asyncio.Event()
 
-    async def start(self, seed, prompt, report):
+    async def start(self, seed, prompt, report, moment=None):
         report(StageReport("loading", 50.0, "drawing squares", 0.0))
         self._seed, self._prompt = seed, (prompt, 0)
+        if moment is not None:
+            self.open(moment)
 
     async def next(self):
         while True:
@@ -93,6 +95,25 @@ class Squares:
         self._epoch, self._index, self._seed, self._take = self._epoch + 1, 0, seed, take
         self._wake.set()
         return self._epoch
+
+    def kept(self):
+        return list(range(0, self._index + 1, 8))
+
+    def moment(self, latent):
+        if latent > self._index:
+            raise UserError(f"rewind: expected a latent from 0 to {self._index}")
+        return Moment(latent, self._seed, self._prompt[0], None)
+
+    def open(self, moment):
+        self.reset(moment.seed)
+        self._index = moment.latent
+        return self._epoch
+
+    async def save(self, moment, take, path):
+        raise UserError("squares are drawn anew")
+
+    async def load(self, path):
+        raise UserError("squares are drawn anew")
 
     def pace(self, pace):
         self._pace = pace

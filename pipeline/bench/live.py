@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psutil
 
+from actors.session import Session
 from configs.schema import RunConfig
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
@@ -116,14 +117,14 @@ def run_live(model: Path, seconds: float, just_in_time: bool) -> dict[str, Any]:
 
 
 async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, Any]:
-    session = launch.session()
-    show = launch.show(session, just_in_time=just_in_time)
+    replica = launch.replica()
+    show = launch.show(Session(replica), just_in_time=just_in_time)
     driving = asyncio.create_task(_drive(show))
     try:
         await show.run()
         used = await driving
         return {
-            **summary(show, session, begun),
+            **summary(show, replica, begun),
             "split_ms": {
                 name: times.percentiles(50, 95, whole=True)
                 for name, times in show.figures.parts.items()
@@ -135,6 +136,7 @@ async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, An
         }
     finally:
         driving.cancel()
+        await replica.close()
 
 
 async def _drive(show: Show) -> dict[str, float]:

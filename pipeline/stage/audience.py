@@ -19,7 +19,7 @@ class ShownFrame:
     ``image`` is uint8 [H, W, 3] RGB, read-only. ``index`` counts frames of the world since its
     reset, ``latent`` is the latent it came from; ``cursor``, ``label``, ``prompt`` and
     ``prompt_version`` are those **conditioned into it**. ``stamps`` maps stage -> monotonic
-    seconds: received (of the control; only on its first frame), sampled, step_start, step_end,
+    seconds: received (of the control; only on its first frame), asked, sampled, step_start, step_end,
     decode_start, decode_end, arrived (in the gateway's process), shown. A missing stage was not
     measured."""
 

@@ -58,7 +58,8 @@ class Playhead:
         self.epoch = chunk.epoch
         stamps = chunk.stamps
         if chunk.index >= WARM_UP and "sampled" in stamps:
-            self.lead = pacing.observe(self.lead, stamps["arrived"] - stamps["sampled"])
+            began = stamps.get("asked", stamps["sampled"])  # it may have waited for its turn
+            self.lead = pacing.observe(self.lead, stamps["arrived"] - began)
         for number, image in enumerate(chunk.frames):
             self._ready.append(
                 ShownFrame(

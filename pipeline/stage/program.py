@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from actors.source import FrameChunk, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
@@ -69,11 +69,44 @@ class Program:
             await _end(child)
             raise
 
-    async def start(self, seed: int, prompt: str, report: Callable[[StageReport], None]) -> None:
+    async def start(
+        self,
+        seed: int,
+        prompt: str,
+        report: Callable[[StageReport], None],
+        moment: Moment | None = None,
+    ) -> None:
         """The child is up already; its first world begins."""
+        if moment is not None:
+            raise self._keeps_nothing()
         self._say_prompt(prompt)
         self._lines.append(f"reset {seed}")
         report(StageReport("ready", 100.0, f"{self.info.name} is running", 0.0))
+
+    def kept(self) -> Sequence[int]:
+        """Nothing: the child alone knows where it is."""
+        return ()
+
+    def moment(self, latent: int) -> Moment:
+        """Raises UserError."""
+        raise self._keeps_nothing()
+
+    def open(self, moment: Moment) -> int:
+        """Raises UserError."""
+        raise self._keeps_nothing()
+
+    async def save(self, moment: Moment, take: Take, path: Path) -> None:
+        """Raises UserError."""
+        raise self._keeps_nothing()
+
+    async def load(self, path: Path) -> tuple[Moment, Take]:
+        """Raises UserError."""
+        raise self._keeps_nothing()
+
+    def _keeps_nothing(self) -> UserError:
+        return UserError(
+            f"{self.info.name} is a program of its own: its worlds cannot be kept, rewound or opened"
+        )
 
     async def next(self) -> FrameChunk:
         """Ask for the next latent when the pace allows it and return its frames."""

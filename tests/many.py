@@ -1,0 +1,169 @@
+"""Several worlds on one replica, in a launcher of their own, for tests: ``python -m tests.many
+SPEC.json OUT.npz``.
+
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT, "engine": NAME, "worlds": [{"seed": 1,
+"labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null, "flood":
+FRAME | null, "back": [FROM, TO] | null, "save": PATH | null, "open": PATH | null}], "fault": [FRAME,
+"kill" | "stop", "dit 0"] | null}. FRAME counts what its world has shown, for the fault the first
+one. A world that ends at a FRAME does so by itself; one that rests is paused, its memory given back,
+and woken; "flood" begins it anew a hundred times a second from then on until the others are through.
+One that goes "back" has no show: it is driven as fast as it can, goes back once from latent FROM to
+TO, and is driven again by the labels from TO on; its newest kept moment is saved to PATH at the end;
+with "open" it goes on from such a file. OUT holds the frames of every world (``frames_0`` ...) and
+the rest as JSON (``story``).
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.session import Session
+from actors.source import Pace, Take
+from configs.schema import RunConfig
+from pipeline.launch import Launch
+from tests.drive import SIGNALS, Watched
+
+
+async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
+    """Run it: the frames of each world, uint8 [n, H, W, 3], and what happened."""
+    config = RunConfig(
+        model_path=Path(spec["model"]),
+        num_gpus_dit=spec.get("dit", 1),
+        num_gpus_vae=spec.get("vae", 1),
+        visible_devices=(),
+        headless=True,
+        ray_address=spec["address"],
+        engine=spec["engine"],
+    )
+    replica = Launch.make(config).replica()
+    through = asyncio.Event()
+    kinds = [Walk if "back" in wanted else World for wanted in spec["worlds"]]
+    worlds = [
+        kind(Session(replica), wanted, through)
+        for kind, wanted in zip(kinds, spec["worlds"], strict=True)
+    ]
+    if spec.get("fault"):
+        first = worlds[0]
+        assert isinstance(first, World)
+        first.hurt = lambda name: os.kill(replica.groups.pids[name], SIGNALS[spec["fault"][1]])
+        first.fault = spec["fault"]
+    playing = [asyncio.create_task(world.play()) for world in worlds]
+    await asyncio.gather(
+        *(p for p, w in zip(playing, worlds, strict=True) if not w.wanted.get("flood"))
+    )
+    through.set()
+    story = {
+        "restarts": [world.show.figures.restarts for world in worlds if isinstance(world, World)],
+        "gaps": [world.show.figures.longest_gap for world in worlds if isinstance(world, World)],
+        "resets": [world.resets for world in worlds if isinstance(world, World)],
+        "capacity": replica.costs.capacity(replica.info),
+    }
+    await asyncio.gather(*playing)
+    await replica.close()
+    return [world.frames() for world in worlds], story
+
+
+class World:
+    """One of them."""
+
+    def __init__(self, session: Session, wanted: dict, through: asyncio.Event) -> None:
+        self.wanted, self.session, self.through = wanted, session, through
+        take = Take(wanted["seed"], tuple(wanted["labels"]), tuple(wanted["prompts"]))
+        self.show = Watched(
+            session,
+            seed=wanted["seed"],
+            prompt=wanted["prompts"][0],
+            takes=[take],
+            stop_after_takes=not wanted.get("flood"),
+        )
+        self.show.shown = self.shown
+        self.fault: list | None = None
+        self.hurt: Callable[[str], None] = lambda name: None
+        self.resets = 0
+        self.tasks: list[asyncio.Task] = []
+
+    async def play(self) -> None:
+        await self.show.run()
+        await asyncio.gather(*self.tasks)
+
+    def frames(self) -> np.ndarray:
+        return np.stack([frame.image for frame in self.show.seen])
+
+    def shown(self, frame: object) -> None:
+        count, wanted = len(self.show.seen), self.wanted
+        if self.fault and count == self.fault[0]:
+            self.hurt(self.fault[2])
+        if wanted.get("end") == count:
+            self.show.stop()
+        if wanted.get("rests") and count == wanted["rests"][0]:
+            self.tasks.append(asyncio.create_task(self.rest(wanted["rests"][1])))
+        if wanted.get("flood") == count:
+            self.tasks.append(asyncio.create_task(self.flood()))
+
+    async def rest(self, seconds: float) -> None:
+        self.show.pause()
+        await asyncio.sleep(seconds / 2)
+        self.session.rest()
+        await asyncio.sleep(seconds / 2)
+        self.show.resume()
+
+    async def flood(self) -> None:
+        while not self.through.is_set():
+            self.show.reset(self.resets)
+            self.resets += 1
+            await asyncio.sleep(0.01)
+        self.show.stop()
+
+
+class Walk:
+    """One without a show, which goes back once."""
+
+    def __init__(self, session: Session, wanted: dict, through: asyncio.Event) -> None:
+        self.wanted, self.session = wanted, session
+        self.seen: list[np.ndarray] = []
+
+    async def play(self) -> None:
+        session, wanted = self.session, self.wanted
+        moment, index = None, 0
+        if wanted.get("open"):
+            moment, take = await session.load(Path(wanted["open"]))
+            assert list(take.labels) == wanted["labels"][: moment.latent]
+            index = moment.latent
+        await session.start(wanted["seed"], wanted["prompts"][0], lambda report: None, moment)
+        here, there = wanted["back"] or (len(wanted["labels"]), 0)
+        await self.walk(index, here)
+        if wanted["back"]:
+            session.open(session.moment(there))
+            await self.walk(there, len(wanted["labels"]))
+        if wanted.get("save"):
+            kept = session.moment(session.kept()[-1])
+            labels, prompts = (tuple(wanted[name][: kept.latent]) for name in ("labels", "prompts"))
+            await session.save(kept, Take(kept.seed, labels, prompts), Path(wanted["save"]))
+        await session.close()
+
+    async def walk(self, index: int, stop: int) -> None:
+        """Make the latents from ``index`` to before ``stop``, one at a time."""
+        labels, prompts = self.wanted["labels"], self.wanted["prompts"]
+        for latent in range(index, stop):
+            if latent and prompts[latent] != prompts[latent - 1]:
+                await self.session.set_prompt(prompts[latent], latent)
+            self.session.hold(labels[latent], latent)
+            self.session.pace(Pace(latent, 0.0, latent - 2))
+            chunk = await self.session.next()
+            assert (chunk.index, chunk.first_frame) == (latent, 4 * latent)
+            self.seen.append(chunk.frames)
+
+    def frames(self) -> np.ndarray:
+        return np.concatenate(self.seen)
+
+
+if __name__ == "__main__":
+    frames, story = asyncio.run(many(json.loads(Path(sys.argv[1]).read_text())))
+    named: dict[str, Any] = {f"frames_{number}": each for number, each in enumerate(frames)}
+    np.savez(sys.argv[2], story=json.dumps(story), **named)
