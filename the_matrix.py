@@ -78,6 +78,8 @@ class the_matrix:
         self.generation = Checkpoint.open(_choice(generation_model_path, "stage2", clip_path))
         streaming = _choice(streaming_model_path, "stage3", clip_path)
         self.streaming = Checkpoint.open(replace(streaming, engine=check_engine(engine)))
+        for note in dict.fromkeys((*self.generation.notes, *self.streaming.notes)):
+            log.info(note)
         self._loaded: dict[tuple[Path, str | None, torch.device], Parts] = {}
 
     def generate(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.parsers import PARSER, tiny_decoder
+from configs.parsers import PARSER, lora_files, tiny_decoder
 
 # PyTorch and OpenVINO; the number format is the decoder's. Where two are as fast, the first is taken.
 ENGINES = ("torch-fp32", "torch-bf16", "openvino-fp32", "openvino-int8")
@@ -15,17 +15,20 @@ class WeightChoice:
     """A weight folder and what stands in for parts of it.
 
     base: the folder of what a transformer-only folder lacks. vae: ("tiny", FILE) puts a TAECVX file
-    in place of the folder's decoder. lora: a safetensors file fused into the transformer. clip: a
-    local CLIP folder, for weights that come without control embeddings. engine: what computes them
-    (`models.engines`); None: PyTorch in the formats of the device.
+    in place of the folder's decoder. lora: safetensors files fused into the transformer one after
+    another, each with its scale. clip: a local CLIP folder, for weights that come without control
+    embeddings. engine: what computes them (`models.engines`); None: PyTorch in the formats of the
+    device. variant: which of several sets of weights side by side is read, such as "fp16"
+    (`models.variants`); None: by rule.
     """
 
     path: Path
     base: Path | None = None
     vae: tuple[str, Path] | None = None
-    lora: Path | None = None
+    lora: tuple[tuple[Path, float], ...] = ()
     clip: Path | None = None
     engine: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class WeightFlags:
 
     model_path: Path | None = None
     base_model_path: Path | None = None
-    lora: Path | None = None
+    lora: tuple[tuple[Path, float], ...] = field(default=(), metadata={PARSER: lora_files})
     vae: tuple[str, Path] | None = field(default=None, metadata={PARSER: tiny_decoder})
     clip: Path | None = None
     engine: str | None = None
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
@@ -53,6 +57,7 @@ class WeightFlags:
             lora=self.lora,
             clip=self.clip,
             engine=self.engine,
+            variant=self.variant,
         )
 
 

@@ -5,12 +5,14 @@ A parser gets where the value stands, for its message, and what stands there: a 
 or a YAML value. It raises UserError.
 """
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from configs.errors import UserError
+from configs.limits import real_number
 
 PARSER: Final = "parser"
 Parser = Callable[[str, object], object]
@@ -44,6 +46,25 @@ def tiny_decoder(where: str, value: object) -> tuple[str, Path]:
     if not isinstance(value, list | tuple) or len(value) != 2 or value[0] != "tiny":
         raise UserError(f"{where}: expected 'tiny' and a TAECVX file, got {str(value)[:60]!r}")
     return "tiny", file_path(where, str(value[1]))
+
+
+def lora_files(where: str, value: object) -> tuple[tuple[Path, float], ...]:
+    """LoRA files with their scales: ["a.safetensors", "b.safetensors:0.8"], or one of them."""
+    given = value if isinstance(value, list | tuple) else [value]
+    return tuple(_scaled(where, text) for text in given)
+
+
+def _scaled(where: str, text: object) -> tuple[Path, float]:
+    if not isinstance(text, str):
+        raise UserError(f"{where}: expected FILE or FILE:SCALE, got {str(text)[:60]!r}")
+    name, colon, number = text.rpartition(":")
+    if not colon or "/" in number:
+        return file_path(where, text), 1.0
+    try:
+        scale = float(number)
+    except ValueError:
+        scale = math.nan
+    return file_path(where, name), real_number(f"{where} {name}: scale", scale, -100, 100)
 
 
 def file_path(where: str, text: str) -> Path:

@@ -8,8 +8,7 @@ from a shared folder, given or the sibling called stage3."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,26 @@ from models.engines.serve import LoadedDecoder, served_decoder
 from models.lora import LoRA
 from models.presets import PRESETS_FILE, read_pictures, read_presets
 from models.saving import save_tensors
+from models.stages import read_streaming
 from models.start_clips import CLIPS_FILE, check_clips, clip_prompts, read_clip
 from models.tae import TinyVAE, TinyVAEConfig
 from models.text import TIED, TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
+from models.transformer_folder import (
+    empty_transformer,
+    open_transformer,
+    read_transformer,
+    transformer_folder,
+)
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
+from models.variants import find_sets
 from models.weights import WeightFiles, listing, load_module, read_json
 from models.words import WORDS_FILE, KnownWords
 
 SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
-TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class Checkpoint:
     its methods.
 
     path: as given; shared: where the parts come from that `path` lacks; vae_file: a TAECVX file in
-    place of the folder's decoder; engine: what computes streams, see `WeightChoice`.
+    place of the folder's decoder; lora: updates with their scales; engine: what computes streams,
+    variant: which of several sets of weights is read, see `WeightChoice`.
     """
 
     path: Path
@@ -57,8 +64,9 @@ class Checkpoint:
     streaming: StreamSettings
     presets: list[str]
     vae_file: Path | None = None
-    lora: LoRA | None = None
+    lora: tuple[tuple[LoRA, float], ...] = ()
     engine: str | None = None
+    variant: str | None = None
 
     @staticmethod
     def open(choice: WeightChoice | Path) -> "Checkpoint":
@@ -71,11 +79,10 @@ class Checkpoint:
             choice = WeightChoice(choice)
         path = _folder(choice.path, "weight folder")
         shared = _shared_folder(path, choice.base)
-        place = transformer_folder(path)
-        config = read_transformer_config(place)
+        config, weights = open_transformer(transformer_folder(path), choice.variant)
         module = empty_transformer(config)
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-        WeightFiles.open(place).check(shapes)
+        weights.check(shapes)
         if choice.vae is not None and choice.vae[0] != "tiny":
             raise UserError(
                 f"vae {choice.vae[0]!a}: expected tiny and the path of a TAECVX safetensors file"
@@ -84,13 +91,15 @@ class Checkpoint:
             path=path,
             shared=shared,
             transformer_config=config,
-            streaming=_streaming(path, shared),
+            streaming=read_streaming(path, shared == path, weights.dtypes() == {"F32"}),
             presets=_presets(path, shared),
             vae_file=choice.vae[1] if choice.vae else None,
-            lora=LoRA.open(choice.lora, shapes) if choice.lora else None,
+            lora=tuple((LoRA.open(file, shapes), scale) for file, scale in choice.lora),
             engine=choice.engine,
+            variant=choice.variant,
         )
         checkpoint._check_parts()
+        checkpoint._check_variant()
         if choice.clip is not None:
             checkpoint.make_control_embeddings(choice.clip)
         checkpoint.control_embeddings()
@@ -124,25 +133,26 @@ class Checkpoint:
     def model_hash(self) -> str:
         """A stable name of the transformer's weights (headers, sizes and samples of the
         contents)."""
-        return WeightFiles.open(transformer_folder(self.path)).fingerprint()
+        return self._transformer_files.fingerprint()
 
     @cached_property
     def world_hash(self) -> str:
         """A stable name of all that a running world's frames follow from: transformer, LoRA,
         control vectors, text encoder and decoder."""
         digest = hashlib.blake2b(digest_size=16)
-        files = [self._vae_files, WeightFiles.open(self._part("text_encoder"))]
-        for part in files:
+        for part in (self._vae_files, self._text_files):
             digest.update(part.fingerprint().encode())
         digest.update(self.model_hash.encode())
         digest.update(self.control_embeddings().numpy().tobytes())
-        if self.lora is not None:
-            digest.update(self.lora.fingerprint().encode())
+        for lora, scale in self.lora:
+            digest.update(lora.fingerprint().encode())
+            digest.update(b"" if scale == 1 else f"{scale};".encode())
         return digest.hexdigest()
 
     def transformer(self, device: torch.device, dtype: torch.dtype) -> Transformer:
         """Load the transformer, LoRA fused."""
-        return read_transformer(transformer_folder(self.path), device, dtype, self.lora)
+        folder = transformer_folder(self.path)
+        return read_transformer(folder, device, dtype, self.lora, self.variant)
 
     def autoencoder(self, device: torch.device, dtype: torch.dtype) -> FullVAE | TinyVAE:
         """Load encoder and decoder."""
@@ -167,7 +177,7 @@ class Checkpoint:
     def text_encoder(self, device: torch.device, dtype: torch.dtype) -> TextEncoder:
         """Load the T5 encoder with its tokenizer."""
         folder = self._part("text_encoder")
-        config, weights = read_json(folder / "config.json"), WeightFiles.open(folder)
+        config, weights = read_json(folder / "config.json"), self._text_files
         shapes = _text_shapes(config, weights)
         tensors = weights.read(shapes, device, dtype)
         if TIED in tensors:
@@ -186,8 +196,11 @@ class Checkpoint:
         return None if file is None else KnownWords.read(file)
 
     def control_embeddings(self) -> Tensor:
-        """Return the nine control vectors and the null vector: [10, Dc] fp32."""
+        """Return the nine control vectors and the null vector: [10, Dc] fp32; zeros for weights that
+        cannot be steered."""
         file, width = self._file(CONTROLS_FILE), self.transformer_config.control_dim
+        if not self.transformer_config.steered:
+            return torch.zeros(10, width)
         if file is None:
             raise UserError(
                 f"{self.path}: {CONTROLS_FILE} is missing; put it there, or give a local CLIP folder "
@@ -235,7 +248,40 @@ class Checkpoint:
 
     @cached_property
     def _vae_files(self) -> WeightFiles:
-        return WeightFiles.open(self.vae_file or self._part("vae"))
+        return WeightFiles.open(self.vae_file or self._part("vae"), self.variant)
+
+    @cached_property
+    def _transformer_files(self) -> WeightFiles:
+        return WeightFiles.open(transformer_folder(self.path), self.variant)
+
+    @cached_property
+    def _text_files(self) -> WeightFiles:
+        return WeightFiles.open(self._part("text_encoder"), self.variant)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was taken where several sets of weights lie side by side, and what these weights
+        cannot do: a line each."""
+        parts = {"transformer": transformer_folder(self.path), "vae": self._part("vae")}
+        parts["text_encoder"] = self._part("text_encoder")
+        files = (self._transformer_files, self._vae_files, self._text_files)
+        taken = []
+        for (name, folder), read in zip(parts.items(), files, strict=True):
+            held = [found.variant or "plain" for found in find_sets(folder)]
+            if read.place == folder and len(held) > 1:
+                taken.append(f"{name} {read.variant or 'plain'} (of {', '.join(held)})")
+        lines = [f"weights: {'; '.join(taken)}"] if taken else []
+        if not self.transformer_config.steered:
+            lines.append("weights: the transformer has no control modules, so labels do nothing")
+        return lines
+
+    def _check_variant(self) -> None:
+        files = (self._transformer_files, self._vae_files, self._text_files)
+        if self.variant is None or self.variant in [part.variant for part in files]:
+            return
+        folder = transformer_folder(self.path)
+        held = ", ".join(found.variant or "the plain one" for found in find_sets(folder))
+        raise UserError(f"variant {self.variant[:40]!a}: {folder} has none, only {held}")
 
     def _part(self, name: str) -> Path:
         """Return a component's folder: this folder's own, else the shared one's."""
@@ -264,7 +310,7 @@ class Checkpoint:
 
     def _check_text(self) -> None:
         text = self._part("text_encoder")
-        config, weights = read_json(text / "config.json"), WeightFiles.open(text)
+        config, weights = read_json(text / "config.json"), self._text_files
         width, expected = config.get("d_model"), self.transformer_config.text_embed_dim
         if width != expected:
             raise UserError(
@@ -295,48 +341,6 @@ class Checkpoint:
                 f"{folder / 'spiece.model'}: {tokenizer.vocabulary} pieces, but the text encoder knows only "
                 f"{vocabulary}; they do not belong together"
             )
-
-
-def transformer_folder(path: Path) -> Path:
-    """Return where a weight folder keeps its transformer: transformer/, or itself as in older
-    revisions."""
-    if (path / "transformer").is_dir():
-        return path / "transformer"
-    own = path / "config.json"
-    if own.is_file() and "num_attention_heads" in read_json(own):
-        return path
-    raise UserError(f"{path}: no transformer/ there, so it is not a weight folder; {listing(path)}")
-
-
-def read_transformer_config(folder: Path) -> TransformerConfig:
-    """Read a transformer folder's config.json."""
-    values = read_json(folder / "config.json")
-    kind = values.get("_class_name", TRANSFORMER_CLASS)
-    if kind != TRANSFORMER_CLASS:
-        raise UserError(
-            f"{folder / 'config.json'}: class {kind!r:.60}, expected {TRANSFORMER_CLASS}"
-        )
-    try:
-        return TransformerConfig.from_json(values)
-    except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
-
-
-def empty_transformer(config: TransformerConfig) -> Transformer:
-    """Build a transformer without memory for its weights."""
-    with torch.device("meta"):
-        return Transformer(config)
-
-
-def read_transformer(
-    folder: Path, device: torch.device, dtype: torch.dtype, lora: LoRA | None = None
-) -> Transformer:
-    """Load the transformer in a folder of its own, LoRA fused."""
-    module = empty_transformer(read_transformer_config(folder))
-    load_module(module, WeightFiles.open(folder), device, dtype)
-    if lora:
-        lora.fuse(dict(module.named_parameters()))
-    return module
 
 
 def read_vae_config(folder: Path) -> FullVAEConfig | TinyVAEConfig:
@@ -385,9 +389,10 @@ def _shared_folder(path: Path, given: Path | None) -> Path:
     lacking = [name for name in parts if not (path / name).is_dir()]
     if given is not None:
         return _folder(given, "base model folder")
-    sibling = path.resolve().parent / SHARED_FOLDER
-    if lacking and sibling.is_dir() and sibling != path.resolve():
-        return sibling
+    for place in (path.absolute(), path.resolve()):  # beside a link, and beside what it leads to
+        sibling = place.parent / SHARED_FOLDER
+        if lacking and sibling.is_dir() and sibling.resolve() != path.resolve():
+            return sibling
     if lacking:
         transformer_folder(path)
         raise UserError(
@@ -399,27 +404,6 @@ def _shared_folder(path: Path, given: Path | None) -> Path:
 
 def _own_or_shared(path: Path, shared: Path, name: str) -> Path | None:
     return next((home / name for home in (path, shared) if (home / name).is_file()), None)
-
-
-def _streaming(path: Path, shared: Path) -> StreamSettings:
-    """Read streaming.json. A folder without one is published: a whole pipeline is stage 3, a
-    transformer stage 4."""
-    own = path / "streaming.json"
-    if not own.is_file():
-        if (path / "model_index.json").is_file() or shared == path:
-            return StreamSettings(window_size=4, inference_steps=20, solver="dpm")
-        return StreamSettings()
-    values = read_json(own)
-    known = [field.name for field in fields(StreamSettings)]
-    for key in values:
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise UserError(f"{own}: unknown key {key[:60]!a}; {hint}")
-    try:
-        return StreamSettings(**values)
-    except (UserError, TypeError) as error:
-        raise UserError(f"{own}: {error}") from None
 
 
 def _presets(path: Path, shared: Path) -> list[str]:

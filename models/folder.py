@@ -1,9 +1,12 @@
 """Which weight folder to use when a person names one, or none."""
 
+import re
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.load import ROOT
+from models.stages import check_stage
+from models.variants import seen
 
 
 def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
@@ -11,17 +14,43 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
 
     A relative path is seen from the current folder, else from ``pipeline/`` (the published
     ``../models/stage4``). No path: ``models/<stage>`` if it exists, else the embedded small world.
+    Raises UserError where nothing is, or a folder of another stage.
     """
     if path is not None:
         for folder in (path, ROOT / "pipeline" / path):
             if folder.is_dir():
+                check_stage(folder.resolve(), stage)
                 return folder.resolve(), ""
-        what = "a file" if path.exists() else "nothing"
-        raise UserError(
-            f"model path {path}: expected a weight folder, found {what} there (looked in {Path.cwd()})"
-        )
+        raise UserError(_not_there(path))
     for folder in (Path("models") / stage, ROOT / "models" / stage):
         if folder.is_dir():
             return folder.resolve(), f"model: {folder.resolve()}"
     embedded = ROOT / "models" / "tiny" / stage
     return embedded, f"model: no models/{stage} here, using the embedded small world {embedded}"
+
+
+def weight_folder_inside(path: Path) -> str:
+    """A hint where a folder is none of weights but holds some, as a hub's cache or a folder of all
+    stages does; "" where it does not."""
+    folders = [item for item in seen(path) if item.is_dir()]
+    if (path / "snapshots").is_dir():  # a hub's cache: snapshots/REVISION/stage
+        folders = [*(path / "snapshots").glob("*"), *(path / "snapshots").glob("*/*")]
+    elif len(folders) == 1:  # an archive unpacked into a folder of its name
+        folders += [item for item in seen(folders[0]) if item.is_dir()]
+    found = [str(item) for item in folders if (item / "transformer").is_dir()]
+    return f"; did you mean {' or '.join(sorted(found)[:4])}?" if found else ""
+
+
+def _not_there(path: Path) -> str:
+    text = str(path)
+    repository = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text)
+    if repository and not path.parent.is_dir():
+        return (
+            f"model path {text}: no such folder; if it is a Hub repository, nothing is ever "
+            f"downloaded at run time: hf download {text} --local-dir models/{path.name}, then "
+            f"give the folder of a stage in models/{path.name}"
+        )
+    what = "a file" if path.exists() else "nothing"
+    return (
+        f"model path {text}: expected a weight folder, found {what} there (looked in {Path.cwd()})"
+    )

@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from models.weights import WeightFiles
+from models.weights import WeightFiles, read_json
+
+ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model", "adapter_config.json"  # as peft saves them
 
 _PREFIX = re.compile(r"(?:base_model\.model\.|transformer\.|diffusion_model\.|model\.)+")
 _KOHYA = re.compile(r"lora_(?:transformer|unet)_+")
@@ -148,7 +150,7 @@ def _layers(
         if part in layers.setdefault(name, _Layer()).parts:
             raise UserError(
                 f"{file}: LoRA layer {name} is there twice ({layers[name].parts[part]}, {tensor}); "
-                "expected one adapter a file"
+                "expected one adapter a file; give several files, each with its --lora"
             )
         layers[name].parts[part] = tensor
     return layers
@@ -220,8 +222,12 @@ def _check_halves(
 
 
 def _adapter_settings(file: Path, weights: WeightFiles) -> Mapping[str, Any]:
-    """The adapter's settings that diffusers keeps in the file's metadata; {} without any."""
+    """The adapter's settings: diffusers keeps them in the file's metadata, peft in a file beside
+    its own; {} without any."""
     text = weights.metadata.get("lora_adapter_metadata")
+    beside = weights.files[0].parent / ADAPTER_CONFIG
+    if text is None and weights.files[0].stem.startswith(ADAPTER_FILE) and beside.is_file():
+        return read_json(beside)
     if text is None:
         return {}
     try:

@@ -255,6 +255,19 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(phi)))
 
 
+def _control_embedding(config: TransformerConfig) -> nn.Sequential:
+    """Control vectors [B, F, Dc] -> [B, F, D]; nothing where no block would read it."""
+    if not config.steered:
+        return nn.Sequential()
+    return nn.Sequential(
+        nn.Linear(config.control_dim, config.control_dim),
+        nn.SiLU(),
+        nn.Linear(config.control_dim, config.width),
+        nn.SiLU(),
+        nn.Linear(config.width, config.width),
+    )
+
+
 class Transformer(nn.Module):
     """Predicts the velocity of a window of latents. Build it under ``torch.device("meta")`` to skip
     initialisation."""
@@ -265,13 +278,7 @@ class Transformer(nn.Module):
         width = config.width
         self.patch_embed = PatchEmbed(config)
         self.time_embedding = TimeEmbedding(config)
-        self.control_embedding = nn.Sequential(
-            nn.Linear(config.control_dim, config.control_dim),
-            nn.SiLU(),
-            nn.Linear(config.control_dim, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-        )
+        self.control_embedding = _control_embedding(config)
         controlled = range(config.control_start_layer, config.control_end_layer)
         blocks = nn.ModuleList([TransformerBlock(config) for _ in range(config.num_layers)])
         self.transformer_blocks = cast(list[TransformerBlock], blocks)

@@ -21,6 +21,7 @@ _FIXED_KEYS: dict[str, Any] = {
     "use_learned_positional_embeddings": False,
     "cond_proj_dim": None,
 }
+_NEWER_KEYS: dict[str, Any] = {"patch_bias": True}  # of later versions of diffusers
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,22 @@ class TransformerConfig:
         """D: channels of a token."""
         return self.num_attention_heads * self.attention_head_dim
 
+    @property
+    def steered(self) -> bool:
+        """Whether there are control blocks, through which labels have an effect."""
+        return self.control_end_layer > self.control_start_layer
+
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TransformerConfig":
         """Read a published config.json's mapping. Raises UserError for settings this class does not
         have."""
         known = {field.name for field in fields(TransformerConfig)}
+        fixed = _FIXED_KEYS | _NEWER_KEYS
         for key, value in values.items():
-            if key in _FIXED_KEYS:
-                if value != _FIXED_KEYS[key]:
+            if key in fixed:
+                if value != fixed[key]:
                     raise UserError(
-                        f"transformer config: {key} = {value!r:.60} is not supported, only {_FIXED_KEYS[key]!r}"
+                        f"transformer config: {key} = {value!r:.60} is not supported, only {fixed[key]!r}"
                     )
             elif key not in known and not key.startswith("_") and value not in (None, False):
                 raise UserError(f"transformer config: unknown key {key[:60]!r} = {value!r:.60}")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from configs.errors import UserError
 from configs.files import parse_json, read_bytes
+from models.variants import WeightSet, choose_set, find_sets, seen
 
 MAX_JSON = 16 << 20  # bytes; the index of a sharded model takes one
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
@@ -61,18 +62,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The tensors of one file or one set of shards, known from their headers only."""
+    """The tensors of one file or one set of shards, known from their headers only. variant: which
+    of a folder's sets it is, such as "fp16"; "" = the plain one."""
 
     place: Path
     files: tuple[Path, ...]
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
 
+    variant: str = ""
+
     @staticmethod
-    def open(place: Path) -> "WeightFiles":
-        """Read the headers of a safetensors file, or of the one file or set of shards in a
-        folder."""
-        files = _find_files(place)
+    def open(place: Path, variant: str | None = None) -> "WeightFiles":
+        """Read the headers of a safetensors file, or of the one file or set of shards in a folder;
+        of several sets the one that `models.variants` chooses, or the ``variant`` asked for."""
+        files, chosen = _find_files(place, variant)
         entries: dict[str, Entry] = {}
         metadata: dict[str, str] = {}
         for file in files:
@@ -85,7 +89,7 @@ class WeightFiles:
                     )
                 begin, end = value["data_offsets"]
                 entries[name] = Entry(file, value["dtype"], tuple(value["shape"]), end - begin)
-        return WeightFiles(place, files, entries, metadata)
+        return WeightFiles(place, files, entries, metadata, chosen.variant if chosen else "")
 
     def check(self, expected: Mapping[str, Iterable[int]], ignored: Iterable[str] = ()) -> None:
         """Raise UserError unless exactly the expected names with the expected shapes are there, as
@@ -117,6 +121,10 @@ class WeightFiles:
             raise UserError(
                 f"{self._where(*other)}: stored type of {found}: expected one of {', '.join(WEIGHT_DTYPES)}"
             )
+
+    def dtypes(self) -> set[str]:
+        """How the numbers are stored, in safetensors' names."""
+        return {entry.dtype for entry in self.entries.values()}
 
     def _where(self, *names: str) -> str:
         """The file that holds the first of these tensors; the only file, or the folder of several,
@@ -201,29 +209,27 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def listing(folder: Path) -> str:
     """Say what a folder holds, for messages."""
-    names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
+    names = [item.name + "/" * item.is_dir() for item in seen(folder)]
     if not names:
         return "it is empty"
     return f"it holds {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
 
 
-def _find_files(place: Path) -> tuple[Path, ...]:
+def _find_files(place: Path, asked: str | None) -> tuple[tuple[Path, ...], WeightSet | None]:
+    """The files to read, and the set of a folder's weights that they are."""
     if place.is_file():
         _refuse_pickled(place)
-        return (place,)
+        return (place,), None
     if not place.is_dir():
         raise UserError(f"{place}: no such file or folder; expected safetensors weights there")
-    indices = sorted(place.glob("*.safetensors.index.json"))
-    if indices:
-        return _shards(indices[0])
-    files = sorted(place.glob("*.safetensors"))
-    if len(files) == 1:
-        return (files[0],)
-    if files:
-        raise UserError(
-            f"{place}: {len(files)} safetensors files and no index file; expected one file, or shards with one"
-        )
-    for item in sorted(place.iterdir()):
+    sets = find_sets(place)
+    if sets:
+        chosen = choose_set(place, sets, asked)
+        return (_shards(chosen.file) if chosen.sharded else (chosen.file,)), chosen
+    items = seen(place)
+    if any(item.suffix == ".safetensors" for item in items):
+        raise UserError(f"{place}: shards and no index file ({items[0].name} ...); fetch it again")
+    for item in items:
         _refuse_pickled(item)
     raise UserError(f"{place}: no safetensors weights; {listing(place)}")
 
@@ -252,7 +258,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
     files = tuple(index.parent / name for name in sorted(set(places.values())))
     for file in files:
         if not file.is_file():
-            raise UserError(f"{index}: shard {file.name} is missing; {listing(index.parent)}")
+            what = f"a link to {file.readlink()}, gone" if file.is_symlink() else "missing"
+            raise UserError(f"{index}: shard {file.name} is {what}; {listing(index.parent)}")
         held = _read_header(file).keys()
         lost = [
             tensor for tensor, name in places.items() if name == file.name and tensor not in held
@@ -273,7 +280,8 @@ def _read_header(file: Path) -> dict[str, Any]:
                 stream.read(length) if length <= min(MAX_HEADER, size) else start + stream.read(512)
             )
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+        link = f"; it is a link to {file.readlink()}" if file.is_symlink() else ""
+        raise UserError(f"{file}: cannot be read ({error.strerror}{link})") from error
     if size == 0:
         raise UserError(f"{file}: the file is empty; fetch it again")
     if len(start) < 8 or length > min(MAX_HEADER, size) or len(head) != length:

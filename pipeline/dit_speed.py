@@ -42,7 +42,8 @@ class DitSpeed:
         self._prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
         self._config, self._console = config, console
         console.say("model", note or f"model: {folder}")
-        console.say("choice", str(engine))
+        for line in (*checkpoint.notes, str(engine)):
+            console.say("choice", line)
 
     async def run(self) -> int:
         """Step until a signal comes or the duration is over; the exit code."""

@@ -76,7 +76,7 @@ class Launch:
         device = torch.device("cuda" if layout.gpus else "cpu")
         choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes))
         weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
-        notes = (note, str(choice), other_engine(takes, choice.name))
+        notes = (note, *checkpoint.notes, str(choice), other_engine(takes, choice.name))
         if labels:
             takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
         return Launch(

@@ -91,7 +91,10 @@ def open_checkpoint(config: OfflineConfig, stage: str) -> Checkpoint:
     """Check the weight folder this run asks for (headers only) and say which one it is."""
     folder, line = model_folder(config.model_path, stage)
     print(line or f"model: {folder}")
-    return Checkpoint.open(config.choice(folder))
+    checkpoint = Checkpoint.open(config.choice(folder))
+    for note in checkpoint.notes:
+        print(note)
+    return checkpoint
 
 
 def check_start(config: StreamConfig, checkpoint: Checkpoint) -> None:

@@ -55,7 +55,7 @@ LOSSES = [
 def undisturbed(model):
     from the_matrix import the_matrix
 
-    api = the_matrix(generation_model_path=model, streaming_model_path=model)
+    api = the_matrix(streaming_model_path=model)
     return np.concatenate([latent for _, latent in api.stream(PROMPTS[2], LABELS, seed=7)])
 
 

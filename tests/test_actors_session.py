@@ -117,7 +117,7 @@ def test_live_frames_are_those_of_the_api(drive, model):
     labels = LABELS[:10]
     takes = [[labels, [PROMPTS[0]] * 10]]
     frames, _ = drive(model, engine=None, takes=takes, prompt=PROMPTS[0], frames=40)
-    api = the_matrix(generation_model_path=model, streaming_model_path=model)
+    api = the_matrix(streaming_model_path=model)
     streamed = [latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)]
     assert (frames == np.concatenate(streamed)).all()
 
@@ -130,7 +130,7 @@ def test_the_full_decoder_waits_for_its_second_latent_and_survives_too(drive, tm
     assert [label[1] for label in story["labels"]] == list(range(48)) and story["summary"][
         "restarts"
     ] == 1
-    api = the_matrix(generation_model_path=model, streaming_model_path=model)
+    api = the_matrix(streaming_model_path=model)
     streamed = np.concatenate([latent for _, latent in api.stream(PROMPTS[0], labels, seed=7)])
     assert (frames == streamed).all()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import UserError
-from configs.parsers import devices, file_path, host_names, tiny_decoder
+from configs.parsers import devices, file_path, host_names, lora_files, tiny_decoder
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,24 @@ def test_what_they_make() -> None:
     kind, file = tiny_decoder("x", ["tiny", "a.safetensors"])
     assert kind == "tiny" and file.name == "a.safetensors"
     assert file_path("x", "~/a").is_absolute()
+
+
+def test_lora_files_with_and_without_scales() -> None:
+    files = lora_files("--lora", ["a.safetensors", "b.safetensors:0.8", "c:d/e", "f:-1"])
+    assert [(str(file), scale) for file, scale in files] == [
+        ("a.safetensors", 1.0),
+        ("b.safetensors", 0.8),
+        ("c:d/e", 1.0),
+        ("f", -1.0),
+    ]
+    assert lora_files("x", "a") == lora_files("x", ["a"])
+
+
+@pytest.mark.parametrize("value", ["a:", "a:b", "a:nan", "a:1e9", ":1", "-a", [1], ""])
+def test_what_is_no_lora_is_one_line(value: object) -> None:
+    with pytest.raises(UserError, match="--lora") as error:
+        lora_files("--lora", value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", ["tiny", ["tiny"], ["huge", "a"], ["tiny", "-a"], ["tiny", ""]])

@@ -143,8 +143,79 @@ def test_older_folders_hold_the_transformer_directly_and_sharded(folder: Path) -
 
 def test_published_pipelines_without_settings_are_stage_3(folder: Path) -> None:
     (folder / "streaming.json").unlink()
-    settings = Checkpoint.open(folder).streaming
-    assert (settings.solver, settings.window_size, settings.inference_steps) == ("dpm", 4, 20)
+    for name in ("stage3", "mine"):
+        folder = folder.rename(folder.parent / name)
+        settings = Checkpoint.open(folder).streaming
+        assert (settings.solver, settings.window_size, settings.inference_steps) == ("dpm", 4, 20)
+
+
+def test_a_pipeline_with_the_transformer_of_stage_4_is_stage_4(folder: Path) -> None:
+    (folder / "streaming.json").unlink()
+    assert Checkpoint.open(folder).streaming == StreamSettings()
+
+
+def test_several_precisions_side_by_side(folder: Path) -> None:
+    place = folder / "transformer"
+    tensors = load_file(place / "diffusion_pytorch_model.safetensors")
+    assert Checkpoint.open(folder).notes == []
+    half = {name: value.half() for name, value in tensors.items()}
+    save_file(half, place / "diffusion_pytorch_model.fp16.safetensors")
+    (place / "._diffusion_pytorch_model.safetensors").write_bytes(b"left by a desktop")
+    plain, asked = Checkpoint.open(folder), Checkpoint.open(WeightChoice(folder, variant="fp16"))
+    assert plain.notes == ["weights: transformer plain (of plain, fp16)"]
+    assert asked.notes == ["weights: transformer fp16 (of plain, fp16)"]
+    for checkpoint, expected in ((plain, tensors), (asked, half)):
+        ours = checkpoint.transformer(CPU, torch.float32).state_dict()
+        assert all(torch.equal(ours[name], expected[name].float()) for name in ours)
+    assert plain.model_hash != asked.model_hash
+    with pytest.raises(UserError, match="variant 'bf16': .*only the plain one, fp16"):
+        Checkpoint.open(WeightChoice(folder, variant="bf16"))
+
+
+def test_a_link_is_looked_at_where_it_lies_and_where_it_leads(folder: Path) -> None:
+    alone, shared = split(folder)
+    store = folder.parent / "store"
+    store.mkdir()
+    moved = alone.rename(store / "stage4")
+    alone.symlink_to(moved)
+    assert Checkpoint.open(alone).shared.resolve() == shared.resolve()
+    blob = store / "blob"  # as a hub's cache keeps files
+    file = moved / "transformer/diffusion_pytorch_model.safetensors"
+    file.rename(blob)
+    file.symlink_to(blob)
+    assert Checkpoint.open(alone).model_hash
+    blob.unlink()
+    with pytest.raises(UserError, match="No such file or directory; it is a link to"):
+        Checkpoint.open(alone)
+
+
+def test_a_folder_of_folders_says_which_one_was_meant(folder: Path) -> None:
+    with pytest.raises(UserError, match="did you mean .*/stage4[?]"):
+        Checkpoint.open(folder.parent)
+    cache = folder.parent / "models--a--b/snapshots/0123"
+    cache.mkdir(parents=True)
+    folder = folder.rename(cache / "stage4")
+    with pytest.raises(UserError, match="did you mean .*snapshots/0123/stage4[?]"):
+        Checkpoint.open(cache.parent.parent)
+
+
+def test_several_loras_each_with_its_scale(folder: Path, tmp_path: Path) -> None:
+    layer = "transformer_blocks.1.attn1.to_v"
+    plain = Checkpoint.open(folder).transformer(CPU, torch.float32).state_dict()
+    width = plain[f"{layer}.weight"].shape[0]
+    files, products = [], []
+    for name in ("a", "b"):
+        down, up = torch.randn(2, width), torch.randn(width, 2)
+        files.append(tmp_path / f"{name}.safetensors")
+        save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, files[-1])
+        products.append(up @ down)
+    choice = WeightChoice(folder, lora=((files[0], 0.5), (files[1], -2.0)))
+    checkpoint = Checkpoint.open(choice)
+    fused = checkpoint.transformer(CPU, torch.float32).state_dict()
+    expected = plain[f"{layer}.weight"] + 0.5 * products[0] - 2 * products[1]
+    torch.testing.assert_close(fused[f"{layer}.weight"], expected)
+    other = Checkpoint.open(WeightChoice(folder, lora=((files[0], 0.6), (files[1], -2.0))))
+    assert other.world_hash != checkpoint.world_hash != Checkpoint.open(folder).world_hash
 
 
 def test_the_tiny_decoder_in_place_of_the_folders(folder: Path, tmp_path: Path) -> None:
@@ -174,14 +245,14 @@ def test_lora_changes_the_transformer(folder: Path, tmp_path: Path) -> None:
         {f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}, file
     )
     fused = (
-        Checkpoint.open(WeightChoice(folder, lora=file))
+        Checkpoint.open(WeightChoice(folder, lora=((file, 1.0),)))
         .transformer(CPU, torch.float32)
         .state_dict()
     )
     torch.testing.assert_close(fused[f"{layer}.weight"], plain[f"{layer}.weight"] + up @ down)
     assert all(torch.equal(fused[name], plain[name]) for name in plain if name != f"{layer}.weight")
     with pytest.raises(UserError, match="cannot be read|no such file"):
-        Checkpoint.open(WeightChoice(folder, lora=tmp_path / "absent.safetensors"))
+        Checkpoint.open(WeightChoice(folder, lora=((tmp_path / "absent.safetensors", 1.0),)))
 
 
 def test_the_model_hash_follows_the_transformer(folder: Path, whole: Path) -> None:

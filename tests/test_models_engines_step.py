@@ -12,7 +12,7 @@ pytest.importorskip("openvino")
 
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory: pytest.TempPathFactory) -> Transformer:
-    from models.checkpoint import read_transformer
+    from models.transformer_folder import read_transformer
 
     folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
     return read_transformer(folder / "transformer", torch.device("cpu"), torch.float32)

@@ -22,6 +22,8 @@ def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
     assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
     (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="hf download owner/name --local-dir models/name, then"):
+        model_folder(Path("owner/name"))
     for path, found in (("nowhere", "nothing"), ("file", "a file")):
         with pytest.raises(UserError, match=found) as error:
             model_folder(Path(path))

@@ -137,6 +137,20 @@ def test_the_scale_of_a_file_that_says_it_in_its_metadata(
     )
 
 
+def test_the_scale_that_peft_keeps_beside_its_file(tmp_path: Path) -> None:
+    down, up = halves()
+    file = tmp_path / "adapter_model.safetensors"
+    keys = [f"base_model.model.{LAYER}.lora_{half}.weight" for half in "AB"]
+    save_file(dict(zip(keys, (down, up))), file)
+    (tmp_path / "adapter_config.json").write_text('{"r": 3, "lora_alpha": 6}')
+    for place in (file, tmp_path):
+        weights = base_weights()
+        LoRA.open(place, SHAPES).fuse(weights)
+        torch.testing.assert_close(
+            weights[f"{LAYER}.weight"], base_weights()[f"{LAYER}.weight"] + 2 * up @ down
+        )
+
+
 def test_strength_scales_the_update(tmp_path: Path) -> None:
     down, up = halves()
     file = tmp_path / "x.safetensors"

@@ -20,7 +20,7 @@ FILE = "transformer/diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "whole", solver="dpm")
 
 
 @pytest.fixture(scope="module")

@@ -137,8 +137,9 @@ def test_what_depends_on_the_weights(
     assert "init_video" in refused(
         ["stream", *PROMPT, *model, "--init-video", str(tmp_path / "no.mp4")], capsys
     )
-    assert "device" in refused(["base", *PROMPT, *model, "--device", "tpu"], capsys)
-    assert "dtype" in refused(["base", *PROMPT, *model, "--dtype", "int4"], capsys)
+    assert "device" in refused(["stream", *PROMPT, *model, "--device", "tpu"], capsys)
+    assert "dtype" in refused(["stream", *PROMPT, *model, "--dtype", "int4"], capsys)
+    assert "this is stage 4" in refused(["base", *PROMPT, *model], capsys)
     for width, height, count in ((64, 48, 9), (48, 32, 5)):
         with VideoWriter(clip := tmp_path / f"{width}.mp4", width, height) as writer:
             writer.write(np.zeros((count, height, width, 3), np.uint8))

@@ -41,7 +41,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "solver": "dpm",
         "guidance_scale": 2.0,
     }
-    (stages["stage3"] / "streaming.json").write_text(json.dumps(settings))
+    for stage in ("stage2", "stage3"):
+        (stages[stage] / "streaming.json").write_text(json.dumps(settings))
     return stages
 
 

@@ -31,9 +31,10 @@ def write_checkpoint(
     noise_groups: int = 2,
     late_labels: int = 2,
     full_vae: bool = False,
+    solver: str = "consistency",
 ) -> Path:
-    """Write a stage-4 folder (all parts in one) and return it. The same seed gives the same
-    bytes."""
+    """Write a stage-4 folder (all parts in one; stage 2 or 3 with the solver "dpm") and return it.
+    The same seed gives the same bytes."""
     torch.manual_seed(seed)
     config = TransformerConfig(
         num_attention_heads=4,
@@ -56,6 +57,7 @@ def write_checkpoint(
         "inference_steps": noise_groups,
         "original_steps": 2 if noise_groups == 2 else 40,
         "late_labels": late_labels,
+        "solver": solver,
     }
     (folder / "streaming.json").write_text(json.dumps(settings))
     controls = {

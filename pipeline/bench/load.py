@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import UserError
-from models.checkpoint import (
+from models.saving import save_tensors
+from models.transformer import Transformer
+from models.transformer_config import TransformerConfig
+from models.transformer_folder import (
     empty_transformer,
     read_transformer,
     read_transformer_config,
 )
-from models.saving import save_tensors
-from models.transformer import Transformer
-from models.transformer_config import TransformerConfig
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import in_a_process, peak_memory

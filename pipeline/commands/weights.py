@@ -15,7 +15,15 @@ def add_weights(group: "argparse._ActionsContainer", unset: str) -> None:
     group.add_argument(
         "--base-model-path", metavar="DIR", help="folder of what a transformer-only folder lacks"
     )
-    group.add_argument("--lora", metavar="FILE", help="safetensors file fused into the transformer")
+    group.add_argument(
+        "--variant", metavar="NAME", help="of several precisions side by side, such as fp16"
+    )
+    group.add_argument(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        action="append",
+        help="safetensors file fused into the transformer, times SCALE; may be given several times",
+    )
     group.add_argument(
         "--vae",
         nargs=2,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from configs.schema import StreamSettings
-from models.checkpoint import read_autoencoder, read_transformer
+from models.checkpoint import read_autoencoder
 from models.controls import label_id, parse_signal, random_signal
 from models.schedulers import (
     consistency_step,
@@ -29,6 +29,7 @@ from models.schedulers import (
 )
 from models.stage2 import base_latents
 from models.tae import TinyVAE, TinyVAEConfig
+from models.transformer_folder import read_transformer
 from models.vae import FullVAE, Pass
 from models.world import World, WorldParts
 
