@@ -29,6 +29,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
+@pytest.fixture(scope="module")
+def basis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What makes base clips: a folder that is not distilled."""
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage2", solver="dpm")
+
+
 def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that the command prints on stderr; nothing else may appear, and the exit code is
     2."""
@@ -195,7 +201,7 @@ def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
 
 
 def test_base_and_stream_make_videos(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, basis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, long = tmp_path / "base.mp4", tmp_path / "long.mp4"
     model = (*PROMPT, "--model-path", str(weights))
@@ -214,7 +220,9 @@ def test_base_and_stream_make_videos(
         main(
             [
                 "base",
-                *model,
+                *PROMPT,
+                "--model-path",
+                str(basis),
                 *drive,
                 "--frames",
                 "17",
@@ -231,7 +239,7 @@ def test_base_and_stream_make_videos(
     frames, fps = read_video(base)
     assert frames.shape == (17, 32, 64, 3) and fps == 8
     shown = capsys.readouterr().out
-    assert f"model: {weights}" in shown and "17 frames" in shown and "controls" not in shown
+    assert f"model: {basis}" in shown and "17 frames" in shown and "controls" not in shown
 
     stream = ("stream", *model, "--width", "64", "--init-video", str(base), "--seed", "5")
     groups = ("--noise-groups", "2", "--clip-frames", "17", "--sample-groups", "3", "--fps", "8")
@@ -246,14 +254,14 @@ def test_base_and_stream_make_videos(
 
 
 def test_a_full_disk_is_one_line(
-    weights: Path,
+    basis: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = tmp_path / "x.mp4"
     (tmp_path / "x.mp4.part").symlink_to("/dev/full")
-    model = ("--model-path", str(weights), "--frames", "9", "--steps", "2")
+    model = ("--model-path", str(basis), "--frames", "9", "--steps", "2")
     assert main(["base", *PROMPT, *model, "--output", str(target)]) == 1
     shown = capsys.readouterr()
     errors = [line for line in shown.err.splitlines() if not line.startswith("base video: ")]
@@ -262,7 +270,7 @@ def test_a_full_disk_is_one_line(
     assert not target.exists()
 
 
-def test_a_base_video_becomes_a_start_clip(weights: Path, tmp_path: Path) -> None:
+def test_a_base_video_becomes_a_start_clip(weights: Path, basis: Path, tmp_path: Path) -> None:
     own = tmp_path / "weights"
     shutil.copytree(weights, own)
     (own / "start_clips.safetensors").unlink()
@@ -274,9 +282,7 @@ def test_a_base_video_becomes_a_start_clip(weights: Path, tmp_path: Path) -> Non
         str(own / "start_clips.safetensors"),
     )
     assert (
-        main(
-            ["base", *PROMPT, "--model-path", str(weights), "--frames", "9", "--steps", "2", *files]
-        )
+        main(["base", *PROMPT, "--model-path", str(basis), "--frames", "9", "--steps", "2", *files])
         == 0
     )
     checkpoint = Checkpoint.open(own)
