@@ -13,6 +13,7 @@ import importlib.util
 import re
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -182,8 +183,8 @@ class Cluster:
         has."""
         if self.own:
             return layout
-        gpus = min(self.member.gpus, layout.dit + layout.vae)
-        return Layout(layout.dit, layout.vae, gpus, tuple(map(str, range(gpus))))
+        gpus = min(self.member.gpus, layout.workers)
+        return replace(layout, gpus=gpus, devices=tuple(map(str, range(gpus))))
 
     async def reserve(self, layout: Layout) -> None:
         """Reserve one place per worker. Raises UserError that says what is missing."""

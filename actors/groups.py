@@ -1,21 +1,19 @@
-"""The three groups of one run and their cluster: typed calls to each, and their life as a whole."""
+"""The groups of one run and their cluster: their life as a whole."""
 
 import asyncio
-import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from actors.cluster import Cluster
 from actors.dit import DitWorker
-from actors.gang import TEXT_SHARE, Gang, Reference, gathered
+from actors.gang import TEXT_SHARE, Gang
 from actors.layout import Layout
-from actors.records import LatentChunk, Slice, StepOrder, StepReply
-from actors.repair import ClusterLost, Fault, T, cancel, line, watched
+from actors.repair import ClusterLost, Fault, T, cancel, line
+from actors.replica import Replica
 from actors.source import Say
 from actors.text import TextWorker
-from actors.timeline import Commit, Offsets, Prompt, Step
 from actors.vae import VaeWorker
 from configs.choice import WeightChoice
 from configs.errors import UserError
@@ -23,25 +21,9 @@ from configs.errors import UserError
 ATTEMPTS: Final = 3  # to start; a busy machine needs more than one now and then
 
 
-@dataclass(frozen=True)
-class Rewound:
-    """Both groups, on their way to a commit."""
-
-    groups: tuple[tuple[Gang, "asyncio.Future[list[None]]"], ...]
-
-    @property
-    def done(self) -> bool:
-        return all(outcome.done() for _, outcome in self.groups)
-
-    async def hold(self, limit: float) -> None:
-        """Wait until both stand there. Raises Fault for the group that broke."""
-        for gang, outcome in self.groups:
-            await watched(gang, outcome, limit)
-
-
 class Groups:
-    """DiT, VAE and text workers on one cluster. ``address`` joins one that exists; ``keep_logs`` is
-    where the logs of our own go when it ends."""
+    """The text worker and the replicas, each a DiT and a VAE group, on one cluster. ``address``
+    joins one that exists; ``keep_logs`` is where the logs of our own go when it ends."""
 
     def __init__(
         self,
@@ -55,7 +37,7 @@ class Groups:
         self._keep_logs = keep_logs
         self._say = say
         self._cluster: Cluster | None = None
-        self._told: dict[int, Prompt] = {}  # what the DiT group was told last, by world
+        self.replicas = [Replica() for _ in range(layout.replicas)]
         self._peaks: dict[str, float] = {}
         self._gangs: tuple[Gang, ...] = ()
         self._whole = asyncio.Event()  # all workers have loaded
@@ -104,14 +86,18 @@ class Groups:
             raise
 
     def _make(self, cluster: Cluster) -> None:
-        dit, vae = self._layout.dit, self._layout.vae
-        places = {"dit": range(dit), "vae": range(dit, dit + vae)}
-        self.text = Gang(
-            "text", TextWorker, self._weights, cluster, [self._layout.text], TEXT_SHARE
-        )
-        self.dit = Gang("dit", DitWorker, self._weights, cluster, places["dit"])
-        self.vae = Gang("vae", VaeWorker, self._weights, cluster, places["vae"])
-        self._gangs = (self.text, self.dit, self.vae)
+        layout, weights = self._layout, self._weights
+        self.text = Gang("text", TextWorker, weights, cluster, [layout.text], TEXT_SHARE)
+        for number, replica in enumerate(self.replicas):
+            name, first = f"{number}." if number else "", number * (layout.dit + layout.vae)
+            middle = first + layout.dit
+            dit, vae = range(first, middle), range(middle, middle + layout.vae)
+            replica.man(
+                Gang(f"{name}dit", DitWorker, weights, cluster, dit),
+                Gang(f"{name}vae", VaeWorker, weights, cluster, vae),
+            )
+        pairs = ((replica.dit, replica.vae) for replica in self.replicas)
+        self._gangs = (self.text, *itertools.chain(*pairs))
 
     async def mend(self, fault: Fault) -> None:
         """Replace what broke: a lost cluster with all workers, else the fault's group and every
@@ -182,7 +168,7 @@ class Groups:
 
     async def _replace_broken(self, broken: Gang | None) -> None:
         """Start anew what broke or does not live. The text worker is in others' hands."""
-        gangs = [g for g in (self.dit, self.vae) if g is broken or g.broken or not g.alive]
+        gangs = [g for g in self._gangs[1:] if g is broken or g.broken or not g.alive]
         starts = [asyncio.create_task(self._again(gang)) for gang in gangs]
         try:
             await asyncio.gather(*starts)
@@ -207,53 +193,6 @@ class Groups:
                 "the Ray head let a connection without our token in, or did not answer: not safe"
             )
 
-    # -- calls -------------------------------------------------------------------------------------
-
-    def step(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
-        """Send a world's step on its way through both groups: every DiT rank gets the order, rank
-        0's latents go straight to every VAE worker. ``asked`` is when it could have started."""
-        first: Sequence[Reference[Any]] = ()
-        if prompt is not self._told.get(world):
-            first = self.dit.ask("set_prompt", world, prompt.embedding)
-            self._told[world] = prompt
-        pairs = self.dit.ask("step", world, order, returns=2)
-        chunk = cast(Reference[LatentChunk], pairs[0][0])
-        replies = gathered([cast(Reference[StepReply], reply) for _, reply in pairs])
-        return Step(
-            order=order,
-            prompt=prompt,
-            asked=asked,
-            sampled=time.monotonic(),
-            chunk=chunk,
-            replies=_after(gathered(first), replies) if first else replies,
-            slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", world, chunk))),
-        )
-
-    def rewind(self, world: int, commit: Commit) -> Rewound:
-        """Set a world to a commit, on both groups."""
-        prompt = self._told[world] = commit.prompt
-        if commit.state is None:
-            dit = self.dit.ask("reset", world, commit.seed, prompt.text, prompt.embedding)
-            vae = self.vae.ask("reset", world)
-        else:
-            dit = self.dit.ask("restore", world, commit.state)
-            if commit.fits(self.vae.size):
-                memories = [(world, commit.index, memory) for memory in commit.memories]
-                vae = self.vae.ask_each("restore", *memories)
-            else:
-                vae = self.vae.ask("restore", world, commit.index, None, *commit.history)
-        return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
-
-    def forget(self, world: int) -> None:
-        """A world has ended, or rests: give its memory back."""
-        self._told.pop(world, None)
-        for gang in (self.dit, self.vae) if self._gangs and not self.lost else ():
-            gathered(gang.ask("forget", world))
-
-    @property
-    def offsets(self) -> Offsets:
-        return Offsets(self.dit.clock_offset, self.vae.clock_offset)
-
     # -- facts -------------------------------------------------------------------------------------
 
     @property
@@ -276,17 +215,3 @@ class Groups:
         for gang in self._gangs:
             for name, megabytes in gang.peak_memory().items():
                 self._peaks[name] = max(megabytes, self._peaks.get(name, 0.0))
-
-
-def _after(
-    first: "asyncio.Future[list[Any]]", then: "asyncio.Future[list[StepReply]]"
-) -> "asyncio.Future[list[StepReply]]":
-    """``then``, which fails too if ``first`` does."""
-
-    async def both() -> list[StepReply]:
-        await first
-        return await then
-
-    future = asyncio.ensure_future(both())
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future

@@ -170,7 +170,7 @@ def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str
         *("--include-dashboard=false", "--include-log-monitor=false"),
         *("--no-monitor", "--disable-usage-stats"),
         *(f"--temp-dir={folder / 'ray'}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
-        *(f"--num-cpus={2 * layout.dit + layout.vae}", f"--num-gpus={layout.gpus}"),
+        *(f"--num-cpus={layout.dit + layout.workers}", f"--num-gpus={layout.gpus}"),
     ]
 
 

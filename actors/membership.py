@@ -66,8 +66,8 @@ class Membership:
             for resources in (ray.cluster_resources(), ray.available_resources())
         )
         raise UserError(
-            f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout.dit} DiT"
-            f" and {layout.vae} VAE workers, {free:g} of {have:g} are free; ask for fewer workers"
+            f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout}"
+            f" workers, {free:g} of {have:g} are free; ask for fewer workers"
             " or wait until others are done"
         )
 

@@ -84,7 +84,7 @@ class PromptReader:
 
     async def _replace(self, worker: Gang, fault: Fault) -> None:
         if self._groups.lost:
-            return  # with all others, by the replica
+            return  # with all others, by the fleet
         self._say("prompt", None, f"{fault}; replacing the text worker, the picture goes on")
         try:
             await self._groups.replace_text(worker)

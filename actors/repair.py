@@ -1,6 +1,6 @@
 """What happens when a worker dies or hangs: how it is noticed, and how often a run is mended.
 
-The repair itself is the replica's (actors/replica.py): every group that broke is replaced, every
+The repair itself is the fleet's (actors/fleet.py): every group that broke is replaced, every
 world is set back to its newest commit, and the steps under way are asked for again.
 """
 

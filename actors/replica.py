@@ -1,194 +1,104 @@
-"""A replica: one DiT group, one VAE group and a text worker, which step the worlds of several sessions
-and are mended when they break.
-
-What makes a fault harmless: noise is a function of (seed, latent index), every step names the
-latent that it makes, and a world's state comes back with every step. What broke is replaced, every
-world is set back to its newest state, and the steps that were under way are asked for again with
-the labels they had.
-"""
+"""A replica: one DiT group and one VAE group, which step and decode the worlds of several sessions."""
 
 import asyncio
-import itertools
 import time
-from collections.abc import Coroutine, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from actors.costs import Costs
-from actors.groups import Groups, Rewound
-from actors.layout import Layout
-from actors.prompts import PromptReader
-from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, cancel
-from actors.source import Reporter, WorldInfo
+from actors.gang import Gang, Reference, gathered
+from actors.records import LatentChunk, Slice, StepOrder, StepReply
+from actors.repair import watched
+from actors.timeline import Commit, Offsets, Prompt, Step
 from actors.turns import Turns
-from configs.choice import WeightChoice
 
 
-class Served(Protocol):
-    """What a replica asks of a session."""
+@dataclass(frozen=True)
+class Rewound:
+    """Both groups, on their way to a commit."""
 
-    say: Reporter
+    groups: tuple[tuple[Gang, "asyncio.Future[list[None]]"], ...]
 
-    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """What serves it, for as long as nothing breaks."""
-        ...
+    @property
+    def done(self) -> bool:
+        return all(outcome.done() for _, outcome in self.groups)
 
-    def broke(self, fault: Fault) -> None:
-        """Something broke, and is being mended."""
-        ...
-
-    def rewind(self) -> Rewound:
-        """Set its world back to where it stood last."""
-        ...
-
-    def go_on(self, seconds: float) -> None:
-        """The repair took so long; ask again for what was under way."""
-        ...
-
-    def fail(self, error: BaseException) -> None:
-        """The replica is beyond repair."""
-        ...
+    async def hold(self, limit: float) -> None:
+        """Wait until both stand there. Raises Fault for the group that broke."""
+        for gang, outcome in self.groups:
+            await watched(gang, outcome, limit)
 
 
 class Replica:
-    """Starts with the first session, on a cluster of its own or the one at ``address``; the logs of
-    its own go to ``keep_logs`` when it ends."""
+    """Typed calls to two gangs. Worlds go by the number of their session."""
 
-    def __init__(
-        self,
-        info: WorldInfo,
-        weights: WeightChoice,
-        layout: Layout,
-        address: str | None = None,
-        keep_logs: Path | None = None,
-    ) -> None:
-        self.info, self.weights = info, weights
-        self.groups = Groups(weights, layout, address, self._say, keep_logs)
-        self.prompts = PromptReader(self.groups, self._say)
+    def __init__(self) -> None:
         self.turns = Turns()
         self.costs = Costs()
-        self._numbers = itertools.count()
-        self._sessions: dict[int, Served] = {}
-        self._loops: dict[int, list[asyncio.Task[None]]] = {}  # of those that are being served
-        self._faults = Faults()
-        self._opening = asyncio.Lock()
-        self._broken: asyncio.Future[None] | None = (
-            None  # while nothing is broken: what waits for it
+        self._told: dict[int, Prompt] = {}  # what the DiT group was told last, by world
+
+    def man(self, dit: Gang, vae: Gang) -> None:
+        """These are its gangs from now on."""
+        self.dit, self.vae = dit, vae
+
+    def step(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
+        """Send a world's step on its way through both groups: every DiT rank gets the order, rank
+        0's latents go straight to every VAE worker. ``asked`` is when it could have started."""
+        first: Sequence[Reference[Any]] = ()
+        if prompt is not self._told.get(world):
+            first = self.dit.ask("set_prompt", world, prompt.embedding)
+            self._told[world] = prompt
+        pairs = self.dit.ask("step", world, order, returns=2)
+        chunk = cast(Reference[LatentChunk], pairs[0][0])
+        replies = gathered([cast(Reference[StepReply], reply) for _, reply in pairs])
+        return Step(
+            order=order,
+            prompt=prompt,
+            asked=asked,
+            sampled=time.monotonic(),
+            chunk=chunk,
+            replies=_after(gathered(first), replies) if first else replies,
+            slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", world, chunk))),
         )
-        self._work: asyncio.Task[None] | None = None
 
-    async def enter(self, session: Served) -> int:
-        """A session comes; returns its world's number. The first one waits for the workers to load.
-        Raises UserError: the cluster cannot be joined or has no room; weights that do not load."""
-        number = next(self._numbers)
-        self._sessions[number] = session
-        try:
-            async with self._opening:
-                if self._work is None:
-                    await self.groups.open()
-                    self._work = asyncio.create_task(self._run())
-        except BaseException:
-            del self._sessions[number]
-            raise
-        if self._work.done():
-            raise RuntimeError("the workers are beyond repair")
-        return number
+    def rewind(self, world: int, commit: Commit) -> Rewound:
+        """Set a world to a commit, on both groups."""
+        prompt = self._told[world] = commit.prompt
+        if commit.state is None:
+            dit = self.dit.ask("reset", world, commit.seed, prompt.text, prompt.embedding)
+            vae = self.vae.ask("reset", world)
+        else:
+            dit = self.dit.ask("restore", world, commit.state)
+            if commit.fits(self.vae.size):
+                memories = [(world, commit.index, memory) for memory in commit.memories]
+                vae = self.vae.ask_each("restore", *memories)
+            else:
+                vae = self.vae.ask("restore", world, commit.index, None, *commit.history)
+        return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
 
-    def serve(self, number: int) -> None:
-        """From now on the session of this number is served: its first stream can begin."""
-        self._loops[number] = []
-        if self._broken is not None:
-            self._start(number)
+    def forget(self, world: int) -> None:
+        """A world has ended, or rests: give its memory back."""
+        self._told.pop(world, None)
+        for gang in (self.dit, self.vae):
+            if gang.alive:
+                gathered(gang.ask("forget", world))
 
-    async def leave(self, number: int) -> None:
-        """A session ends; its world is forgotten."""
-        self._sessions.pop(number, None)
-        await cancel(*self._loops.pop(number, ()))
-        self.groups.forget(number)
+    @property
+    def offsets(self) -> Offsets:
+        """From the clocks of the two groups to ours."""
+        return Offsets(self.dit.clock_offset, self.vae.clock_offset)
 
-    async def close(self) -> None:
-        """End everything. Idempotent; also right while the workers load."""
-        work, self._work = self._work, None
-        if work is not None:
-            await cancel(work)
-        await self.groups.close()
 
-    def _say(self, stage: str, percent: float | None, message: str) -> None:
-        for session in list(self._sessions.values()):
-            session.say(stage, percent, message)
+def _after(
+    first: "asyncio.Future[list[Any]]", then: "asyncio.Future[list[StepReply]]"
+) -> "asyncio.Future[list[StepReply]]":
+    """``then``, which fails too if ``first`` does."""
 
-    async def _run(self) -> None:
-        """Serve until a fault that cannot be mended, which every session then hears of."""
-        tasks = [
-            asyncio.create_task(self._serve_for_ever()),
-            asyncio.create_task(self.prompts.keep()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            error = done.pop().exception() or RuntimeError("the replica ended")
-            for session in list(self._sessions.values()):
-                session.fail(error)
-        finally:
-            await cancel(*tasks)
+    async def both() -> list[StepReply]:
+        await first
+        return await then
 
-    async def _serve_for_ever(self) -> None:
-        while True:
-            try:
-                await self._serve()
-            except Fault as fault:
-                await self._mend(fault)
-
-    async def _serve(self) -> None:
-        """Let all sessions be served until something breaks: Fault."""
-        self.turns = Turns()
-        self._broken = broken = asyncio.get_running_loop().create_future()
-        watch = asyncio.create_task(self.groups.watch())
-        watch.add_done_callback(self._stopped)
-        try:
-            for number in list(self._loops):
-                self._start(number)
-            await broken
-        finally:
-            self._broken = None
-            await cancel(watch, *itertools.chain(*self._loops.values()))
-
-    def _start(self, number: int) -> None:
-        loops = [asyncio.create_task(loop) for loop in self._sessions[number].loops()]
-        for task in loops:
-            task.add_done_callback(self._stopped)
-        self._loops[number] = loops
-
-    def _stopped(self, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() or self._broken is None or self._broken.done():
-            return
-        error = task.exception() or RuntimeError("a loop of the replica came to an end")
-        self._broken.set_exception(error)
-
-    async def _mend(self, fault: Fault) -> None:
-        """Replace what broke, set every world back to its newest commit, and let the sessions ask
-        again for what was under way.
-
-        Another death meanwhile only makes the repair longer. Raises RuntimeError when it leads
-        nowhere."""
-        began = time.monotonic()
-        self._faults.begin(fault)
-        hurt = self._served()
-        for session in hurt:
-            session.broke(fault)
-        while True:
-            try:
-                await self.groups.mend(fault)
-                await self.groups.unless_lost(self._rewind())
-                break
-            except Fault as another:
-                self._faults.again(another)
-                fault = another
-        for session in filter(self._served().__contains__, hurt):
-            session.go_on(time.monotonic() - began)
-
-    async def _rewind(self) -> None:
-        for rewound in [session.rewind() for session in self._served()]:
-            await rewound.hold(FIRST_STEP_SECONDS)
-
-    def _served(self) -> list[Served]:
-        return [self._sessions[number] for number in self._loops]
+    future = asyncio.ensure_future(both())
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

@@ -1,4 +1,4 @@
-"""The live session: one world on a replica, as a show sees it. Paces its steps, hands frames on, and
+"""The live session: one world of a fleet, as a show sees it. Paces its steps, hands frames on, and
 begins streams anew.
 
 One latent's way: label sampled -> every DiT rank's ``step`` -> rank 0's chunk, as a reference, into
@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from actors.groups import Rewound
+from actors.fleet import Fleet
 from actors.moments import load, save
 from actors.repair import Fault, Patience, cancel, watched
-from actors.replica import Replica
+from actors.replica import Replica, Rewound
 from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Reporter, StageReport, Take
 from actors.steering import Reset, Steering, route_of
 from actors.timeline import Commit, Prompt, Route, Step, Timeline
@@ -29,18 +29,18 @@ LOOK_SECONDS: Final = 1.0  # between two looks whether the stream still moves
 
 
 class Session:
-    """A ChunkSource (actors/source.py): a world of its own on a replica that others may share."""
+    """A ChunkSource (actors/source.py): a world of its own, on a replica that others may share."""
 
-    def __init__(self, replica: Replica) -> None:
-        self.info = replica.info
+    def __init__(self, fleet: Fleet) -> None:
+        self.info = fleet.info
         self.say = Reporter()
-        self._replica = replica
-        self._number = -1
+        self._fleet = fleet
+        self._number, self._replica = -1, Replica()
         nothing = Prompt("", 0, np.zeros((1, 0, 0), np.float32))
         self._steering = Steering(nothing)
         self._timeline = Timeline(self.info.latents_per_step, Route(Commit(0, 0, nothing)))
         self._rewound = Rewound(())
-        self._rests = False
+        self.resting = False
         self._patience = Patience()
         self._moved = time.monotonic()  # when something last came of the stream
         self._changed = asyncio.Event()  # a step may start
@@ -60,15 +60,15 @@ class Session:
         """See ChunkSource. UserError: the cluster cannot be joined or has no room; weights that do
         not load."""
         self.say.to(report)
-        self._number = await self._replica.enter(self)
+        self._number, self._replica = await self._fleet.enter(self)
         if moment is None:
             self.say("prompt", 90, "reading the prompt")
-            embedding = await self._replica.prompts.read(prompt, self.say)
+            embedding = await self._fleet.prompts.read(prompt, self.say)
             self._steering.prompt = Prompt(prompt, 0, embedding)
         if self._steering.wanted is None:  # nobody asked for another one meanwhile
             self._steering.wanted = Reset(seed) if moment is None else _to(moment)
         self.say("first frame", 95, "dreaming the first frame")
-        self._replica.serve(self._number)
+        self._fleet.serve(self._number)
 
     async def next(self) -> FrameChunk:
         """See ChunkSource."""
@@ -84,7 +84,7 @@ class Session:
 
     async def set_prompt(self, text: str, version: int) -> None:
         """See ChunkSource."""
-        embedding = await self._replica.prompts.read(text, self.say)
+        embedding = await self._fleet.prompts.read(text, self.say)
         self._steering.prompt = Prompt(text, version, embedding)
 
     def reset(self, seed: int, take: Take | None = None) -> int:
@@ -109,12 +109,12 @@ class Session:
 
     async def save(self, moment: Moment, take: Take, path: Path) -> None:
         """See ChunkSource."""
-        weights, engine = self._replica.weights, self.info.engine
+        weights, engine = self._fleet.weights, self.info.engine
         await asyncio.to_thread(save, _route(moment).commit, moment, take, path, weights, engine)
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
-        return await asyncio.to_thread(load, path, self._replica.weights)
+        return await asyncio.to_thread(load, path, self._fleet.weights)
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""
@@ -129,17 +129,17 @@ class Session:
         self._timeline.under_way.clear()
         self._timeline.next_index = self._timeline.commit.index
         self._timeline.rest()
-        self._rests = True
-        self._replica.groups.forget(self._number)
+        self.resting = True
+        self._replica.forget(self._number)
         self._stand(Rewound(()))
 
     async def close(self) -> None:
         """See ChunkSource."""
         reading, self._reading = self._reading, None
         await cancel(*filter(None, [reading]))
-        await self._replica.leave(self._number)
+        await self._fleet.leave(self._number)
 
-    # -- served by the replica ---------------------------------------------------------------------
+    # -- served by the fleet -----------------------------------------------------------------------
 
     def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """See Served."""
@@ -179,13 +179,13 @@ class Session:
         if wait is None or wait > 0:  # something changed meanwhile
             turns.leave()
             return
-        if self._rests:
-            self._rests = False
-            self._stand(self._replica.groups.rewind(self._number, self._timeline.commit))
+        if self.resting:
+            self.resting = False
+            self._stand(self._replica.rewind(self._number, self._timeline.commit))
         timeline = self._timeline
         order, prompt = self._steering.next_step(timeline.next_index, timeline.window)
         timeline.next_index += timeline.window
-        step = self._replica.groups.step(self._number, order, prompt, asked)
+        step = self._replica.step(self._number, order, prompt, asked)
         step.replies.add_done_callback(lambda _: turns.stepped())
         step.slices.add_done_callback(lambda _: turns.decoded())
         self._ask(step)
@@ -198,7 +198,7 @@ class Session:
 
     async def _collect(self) -> None:
         """Take what comes back, in order, and hand it on."""
-        groups = self._replica.groups
+        replica = self._replica
         while True:
             rewound = self._rewound
             await rewound.hold(self._patience.limit)
@@ -206,16 +206,16 @@ class Session:
             step = await self._oldest(rewound)
             if step is None:
                 continue
-            replies = await watched(groups.dit, step.replies, self._patience.limit)
-            slices = await watched(groups.vae, step.slices, self._patience.limit)
+            replies = await watched(replica.dit, step.replies, self._patience.limit)
+            slices = await watched(replica.vae, step.slices, self._patience.limit)
             chunk = await step.chunk
             if self._rewound is not rewound or self._steering.wanted is not None:
                 continue  # a reset overtook it
             self._patience.took(time.monotonic() - step.sampled)
             self._moved = time.monotonic()
-            self._replica.costs.took(replies[0].seconds, max(part.seconds for part in slices))
+            replica.costs.took(replies[0].seconds, max(part.seconds for part in slices))
             self._timeline.done(step, chunk, replies[0], slices)
-            joined = self._timeline.joined(slices, groups.offsets)
+            joined = self._timeline.joined(slices, replica.offsets)
             if joined is not None:
                 self._chunks.put_nowait(joined)
             self._changed.set()
@@ -265,7 +265,7 @@ class Session:
         """Read the prompts of a drive that is to be followed; then it can begin."""
         embeddings: dict[str, np.ndarray] = {}
         try:
-            embeddings = await self._replica.prompts.read_all(take.prompts, self.say)
+            embeddings = await self._fleet.prompts.read_all(take.prompts, self.say)
         except UserError as error:
             self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
@@ -277,13 +277,13 @@ class Session:
     def _begin(self, reset: Reset) -> None:
         """A stream begins, on both groups; what is under way is forgotten."""
         self._steering.wanted = None
-        self._rests = False
+        self.resting = False
         route = reset.begin(self._steering.prompt)
         route = replace(route, commit=route.commit.uncounted())
         self._steering.follow(route)
         window, epoch = self.info.latents_per_step, self._timeline.epoch
         self._timeline = Timeline(window, route, epoch, reset.first)
-        self._stand(self._replica.groups.rewind(self._number, route.commit))
+        self._stand(self._replica.rewind(self._number, route.commit))
 
     def _stand(self, rewound: Rewound) -> None:
         self._rewound = rewound
@@ -297,10 +297,10 @@ class Session:
 
     def rewind(self) -> Rewound:
         """See Served. A stream that is still to begin, or rests, has nothing to go back to."""
-        if self._rests or self._steering.wanted is not None:
+        if self.resting or self._steering.wanted is not None:
             rewound = Rewound(())
         else:
-            rewound = self._replica.groups.rewind(self._number, self._timeline.commit)
+            rewound = self._replica.rewind(self._number, self._timeline.commit)
         self._stand(rewound)
         return rewound
 
@@ -308,8 +308,7 @@ class Session:
         """See Served."""
         again, self._timeline.under_way = self._timeline.under_way, deque()
         for step in again if self._steering.wanted is None else ():
-            groups = self._replica.groups
-            self._ask(groups.step(self._number, step.order, step.prompt, time.monotonic()))
+            self._ask(self._replica.step(self._number, step.order, step.prompt, time.monotonic()))
         self.say("playing", 100, f"the world goes on after {seconds:.1f} s")
 
     def fail(self, error: BaseException) -> None:

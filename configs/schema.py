@@ -109,6 +109,7 @@ class RunConfig(WeightFlags):
     visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
     duration: seconds of shown stream, counted from the first frame.
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
+    replicas: how many DiT and VAE groups, which share the worlds among them.
     worlds: how many there may be at once, the first included. rest: seconds without a viewer after
     which a world rests; 0 = never.
     token: what opens the page (never a flag: other users see those). None makes a new one; a
@@ -124,6 +125,7 @@ class RunConfig(WeightFlags):
     host: str = "127.0.0.1"
     port: int = 8000
     allow_host: tuple[str, ...] = field(default=(), metadata={PARSER: host_names})
+    replicas: int = 1
     worlds: int = 8
     rest: float = 300.0
     token: str | None = None
@@ -152,6 +154,7 @@ class RunConfig(WeightFlags):
                 f"log_level: expected one of {', '.join(LEVELS)}, got {self.log_level[:60]!r}"
             )
         whole_number("port", self.port, 0, 65535)
+        whole_number("replicas", self.replicas, 1, 64)
         whole_number("worlds", self.worlds, 1, 64)
         real_number("rest", self.rest, 0, 1e7)
         if self.duration is not None:

@@ -167,8 +167,8 @@ LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
 def measured() -> Iterator[Finding]:
     """Ray and the speed of this machine: one short drive without a page."""
     launch = Launch.make(RunConfig(headless=True, duration=DRIVE_SECONDS))
-    replica = launch.replica()
-    show = launch.show(Session(replica))
+    fleet = launch.fleet()
+    show = launch.show(Session(fleet))
     stages: dict[str, float] = {}
 
     async def play() -> None:
@@ -182,7 +182,7 @@ def measured() -> Iterator[Finding]:
         try:
             await task
         finally:
-            await replica.close()
+            await fleet.close()
 
     try:
         asyncio.run(play())

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from actors.fleet import Fleet
 from actors.gang import peak_memory
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
-from actors.replica import Replica
 from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
@@ -61,7 +61,10 @@ class Launch:
         weights = config.choice(folder)
         checkpoint = Checkpoint.open(weights)
         layout = Layout.plan(
-            config.num_gpus_dit, config.num_gpus_vae, visible_gpus(config.visible_devices)
+            config.num_gpus_dit,
+            config.num_gpus_vae,
+            visible_gpus(config.visible_devices),
+            config.replicas,
         )
         check_layout(checkpoint, layout)
         if config.ray_address is None:
@@ -98,8 +101,8 @@ class Launch:
             return await self._run(console, begun)
 
     async def _run(self, console: Console, begun: float) -> int:
-        replica = self.replica()
-        show = self.show(self.session(replica))
+        fleet = self.fleet()
+        show = self.show(self.session(fleet))
         broadcast = Broadcast(
             Worlds(show, rest=self.config.rests_after), self.config, self.files, console
         )
@@ -108,21 +111,21 @@ class Launch:
         try:
             code = await broadcast.run()
         finally:
-            await replica.close()
+            await fleet.close()
             if show.figures.frames:
-                text = json.dumps(summary(show, replica, begun), indent=2) + "\n"
+                text = json.dumps(summary(show, fleet, begun), indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
         return code
 
-    def replica(self) -> Replica:
+    def fleet(self) -> Fleet:
         """The workers, not yet started."""
         config = self.config
-        return Replica(self.info, self.weights, self.layout, config.ray_address, config.keep_logs)
+        return Fleet(self.info, self.weights, self.layout, config.ray_address, config.keep_logs)
 
-    def session(self, replica: Replica) -> Session:
+    def session(self, fleet: Fleet) -> Session:
         """A world on the workers, not yet begun."""
-        return Session(replica)
+        return Session(fleet)
 
     def show(self, session: Session, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's
@@ -205,7 +208,7 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
         )
 
 
-def summary(show: Show, replica: Replica, begun: float) -> Mapping[str, Any]:
+def summary(show: Show, fleet: Fleet, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
-    memory = {"launcher": peak_memory(os.getpid()), **replica.groups.peak_memory}
+    memory = {"launcher": peak_memory(os.getpid()), **fleet.groups.peak_memory}
     return {**show.figures.summary(begun, show.drops, memory), "engine": show.info.engine}

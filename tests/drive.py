@@ -83,8 +83,8 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     )
     plan = Launch.make(config)
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
-    replica = plan.replica()
-    session = Session(replica)
+    fleet = plan.fleet()
+    session = Session(fleet)
     takes = [
         Take(config.seed, tuple(labels), tuple(prompts))
         for labels, prompts in spec.get("takes", [])
@@ -114,7 +114,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
             show.reset(seed)
 
     def hurt(kind: str, name: str) -> None:
-        pids = replica.groups.pids | {each.name(): each.pid for each in family()}
+        pids = fleet.groups.pids | {each.name(): each.pid for each in family()}
         (guardian,) = [each.pid for each in family() if "actors.guardian" in each.cmdline()] or [0]
         pids["guardian"] = guardian
         if not pids.get(name):  # not yet
@@ -176,14 +176,14 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     except RuntimeError as raised:
         error = str(raised)
     await watching
-    story_nodes = replica.groups.nodes
-    await replica.close()
+    story_nodes = fleet.groups.nodes
+    await fleet.close()
     seen = show.seen[: spec["frames"]]
     labels = [(frame.epoch, frame.index, frame.label, frame.prompt) for frame in seen]
     story = {"events": events, "labels": labels, "error": error, "gap": show.figures.longest_gap}
     story["nodes"] = story_nodes
     story["take"] = asdict(show.take())
-    story["summary"] = dict(summary(show, replica, begun))
+    story["summary"] = dict(summary(show, fleet, begun))
     return np.stack([frame.image for frame in seen] or [np.zeros((0, 0, 3), np.uint8)]), story
 
 

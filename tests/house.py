@@ -33,6 +33,7 @@ COVERED: dict[str, str] = {
     "actors/gang.py": "tests/test_actors_session.py",
     "actors/layout.py": "tests/test_pipeline_commands_run.py",
     "actors/prompts.py": "tests/test_actors_session.py",
+    "actors/fleet.py": "tests/test_actors_session.py",
     "actors/replica.py": "tests/test_actors_session.py",
     "actors/records.py": "tests/test_actors_dit.py",
     "actors/solo.py": "tests/test_pipeline_commands_run.py",

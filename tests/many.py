@@ -1,7 +1,7 @@
-"""Several worlds on one replica, in a launcher of their own, for tests: ``python -m tests.many
+"""Several worlds on one fleet, in a launcher of their own, for tests: ``python -m tests.many
 SPEC.json OUT.npz``.
 
-SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT, "engine": NAME, "worlds": [{"seed": 1,
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "replicas": 1, "address": HOST:PORT, "engine": NAME, "worlds": [{"seed": 1,
 "labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null, "flood":
 FRAME | null, "back": [FROM, TO] | null, "save": PATH | null, "open": PATH | null}], "fault": [FRAME,
 "kill" | "stop", "dit 0"] | null}. FRAME counts what its world has shown, for the fault the first
@@ -36,22 +36,23 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         model_path=Path(spec["model"]),
         num_gpus_dit=spec.get("dit", 1),
         num_gpus_vae=spec.get("vae", 1),
+        replicas=spec.get("replicas", 1),
         visible_devices=(),
         headless=True,
         ray_address=spec["address"],
         engine=spec["engine"],
     )
-    replica = Launch.make(config).replica()
+    fleet = Launch.make(config).fleet()
     through = asyncio.Event()
     kinds = [Walk if "back" in wanted else World for wanted in spec["worlds"]]
     worlds = [
-        kind(Session(replica), wanted, through)
+        kind(Session(fleet), wanted, through)
         for kind, wanted in zip(kinds, spec["worlds"], strict=True)
     ]
     if spec.get("fault"):
         first = worlds[0]
         assert isinstance(first, World)
-        first.hurt = lambda name: os.kill(replica.groups.pids[name], SIGNALS[spec["fault"][1]])
+        first.hurt = lambda name: os.kill(fleet.groups.pids[name], SIGNALS[spec["fault"][1]])
         first.fault = spec["fault"]
     playing = [asyncio.create_task(world.play()) for world in worlds]
     await asyncio.gather(
@@ -62,10 +63,10 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         "restarts": [world.show.figures.restarts for world in worlds if isinstance(world, World)],
         "gaps": [world.show.figures.longest_gap for world in worlds if isinstance(world, World)],
         "resets": [world.resets for world in worlds if isinstance(world, World)],
-        "capacity": replica.costs.capacity(replica.info),
+        "room": fleet.room,
     }
     await asyncio.gather(*playing)
-    await replica.close()
+    await fleet.close()
     return [world.frames() for world in worlds], story
 
 

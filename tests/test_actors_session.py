@@ -350,3 +350,12 @@ def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
         assert (seen == np.concatenate([whole[:here], whole[there:]])).all()
     frames, _ = many(world(7, back=None, open=path), vae=3 - shards)
     assert (frames[0] == whole[4 * 16 :]).all()
+
+
+def test_worlds_of_two_replicas_are_those_of_one(many, model, undisturbed):
+    """Each replica has its own workers; one that dies on the second is mended like any other."""
+    worlds = [world(7), world(8, "DL"), world(9, "DR")]
+    frames, story = many(*worlds, replicas=2, fault=[24, "kill", "1.vae 0"])
+    assert (frames[0] == undisturbed[0]).all() and story["restarts"] == [1, 1, 1]
+    for spec, seen in zip(worlds[1:], frames[1:], strict=True):
+        assert (seen == alone(model, spec)).all()

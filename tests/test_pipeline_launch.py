@@ -42,7 +42,7 @@ class Drawn(Squares):
 
 
 def perform(monkeypatch: pytest.MonkeyPatch, source: Squares, config: RunConfig) -> int:
-    monkeypatch.setattr(Launch, "session", lambda launch, replica: source)
+    monkeypatch.setattr(Launch, "session", lambda launch, fleet: source)
     return asyncio.run(Launch.make(config).run(Console(), time.monotonic()))
 
 

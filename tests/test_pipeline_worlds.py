@@ -226,12 +226,13 @@ def test_a_world_that_is_recorded_or_paused_by_its_driver_is_left_as_it_is(tmp_p
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
 
     async def body(studio, running):
-        recorded, paused = await studio.new(), await studio.new()
+        recorded = await studio.new()
         recorded.show.log_controls(tmp_path / "x.jsonl")
+        paused = await studio.new()
         paused.show.pause()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.8)
         assert not recorded.resting and not paused.resting
         studio.worlds.arrive(paused)
         assert paused.show.paused, "who paused it finds it paused"
 
-    assert run(body, rest=0.2) is None
+    assert run(body, rest=0.4) is None

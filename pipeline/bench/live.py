@@ -117,14 +117,14 @@ def run_live(model: Path, seconds: float, just_in_time: bool) -> dict[str, Any]:
 
 
 async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, Any]:
-    replica = launch.replica()
-    show = launch.show(Session(replica), just_in_time=just_in_time)
+    fleet = launch.fleet()
+    show = launch.show(Session(fleet), just_in_time=just_in_time)
     driving = asyncio.create_task(_drive(show))
     try:
         await show.run()
         used = await driving
         return {
-            **summary(show, replica, begun),
+            **summary(show, fleet, begun),
             "split_ms": {
                 name: times.percentiles(50, 95, whole=True)
                 for name, times in show.figures.parts.items()
@@ -136,7 +136,7 @@ async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, An
         }
     finally:
         driving.cancel()
-        await replica.close()
+        await fleet.close()
 
 
 async def _drive(show: Show) -> dict[str, float]:

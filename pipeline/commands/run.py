@@ -80,6 +80,9 @@ def _add_page(group: "argparse._ActionsContainer") -> None:
     )
     group.add_argument("--worlds", metavar="N", help="worlds at once, this one included (8)")
     group.add_argument(
+        "--replicas", metavar="N", help="transformer and decoder groups that share the worlds (1)"
+    )
+    group.add_argument(
         "--rest",
         metavar="SECONDS",
         help="a world that nobody watches rests after it (300; 0 = never)",

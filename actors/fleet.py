@@ -1,0 +1,212 @@
+"""The fleet: the replicas of one launcher, which session is on which, and their repair.
+
+What makes a fault harmless: noise is a function of (seed, latent index), every step names the
+latent that it makes, and a world's state comes back with every step. What broke is replaced, every
+world is set back to its newest state, and the steps that were under way are asked for again with
+the labels they had.
+"""
+
+import asyncio
+import collections
+import itertools
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from actors.groups import Groups
+from actors.layout import Layout
+from actors.prompts import PromptReader
+from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, cancel
+from actors.replica import Replica, Rewound
+from actors.source import Reporter, WorldInfo
+from actors.turns import Turns
+from configs.choice import WeightChoice
+
+
+class Served(Protocol):
+    """What a fleet asks of a session."""
+
+    say: Reporter
+
+    @property
+    def resting(self) -> bool:
+        """It takes no steps for now."""
+        ...
+
+    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What serves it, for as long as nothing breaks."""
+        ...
+
+    def broke(self, fault: Fault) -> None:
+        """Something broke, and is being mended."""
+        ...
+
+    def rewind(self) -> Rewound:
+        """Set its world back to where it stood last."""
+        ...
+
+    def go_on(self, seconds: float) -> None:
+        """The repair took so long; ask again for what was under way."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """The fleet is beyond repair."""
+        ...
+
+
+class Fleet:
+    """Starts with the first session, on a cluster of its own or the one at ``address``; the logs of
+    its own go to ``keep_logs`` when it ends."""
+
+    def __init__(
+        self,
+        info: WorldInfo,
+        weights: WeightChoice,
+        layout: Layout,
+        address: str | None = None,
+        keep_logs: Path | None = None,
+    ) -> None:
+        self.info, self.weights = info, weights
+        self.groups = Groups(weights, layout, address, self._say, keep_logs)
+        self.prompts = PromptReader(self.groups, self._say)
+        self._numbers = itertools.count()
+        self._sessions: dict[int, Served] = {}
+        self._places: dict[int, Replica] = {}
+        self._loops: dict[int, list[asyncio.Task[None]]] = {}  # of those that are being served
+        self._faults = Faults()
+        self._opening = asyncio.Lock()
+        self._broken: asyncio.Future[None] | None = (
+            None  # while nothing is broken: what waits for it
+        )
+        self._work: asyncio.Task[None] | None = None
+
+    async def enter(self, session: Served) -> tuple[int, Replica]:
+        """A session comes; returns its world's number, and the replica that has the fewest worlds.
+        The first one waits for the workers to load. Raises UserError: the cluster cannot be joined
+        or has no room; weights that do not load."""
+        number = next(self._numbers)
+        self._sessions[number] = session
+        try:
+            async with self._opening:
+                if self._work is None:
+                    await self.groups.open()
+                    self._work = asyncio.create_task(self._run())
+        except BaseException:
+            del self._sessions[number]
+            raise
+        if self._work.done():
+            raise RuntimeError("the workers are beyond repair")
+        taken = collections.Counter(map(id, self._places.values()))
+        self._places[number] = min(self.groups.replicas, key=lambda each: taken[id(each)])
+        return number, self._places[number]
+
+    @property
+    def room(self) -> int:
+        """How many more worlds keep their frame rate, by what those here cost; 0 while that is not
+        known yet."""
+        capacity = sum(each.costs.capacity(self.info) or 1 for each in self.groups.replicas)
+        active = sum(not session.resting for session in self._sessions.values())
+        return max(0, capacity - active)
+
+    def serve(self, number: int) -> None:
+        """From now on the session of this number is served: its first stream can begin."""
+        self._loops[number] = []
+        if self._broken is not None:
+            self._start(number)
+
+    async def leave(self, number: int) -> None:
+        """A session ends; its world is forgotten."""
+        self._sessions.pop(number, None)
+        await cancel(*self._loops.pop(number, ()))
+        replica = self._places.pop(number, None)
+        if replica is not None and not self.groups.lost:
+            replica.forget(number)
+
+    async def close(self) -> None:
+        """End everything. Idempotent; also right while the workers load."""
+        work, self._work = self._work, None
+        if work is not None:
+            await cancel(work)
+        await self.groups.close()
+
+    def _say(self, stage: str, percent: float | None, message: str) -> None:
+        for session in list(self._sessions.values()):
+            session.say(stage, percent, message)
+
+    async def _run(self) -> None:
+        """Serve until a fault that cannot be mended, which every session then hears of."""
+        tasks = [
+            asyncio.create_task(self._serve_for_ever()),
+            asyncio.create_task(self.prompts.keep()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            error = done.pop().exception() or RuntimeError("the fleet ended")
+            for session in list(self._sessions.values()):
+                session.fail(error)
+        finally:
+            await cancel(*tasks)
+
+    async def _serve_for_ever(self) -> None:
+        while True:
+            try:
+                await self._serve()
+            except Fault as fault:
+                await self._mend(fault)
+
+    async def _serve(self) -> None:
+        """Let all sessions be served until something breaks: Fault."""
+        for replica in self.groups.replicas:
+            replica.turns = Turns()
+        self._broken = broken = asyncio.get_running_loop().create_future()
+        watch = asyncio.create_task(self.groups.watch())
+        watch.add_done_callback(self._stopped)
+        try:
+            for number in list(self._loops):
+                self._start(number)
+            await broken
+        finally:
+            self._broken = None
+            await cancel(watch, *itertools.chain(*self._loops.values()))
+
+    def _start(self, number: int) -> None:
+        loops = [asyncio.create_task(loop) for loop in self._sessions[number].loops()]
+        for task in loops:
+            task.add_done_callback(self._stopped)
+        self._loops[number] = loops
+
+    def _stopped(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or self._broken is None or self._broken.done():
+            return
+        error = task.exception() or RuntimeError("a loop of the fleet came to an end")
+        self._broken.set_exception(error)
+
+    async def _mend(self, fault: Fault) -> None:
+        """Replace what broke, set every world back to its newest commit, and let the sessions ask
+        again for what was under way.
+
+        Another death meanwhile only makes the repair longer. Raises RuntimeError when it leads
+        nowhere."""
+        began = time.monotonic()
+        self._faults.begin(fault)
+        hurt = self._served()
+        for session in hurt:
+            session.broke(fault)
+        while True:
+            try:
+                await self.groups.mend(fault)
+                await self.groups.unless_lost(self._rewind())
+                break
+            except Fault as another:
+                self._faults.again(another)
+                fault = another
+        for session in filter(self._served().__contains__, hurt):
+            session.go_on(time.monotonic() - began)
+
+    async def _rewind(self) -> None:
+        for rewound in [session.rewind() for session in self._served()]:
+            await rewound.hold(FIRST_STEP_SECONDS)
+
+    def _served(self) -> list[Served]:
+        return [self._sessions[number] for number in self._loops]
