@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from configs.load import ROOT
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
-from pipeline.web.metrics import Counters, registry
+from pipeline.web.metrics import Counters, all_worlds, registry
+from pipeline.worlds import Worlds
 
 
 def names_in(registry_: CollectorRegistry) -> set[str]:
@@ -27,8 +28,10 @@ async def _show() -> Show:
 
 
 def test_every_figure_of_the_dashboard_is_served() -> None:
-    served = registry(asyncio.run(_show()))
-    Counters(served)
+    worlds = Worlds(asyncio.run(_show()))
+    own = registry(worlds.own.show)
+    Counters(own)
+    served = all_worlds(worlds, lambda: {"first": own})
     families = names_in(served)
     dashboard = json.loads((ROOT / "docs/grafana.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -8,7 +8,8 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.web.metrics import Counters, registry
+from pipeline.web.metrics import Counters, all_worlds, registry
+from pipeline.worlds import Worlds
 from tests.test_pipeline_stage_show import Squares, play, watch
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"
@@ -39,7 +40,7 @@ def test_the_dashboard_asks_only_for_figures_that_exist():
     async def drive(show):
         figures = registry(show)
         Counters(figures)
-        return generate_latest(figures).decode()
+        return generate_latest(all_worlds(Worlds(show), lambda: {"first": figures})).decode()
 
     _, text = play(Squares(), drive)
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.M))

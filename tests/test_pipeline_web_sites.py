@@ -1,6 +1,8 @@
 """Several worlds on one port: each behind its own links, and nothing of one through those of another."""
 
 import asyncio
+import itertools
+import time
 
 import httpx
 import pytest
@@ -195,5 +197,37 @@ def test_another_world_of_a_moment_has_its_address_relative_to_the_page():
             address = await site.room._branch(Moment(0, 3, "a sea", None))
             url = httpx.URL(page).join(address)
             assert (await http.get(url)).status_code == 200
+
+    run(body)
+
+
+def test_a_flood_on_one_world_leaves_another_in_time():
+    async def body(theatre, http):
+        world = await another(theatre)
+        async with (
+            await connect(link(theatre, world)) as hostile,
+            await connect(link(theatre, world, Right.WATCHER)) as silent,
+            await connect(theatre.url) as viewer,
+        ):
+
+            async def flood():
+                for seq in range(2500):
+                    hostile.hold(("DL", "DR")[seq % 2])
+                    silent.take_control()
+                    if seq % 50 == 0:
+                        hostile.reset(seq)
+                        hostile.set_prompt(f"a road {seq}")
+                    await asyncio.sleep(0.001)
+
+            flooding = asyncio.create_task(flood())
+            frames, seen, begun = aiter(viewer), [], time.monotonic()
+            while time.monotonic() - begun < 3:
+                seen.append(await anext(frames))
+            await flooding
+        assert len(seen) > 3 * 8 and {frame.header.epoch for frame in seen} == {0}
+        assert {frame.header.label for frame in seen} == {"D"}
+        gaps = [b.received - a.received for a, b in itertools.pairwise(seen)]
+        assert max(gaps) < 1.0, "far less than a repair"
+        assert theatre.show.seed == 42 and theatre.show.prompt != world.show.prompt
 
     run(body)
