@@ -102,18 +102,16 @@ class Launch:
 
     async def _run(self, console: Console, begun: float) -> int:
         fleet = self.fleet()
-        show = self.show(self.session(fleet))
-        broadcast = Broadcast(
-            Worlds(show, rest=self.config.rests_after), self.config, self.files, console
-        )
+        worlds = self.worlds(fleet)
+        broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
         code = 1
         try:
             code = await broadcast.run()
         finally:
             await fleet.close()
-            if show.figures.frames:
-                text = json.dumps(summary(show, fleet, begun), indent=2) + "\n"
+            if worlds.own.show.figures.frames:
+                text = json.dumps(told(worlds, fleet, begun), indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
         return code
@@ -126,6 +124,21 @@ class Launch:
     def session(self, fleet: Fleet) -> Session:
         """A world on the workers, not yet begun."""
         return Session(fleet)
+
+    def worlds(self, fleet: Fleet) -> Worlds:
+        """The first world and, where there is a page to ask for them, others on the same workers."""
+
+        async def another() -> Session:
+            return self.session(fleet)
+
+        config = self.config
+        return Worlds(
+            self.show(self.session(fleet)),
+            None if config.headless else another,
+            most=config.worlds,
+            rest=config.rests_after,
+            room=lambda: fleet.room,
+        )
 
     def show(self, session: Session, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's
@@ -206,6 +219,13 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
         raise UserError(
             f"NUM_GPUS_VAE={layout.vae}: the picture has {columns} latent columns; ask for at most {columns}"
         )
+
+
+def told(worlds: Worlds, fleet: Fleet, begun: float) -> Mapping[str, Any]:
+    """The summary of the first world, and where there were others, a record of each."""
+    records = worlds.records()
+    others = {"worlds": records} if len(records) > 1 else {}
+    return {**summary(worlds.own.show, fleet, begun), **others}
 
 
 def summary(show: Show, fleet: Fleet, begun: float) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from actors.source import ChunkSource
 from configs.errors import UserError
@@ -28,6 +28,15 @@ PAST: Final = 20  # lives of worlds that ended: an estimate of the next
 
 Loaded = Callable[[Show], None]
 MakeSource = Callable[[], Awaitable[ChunkSource]]
+
+
+@runtime_checkable
+class Rests(Protocol):
+    """A source that can give back what its paused world holds."""
+
+    def rest(self) -> None:
+        """Until the pace allows a step again."""
+        ...
 
 
 class NoRoom(UserError):
@@ -62,6 +71,8 @@ class World:
             return False
         self.resting = True
         self.show.pause()
+        if isinstance(self.show.source, Rests):
+            self.show.source.rest()
         return True
 
     def wake(self) -> bool:
@@ -114,12 +125,12 @@ class Worlds:
         *,
         most: int = MOST_WORLDS,
         rest: float = math.inf,
-        capacity: Callable[[], float | None] = lambda: math.inf,
+        room: Callable[[], float] = lambda: math.inf,
         recordings: Path = Path("recordings"),
     ) -> None:
         """make: the source of another world; None: there is only this one. rest: seconds without a
-        viewer. capacity: how many at once keep their frame rate, as it was measured; None: not
-        known yet."""
+        viewer. room: how many more keep their frame rate beside those that are awake, as it was
+        measured."""
         self.own = World(own, "the first world", own=True)
         self.tally = Tally()
         self.waiting = Waiting()
@@ -127,7 +138,7 @@ class Worlds:
         self.most = most if make else 1
         self._make = make
         self._rest = rest
-        self._capacity = capacity
+        self._room = room
         self._recordings = recordings
         self._here = {self.own.id: self.own}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -176,10 +187,11 @@ class Worlds:
     def room(self) -> int:
         """How many more could begin now: none before the launcher's own has loaded, and none
         beyond what lets all keep their frame rate. One that rests keeps its place."""
-        capacity = self._capacity()
-        if self.own.show.state == "starting" or capacity is None:
+        if self.own.show.state == "starting":
             return 0
-        return max(0, int(min(self.most, capacity)) - len(self._here) - self._making)
+        resting = sum(world.resting for world in self)
+        free = min(self.most - len(self._here), self._room() - resting)
+        return max(0, int(free) - self._making)
 
     def records(self) -> list[dict[str, Any]]:
         """What the summary says of every world, as far back as it is kept."""

@@ -1,6 +1,8 @@
 """``run`` as people run it: a real launcher, its page, signals at any moment, and nothing left
 behind."""
 
+import asyncio
+import itertools
 import json
 import os
 import re
@@ -21,10 +23,14 @@ import pytest
 from actors.layout import Layout, visible_gpus
 from configs.errors import UserError
 from pipeline.__main__ import main
-from pipeline.video import read_video
+from pipeline.clients.client import connect
+from pipeline.clients.lobby import Lobby
+from pipeline.video import decode_jpeg, encode_jpeg, read_video
+from pipeline.web.messages import parse_replay
 from tests.head import running_head
 from tests.stranger import SERVICES, answers, web_status
-from tests.tiny_checkpoint import write_checkpoint
+from tests.test_actors_session import ENGINE, directly
+from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 HANGS = 300.0  # seconds; everything here takes a few on an idle machine
@@ -183,6 +189,84 @@ def test_a_run_shows_its_page_at_once_plays_records_and_leaves_nothing(
     }
     assert summary["frames"] == len(frames) and summary["restarts"] == 0
     assert neighbour.keeper.is_running() and neighbour.folder.exists()
+
+
+async def driven(url, labels, prompt):
+    """Drive a world with each label in turn and change its prompt: the frames that came, and the
+    drive."""
+    async with await connect(url) as client:
+        frames = aiter(client)
+        seen = [await anext(frames)]
+        for label in labels:
+            client.hold(label)
+            until = seen[-1].header.frame + 12
+            while seen[-1].header.frame < until:
+                seen.append(await anext(frames))
+            if label == labels[0]:
+                client.set_prompt(prompt)
+        client.ask_take()
+        return seen, parse_replay(await client.message("take"))
+
+
+def assert_frames_of(model, seen, take):
+    """Every frame that a client got is that of a world that runs alone, byte for byte before JPEG's
+    loss, which is the same for both."""
+    alone = directly(model, take.seed, take.labels, take.prompts)
+    of_take = [frame for frame in seen if frame.header.frame < len(alone)]
+    assert len(of_take) > 30 and len(set(take.labels)) > 2 and len(set(take.prompts)) == 2
+    for frame in of_take:
+        expected = decode_jpeg(encode_jpeg(alone[frame.header.frame], frame.header.quality))
+        assert (frame.image == expected).all(), frame.header
+
+
+async def two_worlds(url, model):
+    """One launcher, two worlds: each has its own frames; one is flooded and ends, the other goes
+    on."""
+    lobby = Lobby(url)
+    card = await lobby.new_world(PROMPTS[1], seed=9, name="Ann")
+    (first, take), (other, other_take) = await asyncio.gather(
+        driven(url, ("DL", "B", "DR"), PROMPTS[1]),
+        driven(card.driver, ("DR", "DL", "N"), PROMPTS[0]),
+    )
+    assert (take.seed, other_take.seed) == (42, 9)
+    assert_frames_of(model, first, take)
+    assert_frames_of(model, other, other_take)
+    async with await connect(url) as client, await connect(card.driver) as hostile:
+        frames, seen = aiter(client), []
+        begun = time.monotonic()
+        while time.monotonic() - begun < 3:
+            hostile.reset(len(seen))
+            hostile.hold(("DL", "DR")[len(seen) % 2])
+            hostile.set_prompt(PROMPTS[len(seen) % 3])
+            seen.append(await anext(frames))
+        await lobby.end(card.id)
+        while time.monotonic() - begun < 4:
+            seen.append(await anext(frames))
+        gaps = [b.received - a.received for a, b in itertools.pairwise(seen)]
+        assert max(gaps) < 2.0 and {frame.header.epoch for frame in seen} == {0}
+    assert [one.id for one in await lobby.worlds()] == ["first"]
+
+
+def test_two_worlds_of_one_launcher_are_those_that_run_alone(model, neighbour, tmp_path):
+    launch = Launch(
+        *("--port", "0", "--ray-address", neighbour.address, "--engine", ENGINE),
+        *("--summary", tmp_path / "summary.json"),
+        MODEL_PATH=str(model),
+        **neighbour.environment,
+    )
+    url = launch.wait_for(r"open (http://127\.0\.0\.1:\d+/\?token=\S+)").group(1)
+    launch.wait_for(r"first frame shown")
+    try:
+        asyncio.run(two_worlds(url, model))
+    finally:
+        code, _ = launch.end(signal.SIGINT)
+    assert code == 130, launch.lines
+    assert any("Ann: begins with seed 9" in line for line in launch.lines)
+    worlds = json.loads((tmp_path / "summary.json").read_text())["worlds"]
+    assert {world["name"]: world["restarts"] for world in worlds} == {
+        "the first world": 0,
+        "Ann": 0,
+    }
 
 
 def assert_workers_get_their_cores(family):
