@@ -23,7 +23,7 @@ import pytest
 from actors.layout import Layout, visible_gpus
 from configs.errors import UserError
 from pipeline.__main__ import main
-from pipeline.clients.client import connect
+from pipeline.clients.client import Frame, connect
 from pipeline.clients.lobby import Lobby
 from pipeline.video import decode_jpeg, encode_jpeg, read_video
 from pipeline.web.messages import parse_replay
@@ -232,7 +232,7 @@ async def two_worlds(url, model):
     assert_frames_of(model, first, take)
     assert_frames_of(model, other, other_take)
     async with await connect(url) as client, await connect(card.driver) as hostile:
-        frames, seen = aiter(client), []
+        frames, seen = aiter(client), list[Frame]()
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
             hostile.reset(len(seen))
