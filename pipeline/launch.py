@@ -60,13 +60,7 @@ class Launch:
         folder, note = model_folder(config.model_path)
         weights = config.choice(folder)
         checkpoint = Checkpoint.open(weights)
-        layout = Layout.plan(
-            config.num_gpus_dit,
-            config.num_gpus_vae,
-            visible_gpus(config.visible_devices),
-            config.replicas,
-        )
-        check_layout(checkpoint, layout)
+        layout = wanted_layout(config, checkpoint)
         if config.ray_address is None:
             check_machine()
         info = describe(checkpoint, layout)
@@ -205,6 +199,19 @@ def go_on(take: Take, labels: Sequence[str], prompt: str) -> Take:
     return replace(
         take, labels=(*take.labels, *labels), prompts=(*take.prompts, *(last,) * len(labels))
     )
+
+
+def wanted_layout(config: RunConfig, checkpoint: Checkpoint) -> Layout:
+    """Who works where. Raises UserError when there are too few devices, or too many workers for
+    these weights."""
+    layout = Layout.plan(
+        config.num_gpus_dit,
+        config.num_gpus_vae,
+        visible_gpus(config.visible_devices),
+        config.replicas,
+    )
+    check_layout(checkpoint, layout)
+    return layout
 
 
 def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:

@@ -108,6 +108,10 @@ class Client:
             self._news.clear()
             await self._news.wait()
 
+    def has(self, kind: str) -> bool:
+        """Whether a message of a kind waits to be taken."""
+        return any(message["type"] == kind for message in self._messages)
+
     def hold(self, label: str) -> int:
         """Hold a control label ("D", "DL", ...) until the next call; returns its sequence number,
         which the messages "received" and "applied" name. Raises UserError for an unknown label."""
