@@ -24,6 +24,7 @@ HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
 DEFAULT_PROMPT = "A car drives along a road through open country under a clear sky."
+LEAST_REST = 10.0  # seconds: what a world costs is measured meanwhile
 MAX_LATENTS = 1024  # of one window; attention grows with its square
 
 
@@ -111,7 +112,7 @@ class RunConfig(WeightFlags):
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
     replicas: how many DiT and VAE groups, which share the worlds among them.
     worlds: how many there may be at once, the first included. rest: seconds without a viewer after
-    which a world rests; 0 = never.
+    which a world rests; 0 = never, else 10 or more.
     token: what opens the page (never a flag: other users see those). None makes a new one; a
     launcher that is started again with the same token gets its pages back by themselves.
     keep_logs: a folder for the logs of launcher, Ray and workers.
@@ -156,7 +157,10 @@ class RunConfig(WeightFlags):
         whole_number("port", self.port, 0, 65535)
         whole_number("replicas", self.replicas, 1, 64)
         whole_number("worlds", self.worlds, 1, 64)
-        real_number("rest", self.rest, 0, 1e7)
+        if real_number("rest", self.rest, 0, 1e7) < LEAST_REST and self.rest:
+            raise UserError(
+                f"rest: expected 0 (never) or at least {LEAST_REST:g} seconds, got {self.rest:g}"
+            )
         if self.duration is not None:
             real_number("duration", self.duration, 0.25, 1e7)
         if self.prompt is not None:

@@ -121,6 +121,12 @@ def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.M
         {"vae": ["huge", "x"]},
         {"tls_cert": "a.pem"},
         {"log_level": "loud"},
+        {"worlds": "0"},
+        {"worlds": "65"},
+        {"worlds": "many"},
+        {"rest": "-1"},
+        {"rest": "3"},
+        {"rest": "inf"},
     ],
     ids=lambda flags: next(iter(flags)),
 )
