@@ -1,41 +1,75 @@
-"""What the worlds of a replica cost, as it was measured, and how many of them fit."""
+"""What the worlds of a launcher cost, as it was measured, and how many of them fit."""
 
+import os
 import statistics
+import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from actors.source import WorldInfo
 
 SAMPLES: Final = 256  # steps that are looked back on
 LEAST: Final = 16  # of them, before anything is said
-SHARE: Final = 0.8  # of the time of a group that may be planned with
+SHARE: Final = 0.8  # of a group's time that may be planned with
+BUSY: Final = 0.85  # of the processors' time, where workers share them with the launcher
 
 
 class Costs:
-    """Seconds that one step of a world takes of each group."""
+    """Of one replica: seconds that a step takes of each group, and seconds of processors."""
 
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=SAMPLES)
         self._decodes: deque[float] = deque(maxlen=SAMPLES)
+        self._processors: deque[float] = deque(maxlen=SAMPLES)
 
-    def took(self, step: float, decode: float) -> None:
-        """One more step was made, and its frames."""
+    def took(self, step: float, decode: float, processors: float) -> None:
+        """One more step was made, and its frames. processors: seconds of those of this host."""
         self._steps.append(step)
         self._decodes.append(decode)
+        self._processors.append(processors)
 
     @property
-    def step(self) -> float | None:
-        """Median seconds of a step; None = not known yet."""
-        return statistics.median(self._steps) if len(self._steps) >= LEAST else None
+    def known(self) -> bool:
+        """Enough was measured."""
+        return len(self._steps) >= LEAST
 
     @property
-    def decode(self) -> float | None:
-        """Median seconds of its decoding; None = not known yet."""
-        return statistics.median(self._decodes) if len(self._decodes) >= LEAST else None
+    def longer(self) -> float:
+        """Median seconds of the longer of the two stages."""
+        return max(statistics.median(self._steps), statistics.median(self._decodes))
 
-    def capacity(self, info: WorldInfo) -> int | None:
-        """How many worlds keep their frame rate; None = not known yet, at least one."""
-        if self.step is None or self.decode is None:
-            return None
-        period = info.latents_per_step * info.latent_seconds
-        return max(1, int(SHARE * period / max(self.step, self.decode)))
+    @property
+    def processors(self) -> float:
+        """Median seconds of this host's processors, all workers together."""
+        return statistics.median(self._processors)
+
+
+class Overhead:
+    """Seconds of a processor that the launcher itself takes, for each step of any world."""
+
+    def __init__(self) -> None:
+        self._clock: deque[float] = deque(maxlen=SAMPLES)
+
+    def took(self) -> None:
+        """One more step was made."""
+        self._clock.append(time.process_time())
+
+    @property
+    def seconds(self) -> float:
+        """A step's share."""
+        clock = self._clock
+        return (clock[-1] - clock[0]) / (len(clock) - 1) if len(clock) > 1 else 0.0
+
+
+def capacity(costs: Sequence[Costs], overhead: float, info: WorldInfo) -> int:
+    """How many worlds keep their frame rate on replicas of these costs: each group has time for
+    them, and so have the processors of this host. One a replica as long as nothing is known."""
+    period = info.latents_per_step * info.latent_seconds
+    groups = sum(max(1, int(SHARE * period / each.longer)) if each.known else 1 for each in costs)
+    known = [each.processors for each in costs if each.known]
+    if not known or not any(known):
+        return groups
+    step = statistics.mean(known) + overhead
+    host = int(BUSY * len(os.sched_getaffinity(0)) * period / step)
+    return max(1, min(groups, host))

@@ -50,7 +50,7 @@ class DitWorker(Worker):
 
         Refuses a step that is not the next one: a repeated or lost call must never bend the stream.
         """
-        started, world = time.monotonic(), self._worlds[number]
+        started, busy, world = time.monotonic(), time.process_time(), self._worlds[number]
         if order.index != world.index:
             raise RuntimeError(
                 f"step {order.index} was asked of a world that stands at {world.index}"
@@ -68,6 +68,7 @@ class DitWorker(Worker):
             cursor=emission.cursors[-1],
             started=started,
             ended=ended,
+            processors=time.process_time() - busy,
             state=state,
         )
 

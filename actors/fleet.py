@@ -14,9 +14,11 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.costs import Overhead, capacity
 from actors.groups import Groups
 from actors.layout import Layout
 from actors.prompts import PromptReader
+from actors.records import Slice, StepReply
 from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, cancel
 from actors.replica import Replica, Rewound
 from actors.source import Reporter, WorldInfo
@@ -75,6 +77,7 @@ class Fleet:
         self._places: dict[int, Replica] = {}
         self._loops: dict[int, list[asyncio.Task[None]]] = {}  # of those that are being served
         self._faults = Faults()
+        self._overhead = Overhead()
         self._opening = asyncio.Lock()
         self._broken: asyncio.Future[None] | None = (
             None  # while nothing is broken: what waits for it
@@ -105,9 +108,17 @@ class Fleet:
     def room(self) -> int:
         """How many more worlds keep their frame rate, by what those here cost; 0 while that is not
         known yet."""
-        capacity = sum(each.costs.capacity(self.info) or 1 for each in self.groups.replicas)
+        costs = [replica.costs for replica in self.groups.replicas]
         active = sum(not session.resting for session in self._sessions.values())
-        return max(0, capacity - active)
+        return max(0, capacity(costs, self._overhead.seconds, self.info) - active)
+
+    def took(self, replica: Replica, replies: Sequence[StepReply], slices: Sequence[Slice]) -> None:
+        """A step of one of the worlds came back."""
+        busy = sum(each.processors for each in replies) + sum(each.processors for each in slices)
+        processors = busy if replica.local else 0.0
+        decode = max(part.seconds for part in slices)
+        replica.costs.took(replies[0].seconds, decode, processors)
+        self._overhead.took()
 
     def serve(self, number: int) -> None:
         """From now on the session of this number is served: its first stream can begin."""

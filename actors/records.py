@@ -46,12 +46,14 @@ class LatentChunk:
 class StepReply:
     """What became of a step, beside its latents. ``labels`` condition them and ``cursor`` is the
     newest control in them: with late_labels < noise_groups a label takes several steps to reach the
-    latent that leaves the window. ``state`` is the world after the step (rank 0 only)."""
+    latent that leaves the window. ``state`` is the world after the step (rank 0 only).
+    ``processors`` are seconds of the worker's."""
 
     labels: tuple[str, ...]
     cursor: int
     started: float
     ended: float
+    processors: float
     state: WorldState | None
 
     @property
@@ -66,11 +68,13 @@ Memory = Mapping[str, np.ndarray]  # a decoder's temporal memory, by name
 @dataclass(frozen=True)
 class Slice:
     """One VAE worker's columns of a chunk's frames: uint8 [n, H, w', 3]. ``memory`` is what the
-    worker would go on from; None when it is large, and what came before has to be decoded again."""
+    worker would go on from; None when it is large, and what came before has to be decoded again.
+    ``processors`` are seconds of the worker's."""
 
     frames: np.ndarray
     started: float
     ended: float
+    processors: float
     memory: Memory | None
 
     @property

@@ -42,6 +42,11 @@ class Replica:
         """These are its gangs from now on."""
         self.dit, self.vae = dit, vae
 
+    @property
+    def local(self) -> bool:
+        """All its workers are on this host."""
+        return all(len(gang.pids) == gang.size for gang in (self.dit, self.vae))
+
     def step(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
         """Send a world's step on its way through both groups: every DiT rank gets the order, rank
         0's latents go straight to every VAE worker. ``asked`` is when it could have started."""

@@ -213,7 +213,7 @@ class Session:
                 continue  # a reset overtook it
             self._patience.took(time.monotonic() - step.sampled)
             self._moved = time.monotonic()
-            replica.costs.took(replies[0].seconds, max(part.seconds for part in slices))
+            self._fleet.took(replica, replies, slices)
             self._timeline.done(step, chunk, replies[0], slices)
             joined = self._timeline.joined(slices, replica.offsets)
             if joined is not None:

@@ -53,9 +53,15 @@ class VaeWorker(Worker):
         """This worker's slice of the frames (none yet for the full decoder's very first latent),
         and the temporal memory after them when it is small; else what came before has to be
         replayed after a fault."""
-        started = time.monotonic()
-        frames = self._push(world, chunk)
-        return Slice(frames, started, time.monotonic(), self._memory(world))
+        started, busy = time.monotonic(), time.process_time()
+        frames, memory = self._push(world, chunk), self._memory(world)
+        return Slice(
+            frames=frames,
+            started=started,
+            ended=time.monotonic(),
+            processors=time.process_time() - busy,
+            memory=memory,
+        )
 
     def restore(
         self, world: int, following: int, memory: Memory | None, *replay: LatentChunk

@@ -28,11 +28,11 @@ def come_back(
     )
     timeline.under_way.append(step)
     slices = [
-        Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, memory)
+        Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, 0.5, memory)
         for width in (2, 3)
     ]
     chunk = LatentChunk(index, np.full((1, 1), index, np.float32), bfloat16=False)
-    timeline.done(step, chunk, StepReply((label,), index, 2.0, 3.0, NONE), slices)
+    timeline.done(step, chunk, StepReply((label,), index, 2.0, 3.0, 0.5, NONE), slices)
     return slices
 
 
@@ -91,8 +91,10 @@ def test_latents_are_kept_as_values() -> None:
         slices=NONE,
     )
     timeline.under_way.append(step)
-    slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, None)]
-    timeline.done(step, LatentChunk(0, shared, False), StepReply(("D",), 0, 0.0, 1.0, NONE), slices)
+    slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, 0.5, None)]
+    timeline.done(
+        step, LatentChunk(0, shared, False), StepReply(("D",), 0, 0.0, 1.0, 0.5, NONE), slices
+    )
     shared[:] = 9
     assert (timeline.commit.history[0].latents == 0).all()
 
@@ -101,7 +103,7 @@ def driven(latents: int) -> Timeline:
     timeline = Timeline(1, Route(Commit(0, 7, ROAD)))
     for index in range(latents):
         come_back(timeline, index, 4, str(index))
-        timeline.joined([Slice(np.zeros((4, 4, 2, 3), np.uint8), 0, 1, None)], Offsets(0, 0))
+        timeline.joined([Slice(np.zeros((4, 4, 2, 3), np.uint8), 0, 1, 0.5, None)], Offsets(0, 0))
     return timeline
 
 
