@@ -70,30 +70,19 @@ def test_without_fields_a_world_has_the_launchers_prompt_and_a_seed_of_its_own()
     run(body)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        b"[]",
-        b'"x"',
-        b'{"prompt": 5}',
-        b'{"prompt": " "}',
-        b'{"seed": -1}',
-        b'{"seed": 1e3}',
-        b'{"seed": true}',
-        b'{"name": "../../x"}',
-        b'{"name": ["x"]}',
-        b'{"path": "/etc/passwd"}',
-        b"\xff\xfe",
-        b"[" * 60_000,
-        b"x" * 70_000,
-    ],
-)
-def test_a_bad_request_is_one_line_and_no_world(content):
+def test_a_bad_request_is_one_line_and_no_world():
+    bad = (
+        *(b"{", b"[]", b'"x"', b"\xff\xfe", b"[" * 60_000, b"x" * 70_000),
+        *(b'{"prompt": 5}', b'{"prompt": " "}', b'{"path": "/etc/passwd"}'),
+        *(b'{"seed": -1}', b'{"seed": 1e3}', b'{"seed": true}'),
+        *(b'{"name": "../../x"}', b'{"name": ["x"]}'),
+    )
+
     async def body(theatre, http):
-        answer = await http.post("worlds", content=content)
-        assert answer.status_code == 400 and answer.text.count("\n") == 1 and len(answer.text) < 300
-        assert len(theatre.worlds) == 1 and theatre.worlds.room == 7
+        for content in bad:
+            answer = await http.post("worlds", content=content)
+            assert answer.status_code == 400 and answer.text.count("\n") == 1, content[:40]
+            assert len(answer.text) < 300 and len(theatre.worlds) == 1 and theatre.worlds.room == 7
 
     run(body)
 
