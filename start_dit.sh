@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # The DiT group alone: prints latents per second and step times until Ctrl-C.
-#   bash start_dit.sh NUM_GPUS_DIT MODEL_PATH [flags]     flags: see "python -m pipeline dit --help"
+#   bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH] [flags]     flags: see "python -m pipeline dit --help"
 #   bash start_dit.sh 2 models/stage4 --ray-address 10.0.0.1:6379     in a cluster that runs already
 set -euo pipefail
 
-if (($# < 2)); then
-    echo 'error: expected NUM_GPUS_DIT and MODEL_PATH, as in: bash start_dit.sh 2 models/stage4' >&2
+if (($# < 1)); then
+    echo 'error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4' >&2
     exit 2
 fi
 if [[ ! "$1" =~ ^[1-9][0-9]{0,2}$ ]]; then
     printf 'error: NUM_GPUS_DIT: expected a whole number from 1 to 999, got %q\n' "$1" >&2
     exit 2
 fi
+flags=(--ranks "$1" "${@:2}")
+if (($# > 1)) && [[ "$2" != -* ]]; then flags=(--ranks "$1" "--model-path=$2" "${@:3}"); fi
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$(command -v python || command -v python3)" -P -m pipeline dit --ranks "$1" "--model-path=$2" "${@:3}"
+exec "$(command -v python || command -v python3)" -P -m pipeline dit "${flags[@]}"

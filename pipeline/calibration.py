@@ -2,14 +2,13 @@
 prediction for a CPU stands on this CPU."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 
-from models.device import pick_decoder_dtype, pick_device, pick_dtype, use_threads
+from models.device import pick_decoder_dtype, pick_device, pick_dtype, threads
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
 from pipeline.planning import Device, Model
@@ -22,28 +21,18 @@ SAMPLE: Final = 2e11  # operations of a sample at most: larger maps are measured
 
 def cpu_rank(model: Model) -> Device:
     """One DiT rank of this processor: one thread, as they all run."""
-    with _threads(1), torch.inference_mode():
+    with threads(1), torch.inference_mode():
         return _rank(model, 1)
 
 
 def cpu_worker(model: Model, workers: int) -> Device:
     """One of `workers` VAE workers, which share the cores."""
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    with _threads(threads), torch.inference_mode():
-        return _worker(model, threads)
+    count = max(1, len(os.sched_getaffinity(0)) // workers)
+    with threads(count), torch.inference_mode():
+        return _worker(model, count)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(count)
-    try:
-        yield
-    finally:
-        use_threads(before)
-
-
-def _rank(model: Model, threads: int) -> Device:
+def _rank(model: Model, count: int) -> Device:
     """What a transformer's rank attains: its widths, its heads, its number format."""
     config, dtype = model.transformer, pick_dtype("auto", pick_device("cpu"))
     patches = (config.sample_height * config.sample_width) // config.patch_size**2
@@ -54,7 +43,7 @@ def _rank(model: Model, threads: int) -> Device:
     weight = torch.randn(4 * config.width, config.width, dtype=dtype)
     q = torch.randn(1, config.num_attention_heads, seen, config.attention_head_dim, dtype=dtype)
     return _device(
-        f"this CPU, {threads} threads, {dtype}".replace("torch.", ""),
+        f"this CPU, {count} threads, {dtype}".replace("torch.", ""),
         linear=_rate(lambda: F.linear(x, weight), 8.0 * rows * config.width**2),
         attention=_rate(
             lambda: F.scaled_dot_product_attention(q, q, q), 4.0 * seen**2 * config.width
@@ -64,7 +53,7 @@ def _rank(model: Model, threads: int) -> Device:
     )
 
 
-def _worker(model: Model, threads: int) -> Device:
+def _worker(model: Model, count: int) -> Device:
     """What a decoder's worker attains, on its widest maps."""
     full = isinstance(model.decoder, FullVAEConfig)
     dtype = (pick_dtype if full else pick_decoder_dtype)("auto", pick_device("cpu"))
@@ -85,7 +74,7 @@ def _worker(model: Model, threads: int) -> Device:
         work = lambda: F.conv2d(x, kernel, padding=1)  # noqa: E731
         operations = 18.0 * wide**2 * 2 * height * width
     return _device(
-        f"this CPU, {threads} threads, {dtype}".replace("torch.", ""),
+        f"this CPU, {count} threads, {dtype}".replace("torch.", ""),
         linear=1.0,  # it has none
         attention=1.0,
         convolution=_rate(work, operations),

@@ -58,6 +58,13 @@ async def playing(tab: Page) -> None:
     await tab.wait_for_selector("#theatre[data-phase=live]", timeout=30_000)
 
 
+async def turn_left(theatre, tab: Page) -> None:
+    """Hold the key until a latent of the drive follows it, then let go."""
+    await tab.keyboard.down("KeyA")
+    await theatre.until(lambda: "DL" in theatre.show.take().labels)
+    await tab.keyboard.up("KeyA")
+
+
 async def text(tab, selector):
     return (await tab.inner_text(selector)).strip()
 

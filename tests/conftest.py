@@ -1,9 +1,15 @@
-"""What several files of browser tests share: one browser, and a playing show for every test."""
+"""What several files of tests share: a browser, a playing show for every test, a short temporary
+folder, loggers left as they were."""
 
 import asyncio
+import logging
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from configs.logs import PACKAGES
 from tests.browser import chromium
 from tests.live import live
 
@@ -30,3 +36,21 @@ def run(desk):
         desk(whole)
 
     return running
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """An empty place for temporary files, with a path short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def levels():
+    """The packages' loggers have their levels back after the test."""
+    before = {name: logging.getLogger(name).level for name in PACKAGES}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)

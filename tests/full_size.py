@@ -8,7 +8,6 @@ and --columns (of latents) make it smaller.
 """
 
 import argparse
-import io
 import json
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import sentencepiece
 import torch
 from torch import Tensor, nn
 
@@ -36,8 +34,10 @@ from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
 from models.world import World, WorldParts
+from pipeline.bench.shapes import fill
 from pipeline.bench.timing import in_a_process, peak_memory
 from tests.ranks import run_ranks
+from tests.tiny_checkpoint import spiece_model
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 WORDS = "a red white car drives on through desert snow city road at night noon sunset"
@@ -106,15 +106,10 @@ def write(size: Size) -> dict[str, Any]:
 
 
 def _save(file: Path, module: nn.Module) -> None:
-    """Random weights that keep the size of what passes through them."""
-    tensors = {}
-    for name, tensor in module.state_dict().items():
-        if tensor.dim() > 1:
-            scale = tensor[0].numel() ** -0.5
-            tensors[name] = torch.empty(tensor.shape, dtype=BF16).normal_(std=scale)
-        else:
-            fill = torch.ones if name.endswith("weight") else torch.zeros
-            tensors[name] = fill(tensor.shape, dtype=BF16)
+    tensors = {
+        name: fill(name, torch.empty(tensor.shape, dtype=BF16))
+        for name, tensor in module.state_dict().items()
+    }
     save_tensors(file, tensors)
 
 
@@ -129,19 +124,7 @@ def _write_text(folder: Path) -> None:
         for name, shape in expected_shapes(config).items()
     }
     save_tensors(folder / "text_encoder" / "model.safetensors", tensors)
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter([PROMPT, WORDS] * 20),
-        model_writer=model,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    (folder / "tokenizer" / "spiece.model").write_bytes(model.getvalue())
+    (folder / "tokenizer" / "spiece.model").write_bytes(spiece_model([PROMPT, WORDS] * 20))
 
 
 def load(size: Size) -> dict[str, Any]:

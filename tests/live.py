@@ -6,11 +6,12 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from pipeline.stage.program import Program
@@ -21,6 +22,7 @@ from pipeline.worlds import Worlds
 
 ROAD = [sys.executable, "-m", "tests.road"]
 TOKEN = "a-token-made-for-these-tests-only"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PROMPT = "a red car on a road at sunset"
 
 
@@ -133,10 +135,9 @@ async def socket(
     port: int, name: str = "", hello: bool = True, **settings: Any
 ) -> AsyncIterator[Socket]:
     """An admitted connection of a program."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
     address = f"ws://127.0.0.1:{port}/live"
     options = {
-        "additional_headers": headers,
+        "additional_headers": BEARER,
         "compression": None,
         "proxy": None,
         "max_size": None,
@@ -148,3 +149,18 @@ async def socket(
             await link.say("hello", client=name)
             await link.hear("welcome")
         yield link
+
+
+def with_show(
+    body: Callable[[Live, httpx.AsyncClient], Awaitable[None]], *road: str, **settings: Any
+) -> None:
+    """Run a test's body with a playing show and a client of its pages."""
+
+    async def whole() -> None:
+        async with (
+            live(*road, **settings) as theatre,
+            httpx.AsyncClient(base_url=theatre.origin) as http,
+        ):
+            await body(theatre, http)
+
+    asyncio.run(whole())

@@ -3,19 +3,16 @@ was."""
 
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.head import running_head
+from tests.launcher import HANGS, measure_dit
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
-HANGS = 400
 LABELS = [*["D"] * 4, *["DL"] * 4]
 
 
@@ -44,6 +41,20 @@ def drive(model, folder, nodes, **spec):
     return out["frames"], json.loads(str(out["story"]))
 
 
+def refused(address, **environment):
+    """The last line of a run that may not join this cluster."""
+    command = [sys.executable, "-m", "pipeline", "run", "--headless", "--duration", "1"]
+    done = subprocess.run(
+        [*command, "--ray-address", address],
+        env={**os.environ, **environment},
+        timeout=HANGS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    return done.stderr.splitlines()[-1]
+
+
 def test_gangs_that_span_two_nodes_make_the_same_world(nodes, tmp_path):
     model = write_checkpoint(tmp_path / "stage4")
     one, story = drive(model, tmp_path, nodes)
@@ -56,73 +67,18 @@ def test_gangs_that_span_two_nodes_make_the_same_world(nodes, tmp_path):
 
 def test_too_few_free_places_are_told_in_one_line(nodes, tmp_path):
     model = write_checkpoint(tmp_path / "stage4")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "run",
-            "--headless",
-            "--ray-address",
-            nodes.address,
-            "--duration",
-            "1",
-        ],
-        env=os.environ
-        | nodes.environment
-        | {"MODEL_PATH": str(model), "NUM_GPUS_DIT": "4", "NUM_GPUS_VAE": "4"},
-        timeout=HANGS,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert (
-        "8 CPU needed for 4 DiT and 4 VAE workers, 6 of 6 are free" in done.stderr.splitlines()[-1]
-    )
+    workers = {"NUM_GPUS_DIT": "4", "NUM_GPUS_VAE": "4"}
+    said = refused(nodes.address, MODEL_PATH=str(model), **workers, **nodes.environment)
+    assert "8 CPU needed for 4 DiT and 4 VAE workers, 6 of 6 are free" in said
 
 
 def test_the_dit_group_alone_runs_on_a_cluster_that_exists(nodes, tmp_path):
     model = write_checkpoint(tmp_path / "stage4")
-    done = subprocess.run(
-        [
-            "bash",
-            ROOT / "start_dit.sh",
-            "2",
-            model,
-            "--ray-address",
-            nodes.address,
-            "--duration",
-            "1",
-        ],
-        env=os.environ
-        | nodes.environment
-        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        timeout=HANGS,
-        capture_output=True,
-        text=True,
+    measure_dit(
+        *("2", model, "--ray-address", nodes.address, "--duration", "1"), **nodes.environment
     )
-    assert done.returncode == 0 and re.search(
-        r"[\d.]+ latents/s, step p50 [\d.]+ ms", done.stderr
-    ), done.stderr
 
 
 def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path):
     model = write_checkpoint(tmp_path / "stage4")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pipeline",
-            "run",
-            "--headless",
-            "--ray-address",
-            "127.0.0.1:9",
-            "--duration",
-            "1",
-        ],
-        env=os.environ | {"MODEL_PATH": str(model)},
-        timeout=HANGS,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "no cluster could be joined" in done.stderr.splitlines()[-1]
+    assert "no cluster could be joined" in refused("127.0.0.1:9", MODEL_PATH=str(model))

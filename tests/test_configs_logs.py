@@ -7,13 +7,7 @@ import pytest
 
 from configs.logs import LEVELS, PACKAGES, SHAPE, listening, set_level
 
-
-@pytest.fixture(autouse=True)
-def as_it_was():
-    before = {name: logging.getLogger(name).level for name in PACKAGES}
-    yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
+pytestmark = pytest.mark.usefixtures("levels")
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,20 +1,19 @@
 """Tokenizer and text encoder against transformers' own, on a SentencePiece model and networks made
 here."""
 
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 
 from configs.errors import UserError
 from models.controls import SENTENCES
 from models.text import TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
+from tests.tiny_checkpoint import spiece_model
 
 CORPUS = [
     "A red car drives through a desert at sunset.",
@@ -43,19 +42,7 @@ T5 = {
 
 @pytest.fixture(scope="module")
 def spiece() -> bytes:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
-        model_writer=model,
-        vocab_size=120,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return model.getvalue()
+    return spiece_model(CORPUS, 120)
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,28 @@ source is drawn (tests/test_pipeline_stage_show.py); test_pipeline_commands_run.
 import asyncio
 import io
 import json
+import shutil
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from configs.errors import UserError
 from configs.schema import RunConfig
+from pipeline.__main__ import main
 from pipeline.console import Console
 from pipeline.launch import Launch
 from tests.test_pipeline_stage_show import Squares
 from tests.tiny_checkpoint import write_checkpoint
+
+GOOD = ["--headless", "--duration", "1"]
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +162,122 @@ def test_a_log_that_failed_is_said_at_the_end_and_in_the_exit_code(
     assert perform(monkeypatch, Drawn(), config) == 1
     lines = capsys.readouterr().err.splitlines()
     assert "x.jsonl" in lines[-1] and "No space left" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--controls", "D,UP"], {}, "'UP'"),
+        (["--controls", "D,,D"], {}, "item 2 is empty"),
+        (["--controls", "D,"], {}, "item 2 is empty"),
+        (["--seed", "-1"], {}, "seed"),
+        (["--seed", "2.5"], {}, "--seed"),
+        (["--duration", "nan"], {}, "duration"),
+        (["--port", "70000"], {}, "port"),
+        (["--prompt", " "], {}, "prompt"),
+        (["--record", "/nonexistent/drive.mp4"], {}, "/nonexistent"),
+        (["--summary", "."], {}, "--summary"),
+        (["--replay", "/nonexistent.jsonl"], {}, "replay"),
+        (["--ray-address", "auto"], {}, "HOST:PORT"),
+        (["--vae", "big", "x"], {}, "vae"),
+        (["--durration", "1"], {}, "'--duration'"),
+        ([], {"NUM_GPUS_DIT": "abc"}, "NUM_GPUS_DIT"),
+        ([], {"NUM_GPUS_DIT": "0"}, "num_gpus_dit"),
+        ([], {"NUM_GPUS_DIT": "3"}, "possible numbers are 1, 2, 4"),
+        ([], {"NUM_GPUS_VAE": "08"}, "NUM_GPUS_VAE"),
+        ([], {"NUM_GPUS_VAE": "7"}, "6 latent columns"),
+        ([], {"MODEL_PATH": "/nonexistent"}, "/nonexistent"),
+        ([], {"CUDA_VISIBLE_DEVICES": "zero"}, "CUDA_VISIBLE_DEVICES"),
+        ([], {"CUDA_VISIBLE_DEVICES": "0,97"}, "of these GPUs can be used here"),
+        ([], {"MATRIX_TOKEN": "short"}, "MATRIX_TOKEN"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(
+    arguments, environment, said, model, monkeypatch, capsys
+):
+    for name, value in {"MODEL_PATH": str(model), **environment}.items():
+        monkeypatch.setenv(name, value)
+    children = psutil.Process().children(recursive=True)
+    assert main(["run", *GOOD, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
+    assert len(psutil.Process().children(recursive=True)) == len(children)
+
+
+def broken(folder, name, content):
+    """Put ``content`` (None: half of what is there) in the place of a file."""
+    file = folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: broken(folder, WEIGHTS, None), "truncated: expected"),
+        (lambda folder: broken(folder, WEIGHTS, LFS), "Git-LFS pointer"),
+        (lambda folder: broken(folder, WEIGHTS, b""), "the file is empty"),
+        (
+            lambda folder: broken(folder, "vae/diffusion_pytorch_model.safetensors", None),
+            "truncated: expected",
+        ),
+        (lambda folder: broken(folder, "text_encoder/model.safetensors", LFS), "Git-LFS pointer"),
+        (
+            lambda folder: broken(folder, "tokenizer/spiece.model", b"no model"),
+            "not a SentencePiece model",
+        ),
+        (
+            lambda folder: (folder / WEIGHTS).rename((folder / WEIGHTS).with_suffix(".bin")),
+            "never opened",
+        ),
+        (lambda folder: other_shapes(folder), "missing"),
+        (lambda folder: shutil.rmtree(folder / "vae"), "vae missing"),
+    ],
+    ids=[
+        "truncated",
+        "pointer",
+        "empty",
+        "decoder",
+        "text",
+        "tokenizer",
+        "pickled",
+        "shapes",
+        "part",
+    ],
+)
+def test_broken_weights_are_one_line_before_anything_starts(
+    damage, said, model, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "weights"
+    shutil.copytree(model, folder)
+    damage(folder)
+    monkeypatch.setenv("MODEL_PATH", str(folder))
+    before = set(psutil.Process().children(recursive=True))
+    assert main(["run", *GOOD, "--record", str(tmp_path / "drive.mp4")]) == 2
+    out, err = capsys.readouterr()
+    assert (
+        out == ""
+        and err.startswith("error: ")
+        and err.count("\n") == 1
+        and said in err
+        and str(folder) in err
+    )
+    assert (
+        set(psutil.Process().children(recursive=True)) <= before
+        and not (tmp_path / "drive.mp4").exists()
+    )
+
+
+def other_shapes(folder):
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "num_layers": config["num_layers"] + 1}))
+
+
+def test_a_port_in_use_is_told_and_nothing_is_written(model, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MODEL_PATH", str(model))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        arguments = ["--port", str(taken.getsockname()[1]), "--record", str(tmp_path / "drive.mp4")]
+        assert main(["run", *arguments]) == 2
+    assert "in use" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -1,174 +1,29 @@
-"""The gateway on a real port: the door, the socket, floods, slow and hostile clients, downloads,
-health, figures."""
+"""The gateway on a real port: the page's files, health and figures, downloads; the socket, floods,
+slow and hostile clients."""
 
 import asyncio
+import configparser
 import contextlib
 import json
 import random
 import re
-import socket as sockets
-import ssl
 import time
 from pathlib import Path
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
-from configs.errors import UserError
 from pipeline.clients.client import connect as connect_client
 from pipeline.stage.recording import read_control_log
 from pipeline.video import read_video
 from pipeline.web import allowance as allowances
 from pipeline.web import room as rooms
-from pipeline.web import server as servers
-from pipeline.web.gateway import Gateway
 from pipeline.web.messages import unpack_frame
 from pipeline.web.site import PAGE
-from pipeline.worlds import Worlds
 from tests.hostile import hostile
-from tests.live import TOKEN, live, socket
+from tests.live import BEARER, TOKEN, live, socket, with_show
 from tests.slow_link import slow_link
-from tests.tls import certificate
-
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def run(body, *road, **settings):
-    async def whole():
-        async with (
-            live(*road, **settings) as theatre,
-            httpx.AsyncClient(base_url=theatre.origin) as http,
-        ):
-            return await body(theatre, http)
-
-    return asyncio.run(whole())
-
-
-# --- the door ---
-
-
-def test_the_token_becomes_a_cookie():
-    async def body(theatre, http):
-        answer = await http.get("/", params={"token": TOKEN})
-        assert answer.status_code == 200 and "<canvas" in answer.text
-        cookie = answer.headers["set-cookie"]
-        assert cookie.startswith(f"matrix_{theatre.port}=") and TOKEN not in cookie
-        assert {"httponly", "samesite=strict"} <= set(cookie.lower().split("; "))
-        assert "path" not in cookie.lower(), "it belongs to the folder that the browser sees"
-        page = await http.get("/")
-        assert page.status_code == 200 and "<canvas" in page.text
-        policy = page.headers["content-security-policy"]
-        assert "default-src 'self'" in policy and "unsafe" not in policy
-        assert page.headers["x-content-type-options"] == "nosniff" and "server" not in page.headers
-
-    run(body)
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/?token=wrong", "/?token=", "/static/app.js", "/metrics", "/recordings/x", "/no"]
-)
-def test_strangers_get_nothing(path):
-    async def body(theatre, http):
-        answer = await http.get(path)
-        assert answer.status_code == 401 and "set-cookie" not in answer.headers
-
-    run(body, wait=False)
-
-
-def test_foreign_hosts_get_nothing_even_with_the_key():
-    async def body(theatre, http):
-        for host in ("evil.example", f"evil.example:{theatre.port}"):
-            answer = await http.get("/", headers={**BEARER, "Host": host})
-            assert answer.status_code == 403
-        tunnel = await http.get("/", headers={**BEARER, "Host": "localhost:9999"})
-        assert tunnel.status_code == 200
-
-    run(body, wait=False)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "Bearer wrong"},
-        {**BEARER, "Origin": "http://evil.example"},
-        {**BEARER, "Origin": "http://127.0.0.1:1"},
-        {**BEARER, "Origin": "null"},
-        {**BEARER, "Host": "evil.example"},
-        {"Cookie": "{cookie}"},
-        {"Cookie": "{cookie}", "Origin": "http://127.0.0.1"},
-        {"Cookie": "{cookie}", "Origin": "https://127.0.0.1:{port}"},
-        {"Cookie": "{cookie}", "Origin": "http://127.0.0.1:{port}"},
-        {"Cookie": "matrix_{port}=wrong", "Origin": "http://127.0.0.1:{port}"},
-    ],
-)
-def test_the_socket_opens_for_the_page_itself_only(headers):
-    """The page is who knows the token besides its cookie; a cookie alone may have been handed to
-    another port, and an Origin may be whatever a program says."""
-
-    async def body(theatre, http):
-        await http.get("/", params={"token": TOKEN})
-        cookie = f"matrix_{theatre.port}={http.cookies[f'matrix_{theatre.port}']}"
-        address = f"ws://127.0.0.1:{theatre.port}/live"
-        good = {"Cookie": cookie, "Origin": theatre.origin}
-        async with connect(address, additional_headers=good, proxy=None) as page:
-            await page.send(json.dumps({"type": "hello", "token": TOKEN}))
-            assert json.loads(await page.recv())["type"] == "welcome"
-        filled = {
-            k: v.replace("{cookie}", cookie).replace("{port}", str(theatre.port))
-            for k, v in headers.items()
-        }
-        for proof in ({}, {"token": "wrong"}, {"token": cookie.partition("=")[2]}, {"token": None}):
-            try:
-                async with connect(address, additional_headers=filled, proxy=None) as stranger:
-                    await stranger.send(json.dumps({"type": "hello", **proof}))
-                    assert json.loads(await stranger.recv())["type"] == "bye"
-            except InvalidStatus as refusal:
-                assert refusal.response.status_code in (400, 403)
-        assert not theatre.room.viewers
-
-    run(body, wait=False)
-
-
-def test_a_taken_port_a_weak_token_and_broken_tls_files_are_one_line(tmp_path):
-    async def body(theatre, http):
-        for settings, complaint in (
-            ({"port": theatre.port}, "cannot listen on 127.0.0.1"),
-            ({"host": "203.0.113.1"}, "cannot listen on 203.0.113.1"),
-            ({"token": "short"}, "access token"),
-            ({"tls": (tmp_path / "no.pem", tmp_path / "no.key")}, "TLS files"),
-        ):
-            with pytest.raises(UserError, match=complaint) as refusal:
-                Gateway(
-                    Worlds(theatre.show),
-                    **{"host": "127.0.0.1", "port": 0, "token": TOKEN, **settings},
-                )
-            assert "\n" not in str(refusal.value)
-
-    run(body, wait=False)
-
-
-def test_tls_files_make_it_https(tmp_path):
-    pair = certificate(tmp_path)
-
-    async def whole():
-        async with live(tls=pair) as theatre:
-            trust = ssl.create_default_context(cafile=pair[0])
-            assert theatre.url.startswith("https://")
-            async with httpx.AsyncClient(verify=trust) as http:
-                answer = await http.get(theatre.url)
-                assert (
-                    answer.status_code == 200 and "secure" in answer.headers["set-cookie"].lower()
-                )
-            async with await connect_client(theatre.url, tls=trust) as client:
-                assert (await anext(aiter(client))).image.shape == (96, 144, 3)
-
-    asyncio.run(whole())
-
-
-# --- the page's files, health and figures ---
 
 
 def test_the_page_is_small_and_needs_nothing_from_elsewhere():
@@ -181,7 +36,7 @@ def test_the_page_is_small_and_needs_nothing_from_elsewhere():
                 sizes.append(len(b"".join([piece async for piece in answer.aiter_raw()])))
         assert sum(sizes) < 40_000, "what travels"
 
-    run(body, wait=False)
+    with_show(body, wait=False)
     for path in files:
         addresses = re.findall(r"https?://[^\s\"')]+", path.read_text())
         assert [a for a in addresses if a != "http://www.w3.org/2000/svg"] == [], path.name
@@ -225,7 +80,7 @@ def test_figures_for_prometheus():
             > 10_000
         )
 
-    run(body)
+    with_show(body)
 
 
 def test_recordings_can_be_downloaded_and_nothing_else(tmp_path):
@@ -257,10 +112,7 @@ def test_recordings_can_be_downloaded_and_nothing_else(tmp_path):
             answer = await http.get(f"/recordings/{path}", headers=BEARER)
             assert answer.status_code == 404 and "secret" not in answer.text
 
-    run(body, recordings=tmp_path)
-
-
-# --- the socket ---
+    with_show(body, recordings=tmp_path)
 
 
 def test_frames_flow_and_controls_are_answered_twice():
@@ -281,7 +133,7 @@ def test_frames_flow_and_controls_are_answered_twice():
                 and jpeg[:2] == b"\xff\xd8"
             )
 
-    run(body)
+    with_show(body)
 
 
 def test_bad_messages_are_answered_and_the_connection_stays():
@@ -302,7 +154,7 @@ def test_bad_messages_are_answered_and_the_connection_stays():
             await link.say("ping", clock=1)
             assert (await link.hear("pong"))["clock"] == 1
 
-    run(body)
+    with_show(body)
 
 
 @pytest.mark.parametrize(("data", "code"), [("x" * 70_000, 1009), (b"\xff\xfe\xfa", 1007)])
@@ -316,7 +168,7 @@ def test_messages_beyond_the_protocol_end_their_own_connection_only(data, code):
             await other.say("ping", clock=2)
             assert (await other.hear("pong"))["clock"] == 2
 
-    run(body)
+    with_show(body)
 
 
 def test_who_says_no_hello_is_sent_away():
@@ -328,7 +180,7 @@ def test_who_says_no_hello_is_sent_away():
                 with pytest.raises(ConnectionClosed):
                     await link.hear("never")
 
-    run(body)
+    with_show(body)
 
 
 def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
@@ -357,7 +209,7 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
             flooding.cancel()
         await theatre.until(lambda: not theatre.room.viewers)
 
-    run(body)
+    with_show(body)
 
 
 def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path, caplog):
@@ -423,7 +275,7 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
             "strangers fill no log"
         )
 
-    run(body, recordings=tmp_path)
+    with_show(body, recordings=tmp_path)
 
 
 def test_the_room_is_full_in_words(monkeypatch):
@@ -438,7 +290,7 @@ def test_the_room_is_full_in_words(monkeypatch):
             await third.say("hello")
             assert "full" in (await third.hear("bye"))["reason"]
 
-    run(body)
+    with_show(body)
 
 
 def test_a_client_that_never_reads_delays_nobody():
@@ -461,7 +313,7 @@ def test_a_client_that_never_reads_delays_nobody():
             assert [f.header.frame for f in frames] == sorted({f.header.frame for f in frames})
         writer.close()
 
-    run(body)
+    with_show(body)
 
 
 def test_slow_and_stuck_viewers_cost_another_no_frame():
@@ -487,7 +339,7 @@ def test_slow_and_stuck_viewers_cost_another_no_frame():
             assert skipped > 40, "the slow one is never far behind: it gets the newest frame next"
             stuck.frozen = False
 
-    run(body)
+    with_show(body)
 
 
 def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
@@ -508,59 +360,10 @@ def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
             await flooding
             await theatre.until(lambda: not theatre.room.viewers)
 
-    run(body)
-
-
-def test_a_request_that_dribbles_is_ended(monkeypatch):
-    monkeypatch.setattr(servers, "REQUEST_SECONDS", 0.4)
-
-    async def body(theatre, http):
-        reader, writer = await asyncio.open_connection("127.0.0.1", theatre.port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: local")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        writer.close()
-        async with socket(theatre.port) as link:
-            await asyncio.sleep(1)
-            await link.say("ping", clock=3)
-            assert (await link.hear("pong"))["clock"] == 3, "live sockets are left alone"
-
-    run(body)
-
-
-def test_the_same_cookie_works_after_a_restart_on_the_same_port():
-    async def whole():
-        async with live() as theatre, httpx.AsyncClient() as http:
-            port, cookie = (
-                theatre.port,
-                (await http.get(theatre.url)).headers["set-cookie"].split(";")[0],
-            )
-        async with live(port=port) as theatre, httpx.AsyncClient() as http:
-            assert (await http.get(theatre.origin, headers={"Cookie": cookie})).status_code == 200
-
-    asyncio.run(whole())
-
-
-def test_closing_ends_every_connection_and_frees_the_port():
-    async def whole():
-        async with live() as theatre:
-            link = await connect(
-                f"ws://127.0.0.1:{theatre.port}/live", additional_headers=BEARER, proxy=None
-            )
-            await link.send('{"type":"hello"}')
-            port = theatre.port
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 8
-        with pytest.raises(ConnectionClosed):
-            while True:
-                await asyncio.wait_for(link.recv(), 5)
-        sockets.create_server(("127.0.0.1", port)).close()
-
-    asyncio.run(whole())
+    with_show(body)
 
 
 def test_the_page_belongs_to_the_package():
-    import configparser
-
     packaged = configparser.ConfigParser()
     packaged.read(Path(__file__).resolve().parent.parent / "setup.cfg")
     assert "static" in packaged["options.package_data"]["matrix_live.pipeline.web"]

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.web.messages import HEADER_BYTES
 from pipeline.web.site import PAGE
-from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text
+from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text, turn_left
 from tests.live import TOKEN
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -251,9 +251,7 @@ def test_a_replay_link_drives_the_same_drive_again(run):
             page(browser, theatre.url, permissions=allowed) as tab,
         ):
             await playing(tab)
-            await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: "DL" in theatre.show.take().labels)
-            await tab.keyboard.up("KeyA")
+            await turn_left(theatre, tab)
             theatre.show.pause()
             await tab.click("#replay")
             await so(tab, "navigator.clipboard.readText().then(t => t.includes('#seed=42'))")

@@ -18,6 +18,7 @@ from tests.browser import (
     playing,
     so,
     text,
+    turn_left,
 )
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -117,9 +118,7 @@ def test_a_drive_goes_to_somebody_else_as_a_file(run, tmp_path):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
-            await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: "DL" in theatre.show.take().labels)
-            await tab.keyboard.up("KeyA")
+            await turn_left(theatre, tab)
             await tab.click("#show-drawer")
             async with tab.expect_download() as download:
                 await tab.click("#save-drive")
@@ -144,9 +143,7 @@ def test_after_a_reset_the_drive_that_was_can_be_driven_again(run):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
-            await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: "DL" in theatre.show.take().labels)
-            await tab.keyboard.up("KeyA")
+            await turn_left(theatre, tab)
             await tab.keyboard.press("KeyN")
             await theatre.until(lambda: theatre.show.seed != 42)
             await tab.wait_for_selector("#offer:not([hidden])")

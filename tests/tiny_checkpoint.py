@@ -3,6 +3,7 @@ processes."""
 
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
@@ -22,6 +23,23 @@ PROMPTS = (
     "a white car on a snowy road at night",
     "a car in green hills",
 )
+
+
+def spiece_model(sentences: Iterable[str], size: int = 60) -> bytes:
+    """A SentencePiece model of about `size` pieces, with T5's special tokens."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return model.getvalue()
 
 
 def write_checkpoint(
@@ -106,19 +124,7 @@ def _vae(folder: Path, full: bool) -> None:
 def _text(folder: Path) -> None:
     for name in ("text_encoder", "tokenizer"):
         (folder / name).mkdir()
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter(PROMPTS * 4),
-        model_writer=model,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    (folder / "tokenizer" / "spiece.model").write_bytes(model.getvalue())
+    (folder / "tokenizer" / "spiece.model").write_bytes(spiece_model(PROMPTS * 4))
     config = T5Config(vocab_size=64, d_model=TEXT_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
     encoder = T5EncoderModel(config)
     state = {

@@ -8,12 +8,11 @@ simply repeated until it says that all is done.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from configs.errors import UserError
+from configs.errors import one_line_errors
 from configs.load import load
 from training import autoencoder, export, ranks, text
 from training.settings import TrainSettings
@@ -70,19 +69,13 @@ def run(settings: TrainSettings, stages: list[str], minutes: float | None, early
     return True
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
-    try:
-        settings = load(TrainSettings, config=chosen.config)
-        changed = {name: value for name in ("work", "output") if (value := getattr(chosen, name))}
-        return (
-            0
-            if run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early)
-            else 3
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    settings = load(TrainSettings, config=chosen.config)
+    changed = {name: value for name in ("work", "output") if (value := getattr(chosen, name))}
+    done = run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early)
+    return 0 if done else 3
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from configs.errors import UserError
+from configs.errors import UserError, one_line_errors
 from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS, label_id
 from training.captions import PRESET_SCENES, PRESETS, scene_of
@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     try:
@@ -108,9 +109,6 @@ def main(arguments: list[str] | None = None) -> int:
             Pipe(chosen.seed).serve(sys.stdin.buffer, sys.stdout.buffer)
         else:
             play(chosen.seed, chosen.port)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
+from configs.errors import one_line_errors
 from configs.geometry import LATENTS_PER_SECOND
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
@@ -138,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     use_threads(chosen.threads)
@@ -148,11 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         horizon_seeds=chosen.horizon_seeds,
         processes=chosen.threads,
     )
-    try:
-        results = [evaluate(chosen.folder, stage, extent) for stage in chosen.stages]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    results = [evaluate(chosen.folder, stage, extent) for stage in chosen.stages]
     print(table(results))
     print(f"{time.monotonic() - begun:.0f} s")
     if chosen.json:

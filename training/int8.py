@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from configs.errors import UserError
+from configs.errors import UserError, one_line_errors
 from configs.geometry import FRAMES_PER_LATENT
 from models.checkpoint import read_autoencoder
 from models.engines.decoder import largest_inputs
@@ -66,14 +65,11 @@ def drive_latents(vae: TinyVAE, number: int, biome: str, time: str) -> Tensor:
     return vae.encode(video[None])[0] * vae.scaling_factor
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.int8", description=__doc__)
     parser.add_argument("folder", type=Path, help="weight folder with a tiny vae/")
-    try:
-        print(write(parser.parse_args(arguments).folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(write(parser.parse_args(arguments).folder))
     return 0
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
+from configs.errors import one_line_errors
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
 from models.device import use_threads
@@ -40,6 +39,7 @@ def compared(checkpoint: Checkpoint, scenes: int) -> Iterator[dict[str, Any]]:
         }
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     made = argparse.ArgumentParser(prog="python -m training.late_labels", description=__doc__)
     made.add_argument("folder", type=Path, help="holds stage4, as models/tiny does")
@@ -47,12 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--threads", type=int, default=2, help="of the CPU (default 2)")
     chosen = made.parse_args(arguments)
     use_threads(chosen.threads)
-    try:
-        for row in compared(Checkpoint.open(chosen.folder / "stage4"), chosen.scenes):
-            print(json.dumps(row))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for row in compared(Checkpoint.open(chosen.folder / "stage4"), chosen.scenes):
+        print(json.dumps(row))
     return 0
 
 

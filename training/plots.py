@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from configs.errors import UserError
+from configs.errors import UserError, one_line_errors
 from training.evaluation.report import TARGETS
 
 
@@ -93,6 +92,7 @@ def plot_training(work: Path, folder: Path) -> None:
     plt.close(figure)
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     made = argparse.ArgumentParser(prog="python -m training.plots", description=__doc__)
     made.add_argument("--plots", type=Path, default=Path("."), metavar="DIR", help="where to write")
@@ -102,14 +102,10 @@ def main(arguments: list[str] | None = None) -> int:
     history = kinds.add_parser("history", help="what evaluate --json wrote for several steps")
     history.add_argument("files", type=Path, nargs="+", metavar="STEP.json")
     chosen = made.parse_args(arguments)
-    try:
-        if chosen.kind == "losses":
-            plot_training(chosen.work, chosen.plots)
-        else:
-            plot_history(chosen.files, TARGETS, chosen.plots)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if chosen.kind == "losses":
+        plot_training(chosen.work, chosen.plots)
+    else:
+        plot_history(chosen.files, TARGETS, chosen.plots)
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from configs.errors import UserError
+from configs.errors import one_line_errors
 from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.checkpoint import Checkpoint
 from models.controls import random_signal
@@ -108,6 +107,7 @@ def _reconstructions(dream: Dream) -> list[list[Frame]]:
     return rows
 
 
+@one_line_errors
 def main(arguments: list[str] | None = None) -> int:
     made = argparse.ArgumentParser(prog="python -m training.strips", description=__doc__)
     made.add_argument("folder", type=Path, help="holds stage4, as models/tiny does")
@@ -115,11 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--threads", type=int, default=2, help="of the CPU (default 2)")
     chosen = made.parse_args(arguments)
     use_threads(chosen.threads)
-    try:
-        render_strips(Dream(Checkpoint.open(chosen.folder / "stage4")), chosen.pictures)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    render_strips(Dream(Checkpoint.open(chosen.folder / "stage4")), chosen.pictures)
     return 0
 
 

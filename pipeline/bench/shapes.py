@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.tae import TinyVAE, TinyVAEConfig
 from models.transformer import Transformer
@@ -72,15 +72,16 @@ def tiny_decoder(shape: Shape, device: torch.device, dtype: torch.dtype) -> Tiny
     return _filled(empty, device, dtype)
 
 
+def fill(name: str, weight: Tensor) -> Tensor:
+    """Random numbers in place, such that what passes through this parameter keeps its size."""
+    if weight.dim() > 1:
+        return weight.normal_(std=weight[0].numel() ** -0.5)
+    return weight.fill_(1) if name.endswith("weight") else weight.zero_()
+
+
 def _filled(empty: Network, device: torch.device, dtype: torch.dtype) -> Network:
-    """Random weights that keep the size of what passes through them."""
     torch.manual_seed(0)
     module = empty.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     for name, weight in module.named_parameters():
-        if weight.dim() > 1:
-            weight.normal_(std=weight[0].numel() ** -0.5)
-        elif name.endswith("weight"):
-            weight.fill_(1)
-        else:
-            weight.zero_()
+        fill(name, weight)
     return module

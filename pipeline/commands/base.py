@@ -7,7 +7,7 @@ from typing import Final
 from configs.load import load
 from configs.schema import BaseConfig, OfflineConfig
 from models.controls import parse_signal, reduce_raw
-from pipeline.commands.weights import add_weights
+from pipeline.commands.flags import add_weights
 
 PURPOSE: Final = "Stage 2: a video of up to 4 s from a prompt and a control signal."
 EXAMPLES: Final = """\

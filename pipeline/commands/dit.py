@@ -7,7 +7,7 @@ from typing import Final
 from configs.limits import whole_number
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.weights import add_engine, add_ray_address, add_weights
+from pipeline.commands.flags import add_end, add_engine, add_ray_address, add_start, add_weights
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -24,17 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="transformer ranks: GPUs, or CPU processes without any (NUM_GPUS_DIT)",
     )
-    parser.add_argument(
-        "--prompt",
-        metavar="TEXT",
-        help="text of the world (default: the first preset of the weights)",
-    )
-    parser.add_argument("--seed", metavar="N", help="0 to 2^53 - 1 (42)")
-    parser.add_argument(
-        "--duration",
-        metavar="SECONDS",
-        help="end after so many seconds of running (default: Ctrl-C)",
-    )
+    add_start(parser)
+    add_end(parser, "running (default: Ctrl-C)")
     add_weights(parser, "MODEL_PATH; default models/stage4")
     add_engine(parser)
     add_ray_address(parser)

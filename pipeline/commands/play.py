@@ -7,6 +7,13 @@ from typing import Final
 
 from configs.load import load
 from configs.schema import RunConfig
+from pipeline.commands.flags import (
+    add_address,
+    add_end,
+    add_headless,
+    add_record,
+    add_start,
+)
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -20,20 +27,11 @@ EXAMPLES: Final = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``play``."""
-    parser.add_argument("--seed", metavar="N", help="seed of the program's world (default 42)")
-    parser.add_argument("--prompt", metavar="TEXT", help="default: the program's first preset")
-    parser.add_argument("--host", metavar="NAME", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument(
-        "--port", metavar="N", help="port of the page (default 8000; 0 = any free one)"
-    )
-    parser.add_argument("--duration", metavar="S", help="end after so many seconds of shown stream")
-    parser.add_argument(
-        "--headless",
-        action="store_true",
-        default=None,
-        help="no page: frames are consumed at 16 FPS",
-    )
-    parser.add_argument("--record", metavar="FILE", help="mp4 of every shown frame")
+    add_start(parser, "of the program")
+    add_address(parser)
+    add_end(parser)
+    add_headless(parser, "frames are consumed at 16 FPS")
+    add_record(parser)
     parser.add_argument(
         "command", nargs="+", metavar="COMMAND", help="the program and its arguments, after --"
     )

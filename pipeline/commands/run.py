@@ -8,7 +8,16 @@ from typing import Final
 
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.weights import add_engine, add_ray_address, add_weights
+from pipeline.commands.flags import (
+    add_address,
+    add_end,
+    add_engine,
+    add_headless,
+    add_ray_address,
+    add_record,
+    add_start,
+    add_weights,
+)
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -33,16 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_world(group: "argparse._ActionsContainer") -> None:
-    group.add_argument(
-        "--prompt",
-        metavar="TEXT",
-        help="what it looks like (default: the first preset of the weights)",
-    )
-    group.add_argument(
-        "--seed",
-        metavar="N",
-        help="0 to 2^53 - 1; the same seed and controls make the same frames (42)",
-    )
+    add_start(group)
     add_weights(group, "MODEL_PATH; default models/stage4")
     add_engine(group)
     add_ray_address(group)
@@ -59,20 +59,12 @@ def _add_drive(group: "argparse._ActionsContainer") -> None:
         metavar="FILE.jsonl",
         help="follow a control log again, frame for frame; --controls come after it",
     )
-    group.add_argument(
-        "--duration", metavar="SECONDS", help="end after so many seconds of shown stream"
-    )
-    group.add_argument(
-        "--headless",
-        action="store_true",
-        default=None,
-        help="no page; ends with the controls or duration",
-    )
+    add_end(group)
+    add_headless(group, "ends with the controls or duration")
 
 
 def _add_page(group: "argparse._ActionsContainer") -> None:
-    group.add_argument("--host", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
-    group.add_argument("--port", metavar="N", help="port to listen on (8000; 0 = any free one)")
+    add_address(group)
     group.add_argument(
         "--allow-host",
         metavar="NAME",
@@ -92,9 +84,7 @@ def _add_page(group: "argparse._ActionsContainer") -> None:
 
 
 def _add_files(group: "argparse._ActionsContainer") -> None:
-    group.add_argument(
-        "--record", metavar="FILE.mp4", help="record all frames, and their control log beside it"
-    )
+    add_record(group)
     group.add_argument("--control-log", metavar="FILE.jsonl", help="write the control log there")
     group.add_argument("--summary", metavar="FILE.json", help="write the figures of the run there")
     group.add_argument(

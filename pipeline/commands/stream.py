@@ -6,7 +6,7 @@ from typing import Final
 from configs.load import load
 from configs.schema import StreamConfig
 from pipeline.commands.base import add_common_arguments, given_labels
-from pipeline.commands.weights import add_engine
+from pipeline.commands.flags import add_engine
 
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\

@@ -1,4 +1,4 @@
-"""The flags that choose weights, the same for every command that loads some."""
+"""The flags that several commands have, each said once."""
 
 import argparse
 
@@ -48,4 +48,43 @@ def add_ray_address(group: "argparse._ActionsContainer") -> None:
     """Whose Ray cluster the workers join."""
     group.add_argument(
         "--ray-address", metavar="HOST:PORT", help="use this Ray cluster and leave it running"
+    )
+
+
+def add_start(group: "argparse._ActionsContainer", whose: str = "of the weights") -> None:
+    """What the world begins with. whose: the presets of which the first is taken."""
+    group.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help=f"what the world looks like (default: the first preset {whose})",
+    )
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        help="0 to 2^53 - 1; the same seed and controls make the same frames (default 42)",
+    )
+
+
+def add_end(group: "argparse._ActionsContainer", of: str = "shown stream") -> None:
+    """When it ends by itself. of: what the seconds count."""
+    group.add_argument("--duration", metavar="SECONDS", help=f"end after so many seconds of {of}")
+
+
+def add_headless(group: "argparse._ActionsContainer", end: str) -> None:
+    """Without a page. end: what the help says of how it ends."""
+    group.add_argument("--headless", action="store_true", default=None, help=f"no page; {end}")
+
+
+def add_address(group: "argparse._ActionsContainer") -> None:
+    """Where the page is."""
+    group.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
+    group.add_argument(
+        "--port", metavar="N", help="port to listen on (default 8000; 0 = any free one)"
+    )
+
+
+def add_record(group: "argparse._ActionsContainer") -> None:
+    """What is kept of what was shown."""
+    group.add_argument(
+        "--record", metavar="FILE.mp4", help="record all frames, and their control log beside it"
     )
