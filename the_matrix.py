@@ -27,6 +27,7 @@ from configs.geometry import (
     latents_of,
 )
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+from configs.version import installed_version
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
 from models.device import pick_device, threads
@@ -50,6 +51,7 @@ from pipeline.video import VideoWriter
 BASE_SECONDS = 4  # the base video's limit: 65 frames
 LONGEST = 86_400  # seconds
 RANDOM_RUN = 4096  # latents drawn at a time for an endless random drive
+__version__ = installed_version()
 
 Progress = bool | Callable[[str, int, int], None]
 log = logging.getLogger("the_matrix")

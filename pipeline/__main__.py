@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from configs.errors import UserError
 from configs.load import nearest
+from configs.version import installed_version
 
 PROGRAM: Final = "the-matrix"  # the command that is installed
 # Each is a module of pipeline/commands: PURPOSE, EXAMPLES, add_arguments(parser) and main(args).
@@ -50,12 +51,8 @@ def program() -> str:
 
 def version() -> str:
     """One line: what is installed, and what it runs on."""
-    try:
-        installed = metadata.version("the-matrix-live")
-    except metadata.PackageNotFoundError:
-        installed = "(a checkout that is not installed)"
     parts = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "ray"))
-    return f"{PROGRAM} {installed}, Python {platform.python_version()}, {parts}"
+    return f"{PROGRAM} {installed_version()}, Python {platform.python_version()}, {parts}"
 
 
 def command(name: str) -> ModuleType:

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env  # noqa: E402
 from configs.errors import UserError  # noqa: E402
 from models.controls import LABELS  # noqa: E402
 from pipeline.clients.gym_env import DrivingEnv  # noqa: E402
+from pipeline.video import read_video  # noqa: E402
 from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint  # noqa: E402
 
 
@@ -139,6 +140,59 @@ def test_several_share_one_set_of_weights_and_let_it_go(folder):
     assert held() is None
 
 
+def test_what_is_made_can_do_all_that_the_class_can(folder):
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=folder)
+    assert env.action("DL") == LABELS.index("DL")
+    assert env.get_action_meanings() == list(LABELS)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    env.close()
+
+
+def test_one_frame_a_step_shows_every_frame_of_the_same_drive(env, folder):
+    actions = [1, 2, 0]
+    expected = drive(env, actions, seed=5)
+    single = gymnasium.make(
+        "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array", frames_per_step=1
+    )
+    assert single.metadata["render_fps"] == 16 and env.metadata["render_fps"] == 4
+    single.reset(seed=5)
+    steps = [single.step(action) for action in np.repeat(actions, 4)]
+    assert np.array_equal(np.stack([picture for picture, *_ in steps]), expected[4:])
+    assert all(len(info["frames"]) == 1 for *_, info in steps)
+    single.step(1)
+    assert np.array_equal(single.reset(seed=5)[0], expected[3])  # nothing of the last is shown
+    assert np.array_equal(single.step(1)[0], expected[4])
+
+
+def test_the_real_recorder_keeps_every_frame_at_16_a_second(folder, tmp_path):
+    pytest.importorskip("moviepy", reason="the extra [gym] is not installed")
+    env = gymnasium.make(
+        "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array", frames_per_step=1
+    )
+    recorder = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"))
+    shown = [recorder.reset(seed=3)[0], *(recorder.step(1)[0] for _ in range(8))]
+    recorder.close()
+    (file,) = (tmp_path / "videos").glob("*.mp4")
+    frames, fps = read_video(file)
+    assert fps == 16 and len(frames) == 9
+    error = np.abs(frames.astype(int) - np.stack(shown)).mean()
+    assert error < 20  # the codec's; another frame's is larger
+    assert error < np.abs(frames[:-1].astype(int) - np.stack(shown[1:])).mean()
+
+
+def test_a_person_can_look_on(folder, monkeypatch):
+    pytest.importorskip("pygame", reason="the extra [gym] is not installed")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gymnasium.make(
+        "TheMatrix/Drive-v0", model_path=folder, render_mode="human", frames_per_step=1
+    )
+    env.reset(seed=3)
+    env.step(0)
+    assert env.window is not None
+    env.close()
+
+
 def test_mistakes_are_one_line(env, folder):
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(0)
@@ -152,3 +206,5 @@ def test_mistakes_are_one_line(env, folder):
         env.reset(options={"prompt": ""})
     with pytest.raises(UserError, match="render_mode"):
         DrivingEnv(folder, render_mode="human")
+    with pytest.raises(UserError, match="frames_per_step: expected 1 or 4, got 3"):
+        DrivingEnv(folder, frames_per_step=3)

@@ -6,7 +6,13 @@ process, no Ray.
     picture, reward, terminated, truncated, info = env.step(DrivingEnv.action("DL"))
 
 Needs the extra ``[gym]``. The world has no goal of its own: the reward is always 0 and an episode
-never ends by itself.
+never ends by itself; docs/examples/lane_keeper.py learns one.
+
+To record every frame at 16 a second, or to see them, a step is made one frame long; the action then
+counts where a latent begins, at every fourth step, as a key that is sampled:
+
+    env = gymnasium.make("TheMatrix/Drive-v0", frames_per_step=1, render_mode="rgb_array")
+    env = gymnasium.wrappers.RecordVideo(env, "videos")      # or render_mode="human" and no wrapper
 
 To plan ahead, ``env.unwrapped.snapshot()`` keeps a moment and ``restore(snapshot)`` goes back to it;
 ``copy.deepcopy(env)`` is a second environment at the same moment. All environments of a process
@@ -20,7 +26,7 @@ import gymnasium
 import numpy as np
 
 from configs.errors import UserError
-from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
+from configs.geometry import FPS, FRAMES_PER_LATENT
 from configs.limits import check_prompt, check_seed
 from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
@@ -42,20 +48,25 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
     """Discrete(9) actions are the control labels in the order of models.controls.LABELS;
     observations are uint8 [H, W, 3], the last of a step's four frames. ``info`` holds all of them
     ("frames" [4, H, W, 3]; stage-3 weights make W latents a step, 4 W frames), the newest "latent"
-    and the "prompt". The same seed, prompt and actions give the frames of
-    ``the_matrix.stream``."""
+    and the "prompt". With one frame a step "frames" is [1, H, W, 3]. The same seed, prompt and
+    actions give the frames of ``the_matrix.stream``."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": LATENTS_PER_SECOND}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS // FRAMES_PER_LATENT}
 
     def __init__(
         self,
         model_path: str | Path | None = None,
         prompt: str | None = None,
         render_mode: str | None = None,
+        frames_per_step: int = FRAMES_PER_LATENT,
     ) -> None:
         """``model_path``: stage-4 weights, by default those of a live run. ``prompt``: by default
-        the first that the weights know. Loads everything; uses one CPU thread, as a live world
-        does. Raises UserError."""
+        the first that the weights know. ``frames_per_step``: 4, or 1 to see and record every
+        frame. Loads everything; uses one CPU thread, as a live world does. Raises UserError."""
+        if frames_per_step not in (1, FRAMES_PER_LATENT):
+            raise UserError(
+                f"frames_per_step: expected 1 or {FRAMES_PER_LATENT}, got {frames_per_step!r:.40}"
+            )
         if render_mode not in (None, "rgb_array"):
             raise UserError(
                 f"render_mode: expected rgb_array or None, got {str(render_mode)[:40]!a}"
@@ -76,11 +87,19 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         self._label = LABELS[0]
         self._world: LiveWorld | None = None
         self._picture: np.ndarray | None = None
+        self._single = frames_per_step == 1
+        self._waiting: list[np.ndarray] = []  # frames of the latent that are still to be shown
+        self.metadata = {**self.metadata, "render_fps": FPS // frames_per_step}
 
     @staticmethod
     def action(label: str) -> int:
         """The action of a control label such as "DL"."""
         return label_id(label)
+
+    @staticmethod
+    def get_action_meanings() -> list[str]:
+        """The label of every action, as Atari's environments say it."""
+        return list(LABELS)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -94,7 +113,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         if options and options.get("prompt") is not None:
             self._prompt = check_prompt(options["prompt"])
         seed = check_seed(int(self.np_random.integers(SEEDS)) if seed is None else seed)
-        self._world = LiveWorld.begin(self.parts, self._prompt, seed)
+        self._world, self._waiting = LiveWorld.begin(self.parts, self._prompt, seed), []
         return self._observed(self._before())
 
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -103,11 +122,14 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
             raise UserError(
                 f"action: expected a whole number from 0 to {len(LABELS) - 1}, got {str(action)[:40]!a}"
             )
-        self._label, world = LABELS[int(action)], self.world
-        frames = world.step(self._label)
-        if not len(frames):  # the full decoder shows the very first latent with the second
+        world = self.world
+        if not self._waiting:
+            self._label = LABELS[int(action)]
             frames = world.step(self._label)
-        picture, info = self._observed(frames)
+            if not len(frames):  # the full decoder shows the very first latent with the second
+                frames = world.step(self._label)
+            self._waiting = [frame[None] for frame in frames] if self._single else [frames]
+        picture, info = self._observed(self._waiting.pop(0))
         return picture, 0.0, False, False, info
 
     def snapshot(self) -> Snapshot:
@@ -116,7 +138,9 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def restore(self, snapshot: Snapshot) -> tuple[np.ndarray, dict[str, Any]]:
         """Go back to a moment, of this or another environment with the same weights: picture and
-        info as `step` gave them there. Raises UserError."""
+        info as `step` gave them there (one frame a step: the end of its latent). Raises
+        UserError."""
+        self._waiting = []
         if self._world is None:
             self._world = LiveWorld.open(self.parts, snapshot)
         else:
@@ -139,7 +163,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def close(self) -> None:
         """Let the world go."""
-        self._world = None
+        self._world, self._waiting = None, []
 
     def _before(self) -> np.ndarray:
         """What was seen before the world began: the end of its start clip."""
@@ -157,4 +181,10 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._picture.copy(), info
 
 
-gymnasium.register(id="TheMatrix/Drive-v0", entry_point="pipeline.clients.gym_env:DrivingEnv")
+# Without wrappers, so that what is made has action() and snapshot(): it checks all they would.
+gymnasium.register(
+    id="TheMatrix/Drive-v0",
+    entry_point="pipeline.clients.gym_env:DrivingEnv",
+    order_enforce=False,
+    disable_env_checker=True,
+)
