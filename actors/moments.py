@@ -12,7 +12,7 @@ from actors.timeline import Commit, Prompt, Route
 from actors.vae import unpack
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT
 from models.checkpoint import Checkpoint
 from models.snapshot import REPLAY, Snapshot, read_snapshot
 
@@ -26,7 +26,7 @@ def save(
             f"save: latent {moment.latent} is not kept; expected one that is, such as {commit.index}"
         )
     checkpoint = Checkpoint.open(weights)
-    _, height, width = commit.state.latents.shape[1:]
+    _, height, width = (checkpoint.pixels_per_latent * n for n in commit.state.latents.shape[1:])
     latents = [latent for chunk in commit.history for latent in unpack(chunk)][-REPLAY:]
     whole = len(latents) == min(REPLAY, commit.index)
     memory = commit.memories[0] if commit.fits(1) else {}
@@ -37,7 +37,7 @@ def save(
         guidance=checkpoint.streaming.served_guidance,
         labels=take.labels,
         prompts=changes(take.prompts),
-        frames=np.zeros((0, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT, 3), np.uint8),
+        frames=np.zeros((0, height, width, 3), np.uint8),
         memory={name: torch.from_numpy(array) for name, array in memory.items()},
         latents=tuple(latents) if whole else (),
     )

@@ -1,4 +1,5 @@
-"""The geometry of video, the same for all weights: what a latent is in frames, seconds and pixels.
+"""The geometry of video, the same for all weights: what a latent is in frames and seconds. What it
+is in pixels, an autoencoder's config says.
 
 A video of n latents has 4 (n - 1) + 1 frames, because the first latent of a video holds one frame
 (docs/reference.md section 7); a stream continues a video, so each of its latents is 4 frames.
@@ -9,7 +10,6 @@ from typing import Final
 FPS: Final = 16  # frames a second that the weights were trained on, and that a live world shows
 FRAMES_PER_LATENT: Final = 4
 LATENTS_PER_SECOND: Final = FPS // FRAMES_PER_LATENT
-PIXELS_PER_LATENT: Final = 8  # of one latent's side
 
 
 def frames_of(latents: int) -> int:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.engines.decoder import Ranges
 from models.engines.int8 import INT8_FILE, read_ranges
@@ -113,12 +112,29 @@ class Checkpoint:
     @property
     def height(self) -> int:
         """Default height in pixels."""
-        return self.transformer_config.sample_height * PIXELS_PER_LATENT
+        return self.transformer_config.sample_height * self.pixels_per_latent
 
     @property
     def width(self) -> int:
         """Default width in pixels."""
-        return self.transformer_config.sample_width * PIXELS_PER_LATENT
+        return self.transformer_config.sample_width * self.pixels_per_latent
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Of one latent's side."""
+        return self.vae_config.pixels_per_latent
+
+    def latent_size(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """(h, w) in latents of a picture in pixels; None = the weights' own. Raises UserError for
+        what is not made of whole patches."""
+        height = self.height if height is None else height
+        width = self.width if width is None else width
+        unit = self.pixels_per_latent * self.transformer_config.patch_size
+        if height < unit or width < unit or height % unit or width % unit:
+            raise UserError(
+                f"size {width}x{height}: width and height must be multiples of {unit} pixels"
+            )
+        return height // self.pixels_per_latent, width // self.pixels_per_latent
 
     @property
     def latent_channels(self) -> int:

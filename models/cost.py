@@ -309,7 +309,7 @@ def tiny_decoder_cost(
         exchanges, sent = exchanges + parts, sent + neighbours * wide * frames * scale * height
         frames, scale = frames * GROWTHS[stage], scale * 2
     last, grown = config.decoder_widths[-1], GROWTHS[-1]
-    layers.append((4 * last, 4 * config.image_channels, frames // grown, scale // 2, grown))
+    layers.append((4 * last, 4 * config.patch_channels, frames // grown, scale // 2, grown))
     exchanges += (1 + grown) * parts
     sent += neighbours * (config.latent_channels * height + 4 * last * frames * scale // 2 * height)
     for inputs, outputs, times, size, uses in layers:

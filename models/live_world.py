@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.geometry import LATENTS_PER_SECOND, PIXELS_PER_LATENT
+from configs.geometry import LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed, whole_number
 from models.device import threads
 from models.frames import StreamDecoder
@@ -263,4 +263,5 @@ def check_memory(parts: Parts, snapshot: Snapshot, name: str) -> None:
 def _pixels(parts: Parts, world: World) -> tuple[int, int]:
     """Height and width of the world's frames."""
     _, height, width = world.shape
-    return height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT
+    unit = parts.checkpoint.pixels_per_latent
+    return height * unit, width * unit

@@ -60,8 +60,7 @@ def make_base(
         steps=steps,
         guidance=guidance,
         seed=request.seed,
-        height=request.height or parts.checkpoint.height,
-        width=request.width or parts.checkpoint.width,
+        size=parts.checkpoint.latent_size(request.height, request.width),
         progress=progress,
     )
 

@@ -88,7 +88,8 @@ class Parts:
         height: int | None = None,
         width: int | None = None,
     ) -> World:
-        """A world of these parts; None means what the weights say. Raises UserError as `World`."""
+        """A world of these parts; None means what the weights say. height, width: pixels. Raises
+        UserError as `World`."""
         parts = WorldParts(
             transformer=self.transformer,
             controls=self.controls,
@@ -96,7 +97,7 @@ class Parts:
             encode=self.encode,
             engine=self.checkpoint.engine,
         )
-        return World(parts, guidance=guidance, height=height, width=width)
+        return World(parts, guidance=guidance, size=self.checkpoint.latent_size(height, width))
 
     @functools.cached_property
     def _decoder(self) -> LoadedDecoder:

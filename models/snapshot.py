@@ -20,7 +20,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.files import parse_json
-from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
@@ -99,7 +99,7 @@ class Snapshot:
 
     def _header(self, checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
         state = self.state
-        height, width = (PIXELS_PER_LATENT * side for side in state.latents.shape[2:])
+        height, width = (checkpoint.pixels_per_latent * side for side in state.latents.shape[2:])
         return {
             "format": FORMAT,
             "model": checkpoint.name,
@@ -149,12 +149,14 @@ def read_snapshot(path: Path, checkpoint: Checkpoint) -> tuple[Snapshot, str]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file says of itself, checked. size: (C, h, w) of a latent."""
+    """What a file says of itself, checked. size: (C, h, w) of a latent. picture: height and width of
+    a frame in pixels."""
 
     engine: str
     seed: int
     index: int
     size: tuple[int, int, int]
+    picture: tuple[int, int]
     guidance: float
     settings: StreamSettings
     window: tuple[str, ...]
@@ -176,6 +178,7 @@ class _Header:
         index = whole_number("index", values["index"], 0, MAX_SIGNAL)
         if index % settings.window_size:
             raise UserError(f"index {index} is inside a step of {settings.window_size} latents")
+        picture = _picture(values["size"])
         window = _object(values["window"], "window", ("labels", "cursors", "prompt_version"))
         count = settings.latents
         cursors = _list("window cursors", window["cursors"], count)
@@ -183,7 +186,8 @@ class _Header:
             engine=_text("engine", values["engine"]),
             seed=check_seed(values["seed"]),
             index=index,
-            size=(checkpoint.latent_channels, *_size(values["size"], checkpoint)),
+            size=(checkpoint.latent_channels, *checkpoint.latent_size(*picture)),
+            picture=picture,
             guidance=real_number("guidance", values["guidance"], 0, 100),
             settings=settings,
             window=_labels("window labels", window["labels"], count),
@@ -201,7 +205,6 @@ class _Header:
         text = (texts, config.max_text_seq_length, config.text_embed_dim)
         expect_tensor(entries, "window", (self.settings.latents, *self.size))
         expect_tensor(entries, "text", text)
-        height, width = (PIXELS_PER_LATENT * side for side in self.size[1:])
         for name, entry in entries.items():
             if name == "latents":
                 expect_tensor(entries, name, (min(REPLAY, self.index), *self.size))
@@ -209,7 +212,7 @@ class _Header:
                 most = FRAMES_PER_LATENT * (self.settings.window_size + 1)
                 if entry.shape and not 1 <= entry.shape[0] <= most:
                     raise UserError(f"frames: expected at most {most}, found {entry.shape[0]}")
-                expect_tensor(entries, name, (*entry.shape[:1], height, width, 3), ("U8",))
+                expect_tensor(entries, name, (*entry.shape[:1], *self.picture, 3), ("U8",))
             elif name not in ("window", "text") and not name.startswith("memory/"):
                 raise UserError(f"tensor {name[:80]!a}: not part of a world")
 
@@ -224,8 +227,7 @@ class _Header:
             cursors=self.cursors,
             prompt_version=self.prompt_version,
         )
-        height, width = (PIXELS_PER_LATENT * side for side in self.size[1:])
-        frames = tensors.get("frames", torch.zeros(0, height, width, 3, dtype=torch.uint8))
+        frames = tensors.get("frames", torch.zeros(0, *self.picture, 3, dtype=torch.uint8))
         return Snapshot(
             state=state,
             settings=self.settings,
@@ -316,15 +318,12 @@ def _settings(value: object) -> StreamSettings:
     return StreamSettings(**values)
 
 
-def _size(value: object, checkpoint: Checkpoint) -> tuple[int, int]:
-    """(h, w) of a latent from [width, height] in pixels."""
-    unit = PIXELS_PER_LATENT * checkpoint.transformer_config.patch_size
+def _picture(value: object) -> tuple[int, int]:
+    """Height and width of a frame in pixels, written the other way round."""
     width, height = (
-        whole_number("size", side, unit, LARGEST_SIDE) for side in _list("size", value, 2)
+        whole_number("size", side, 1, LARGEST_SIDE) for side in _list("size", value, 2)
     )
-    if width % unit or height % unit:
-        raise UserError(f"size {width}x{height}: expected multiples of {unit}")
-    return height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT
+    return height, width
 
 
 def _labels(name: str, value: object, count: int) -> tuple[str, ...]:

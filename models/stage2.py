@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.geometry import PIXELS_PER_LATENT, is_whole, latents_of
+from configs.geometry import is_whole, latents_of
 from models.controls import label_id
 from models.noise import BASE_DRAW, SeededNoise
 from models.schedulers import ddim_step, dynamic_guidance, trailing_timesteps
@@ -26,8 +26,7 @@ def base_latents(
     steps: int = 50,
     guidance: float = 6.0,
     seed: int = 42,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     noise: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -35,15 +34,15 @@ def base_latents(
     w].
 
     control_embeddings [10, Dc]; text [2, N_t, Dt], prompt then empty prompt ([1, N_t, Dt] with
-    guidance 1); labels: F = (frames - 1) / 4 + 1 of them, one per latent; height, width in pixels;
+    guidance 1); labels: F = (frames - 1) / 4 + 1 of them, one per latent; size: (h, w) in latents;
     noise [F, C, h, w] in place of the seed's. progress(done, total) is called after each step.
     Raises UserError for sizes and counts that do not fit."""
     config, dtype = transformer.config, transformer.proj_out.weight.dtype
     device = transformer.proj_out.weight.device
     count = latents_of(frames)
     _check(frames, labels, guidance, text)
-    shape = (config.in_channels, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
-    transformer.grid(*shape[1:])
+    shape = (config.in_channels, *size)
+    transformer.grid(*size)
     latents = (_noise(seed, shape, count) if noise is None else noise).to(device, dtype)
     control = control_embeddings[[label_id(label) for label in labels]][None].to(device, dtype)
     tokens = transformer.embed_text((text[:1] if guidance == 1.0 else text).to(device, dtype))

@@ -1,8 +1,8 @@
 """The tiny video autoencoder, in the state-dict layout of the published TAECVX (`encoder.N.*`,
 `decoder.N.*`).
 
-Legend: B batch, n frames or latents, C latent channels, h x w latent size, H x W = 8h x 8w pixels.
-One latent holds four frames. Convolutions are 2-D 3x3; time is mixed by memory blocks (which see
+Legend: B batch, n frames or latents, C latent channels, h x w latent size, p patch, H x W = 8ph x
+8pw pixels. One latent holds four frames. Convolutions are 2-D 3x3; time is mixed by memory blocks (which see
 their own previous input), by pooling and by growth. Nothing is normalised, so a stream decoded
 latent by latent equals one whole decode.
 
@@ -11,9 +11,11 @@ convolution, with stride 2 or nearest upsampling). They are applied as ONE convo
 resolution, whose kernel is composed from the stored weights in float32: the same function, about
 half the work. Residual shortcuts are constants added to that kernel, hence free. The last layer,
 too, works at half resolution, on the four phases (even and odd rows and columns) of the full one,
-which saves moving wide full-resolution maps through memory.
+which saves moving wide full-resolution maps through memory. With patches of p x p pixels both ends
+work on patches (3 p^2 channels) instead of pixels: p times the picture for about the same work.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -29,7 +31,9 @@ from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
 
 LATENT_FRAMES = 4  # frames per latent
+PIXELS_PER_CELL = 8  # of one latent's side, in patches
 MAX_WIDTH = 8192  # channels; more is a mistake in a file
+MAX_PATCH = 4
 
 # Positions in the published sequences (reference, tiny video autoencoder).
 ENCODER_FIRST, ENCODER_LAST = "0", "17"
@@ -56,7 +60,8 @@ class TinyVAEConfig:
     throughout). decoder_widths: of the three stages and of the last, full-resolution layer
     (published: 256, 128, 64, 64). residual_shortcuts: parameter-free paths around every change of
     resolution; False is the published TAECVX. scaling_factor: latents handed to the world are
-    multiplied by it.
+    multiplied by it. patch_size: pixels of a side that the first layer takes, and the last one gives,
+    as channels (published: 1).
     """
 
     encoder_widths: tuple[int, int, int, int] = (64, 64, 64, 64)
@@ -65,6 +70,17 @@ class TinyVAEConfig:
     image_channels: int = 3
     residual_shortcuts: bool = False
     scaling_factor: float = 1.0
+    patch_size: int = 1
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Of one latent's side."""
+        return PIXELS_PER_CELL * self.patch_size
+
+    @property
+    def patch_channels(self) -> int:
+        """Values of a patch: image channels x patch_size^2."""
+        return self.image_channels * self.patch_size**2
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TinyVAEConfig":
@@ -83,6 +99,7 @@ class TinyVAEConfig:
         config = TinyVAEConfig(**known)
         whole_number("tiny VAE config: latent_channels", config.latent_channels, 1, MAX_WIDTH)
         whole_number("tiny VAE config: image_channels", config.image_channels, 3, 3)
+        whole_number("tiny VAE config: patch_size", config.patch_size, 1, MAX_PATCH)
         real_number("tiny VAE config: scaling_factor", config.scaling_factor, 1e-12, 1e6)
         if not isinstance(shortcuts := config.residual_shortcuts, bool):
             raise UserError(
@@ -120,9 +137,9 @@ class TinyVAEConfig:
             encoder_widths=encoder,
             decoder_widths=decoder,
             latent_channels=channels,
-            image_channels=first[1],
             residual_shortcuts=residual_shortcuts,
             scaling_factor=scaling_factor,
+            patch_size=max(1, math.isqrt(first[1] // 3)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +199,8 @@ class DecoderKernels(NamedTuple):
     first: Kernel
     blocks: list[list[tuple[Kernel, ...]]]  # per stage, per memory block: three convolutions
     ups: list[list[Kernel]]  # per stage, per frame that grows out of one: [4 x width, inputs, 3, 3]
-    last: Kernel  # [4 x 3, 4 x width, 3, 3]
+    last: Kernel  # [4 x 3 p^2, 4 x width, 3, 3]
+    patch: int  # p
 
 
 class TinyVAE(nn.Module):
@@ -194,7 +212,7 @@ class TinyVAE(nn.Module):
         self.config = config
         widths = config.encoder_widths
         encoder: dict[str, nn.Module] = {
-            ENCODER_FIRST: _convolution(config.image_channels, widths[0])
+            ENCODER_FIRST: _convolution(config.patch_channels, widths[0])
         }
         for (pool, conv, blocks), frames, before, after in zip(
             ENCODER_STAGES, POOLS, widths, widths[1:]
@@ -214,7 +232,7 @@ class TinyVAE(nn.Module):
             decoder |= {block: MemoryBlock(before) for block in blocks}
             decoder[growth] = TimeMix(before, frames * before)
             decoder[conv] = _convolution(before, after, bias=False)
-        decoder[DECODER_LAST] = _convolution(widths[-1], config.image_channels)
+        decoder[DECODER_LAST] = _convolution(widths[-1], config.patch_channels)
         self.encoder, self.decoder = nn.ModuleDict(encoder), nn.ModuleDict(decoder)
 
     @property
@@ -222,18 +240,19 @@ class TinyVAE(nn.Module):
         return self.config.scaling_factor
 
     def encode(self, video: Tensor) -> Tensor:
-        """Video [B, n, 3, H, W] in [-1, 1] to latents [B, n / 4, C, H / 8, W / 8], unscaled.
-        Differentiable.
+        """Video [B, n, 3, H, W] in [-1, 1] to latents [B, n / 4, C, H / 8p, W / 8p],
+        unscaled. Differentiable.
 
-        Raises UserError unless n is a multiple of 4 and H and W are multiples of 8.
+        Raises UserError unless n is a multiple of 4 and H and W are multiples of 8p.
         """
         batch, frames, _, height, width = video.shape
-        if not frames or frames % LATENT_FRAMES or height % 8 or width % 8:
+        unit = self.config.pixels_per_latent
+        if not frames or frames % LATENT_FRAMES or height % unit or width % unit:
             raise UserError(
                 f"tiny VAE: cannot encode {frames} frames of {height}x{width}: expected a multiple of {LATENT_FRAMES} "
-                "frames, height and width multiples of 8"
+                f"frames, height and width multiples of {unit}"
             )
-        x = video.flatten(0, 1).div(2).add(0.5)
+        x = F.pixel_unshuffle(video.flatten(0, 1).div(2).add(0.5), self.config.patch_size)
         x = _apply(x, self._kernel(f"encoder.{ENCODER_FIRST}")).relu_()
         for (pool, conv, blocks), joined in zip(ENCODER_STAGES, POOLS):
             matrix = self.get_parameter(f"encoder.{pool}.conv.weight")
@@ -288,7 +307,7 @@ class TinyVAE(nn.Module):
             self._kernel(f"decoder.{DECODER_FIRST}"),
             self._kernel(f"decoder.{DECODER_LAST}"),
         )
-        return DecoderKernels(first, blocks, ups, _phase_kernel(last))
+        return DecoderKernels(first, blocks, ups, _phase_kernel(last), self.config.patch_size)
 
     def _kernel(self, name: str) -> Kernel:
         return Kernel(self.get_parameter(f"{name}.weight"), self.get_parameter(f"{name}.bias"))
@@ -363,7 +382,7 @@ def _decode(
         x = F.pixel_shuffle(torch.stack(grown, 1).flatten(0, 1), 2).contiguous(
             memory_format=torch.channels_last
         )
-    return x.unflatten(0, (batch, -1)), carried
+    return F.pixel_shuffle(x, kernels.patch).unflatten(0, (batch, -1)), carried
 
 
 def _shifted(x: Tensor, batch: int, first: Tensor | None = None) -> Tensor:
@@ -477,4 +496,4 @@ def _ready(kernels: DecoderKernels, dtype: torch.dtype | None) -> DecoderKernels
         [tuple(convert(kernel) for kernel in block) for block in stage] for stage in kernels.blocks
     ]
     ups = [[convert(kernel) for kernel in stage] for stage in kernels.ups]
-    return DecoderKernels(convert(kernels.first), blocks, ups, convert(kernels.last))
+    return DecoderKernels(convert(kernels.first), blocks, ups, convert(kernels.last), kernels.patch)

@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.geometry import PIXELS_PER_LATENT
 from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
 from models.tiles import Tiles, in_tiles
-from models.vae_config import FullVAEConfig
+from models.vae_config import PIXELS_PER_LATENT, FullVAEConfig
 
 ENCODE_CHUNK = 8  # frames
 DECODE_CHUNK = 2  # latents

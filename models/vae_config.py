@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from configs.errors import UserError
 from configs.limits import real_number, whole_number
+
+PIXELS_PER_LATENT: Final = 8  # of one latent's side: the three halvings of the published network
 
 # Keys of the published config that are taken for granted: other values would mean another network.
 ASSUMED = {
@@ -63,6 +65,11 @@ class FullVAEConfig:
                     :200
                 ]
             )
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Of one latent's side."""
+        return PIXELS_PER_LATENT
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "FullVAEConfig":

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.geometry import PIXELS_PER_LATENT
 from configs.schema import StreamSettings
 from models.attention import check_degree
 from models.controls import NULL_ID, label_id
@@ -83,8 +82,8 @@ class _Row:
 class World:
     """One stream. Every rank of `group` makes the same calls and gets the same results.
 
-    guidance: None = what the weights are served with, 1 = none. height, width: pixels; default to
-    those of the weights. noise: stored draws in place of seeded ones. Raises UserError when sizes,
+    guidance: None = what the weights are served with, 1 = none. size: (h, w) in latents; None = that
+    of the weights. noise: stored draws in place of seeded ones. Raises UserError when sizes,
     settings or the number of ranks do not fit the weights.
     """
 
@@ -94,14 +93,13 @@ class World:
         *,
         group: SequenceGroup | None = None,
         guidance: float | None = None,
-        height: int | None = None,
-        width: int | None = None,
+        size: tuple[int, int] | None = None,
         noise: Noise | None = None,
     ) -> None:
         self.settings = settings = parts.settings
         self.transformer, self._encode = parts.transformer, parts.encode
         self.group = group or SequenceGroup.single()
-        self.shape = _latent_shape(self.transformer.config, height, width, self.group)
+        self.shape = _latent_shape(self.transformer.config, size, self.group)
         self.guidance = settings.served_guidance if guidance is None else guidance
         self._stored_noise = self._noise = noise
         self._solver = make_solver(settings)
@@ -344,22 +342,14 @@ def guide(velocity: Tensor, scale: float) -> Tensor:
 
 
 def _latent_shape(
-    config: TransformerConfig, height: int | None, width: int | None, group: SequenceGroup
+    config: TransformerConfig, size: tuple[int, int] | None, group: SequenceGroup
 ) -> tuple[int, int, int]:
     """Return (C, h, w) after checking the size against patches and ranks."""
-    if height is None:
-        height = config.sample_height * PIXELS_PER_LATENT
-    if width is None:
-        width = config.sample_width * PIXELS_PER_LATENT
-    unit = PIXELS_PER_LATENT * config.patch_size
-    if height < unit or width < unit or height % unit or width % unit:
-        raise UserError(
-            f"size {width}x{height}: width and height must be multiples of {unit} pixels"
-        )
-    h, w = height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT
-    check_degree(
-        group.size, config.num_attention_heads, (h // config.patch_size) * (w // config.patch_size)
-    )
+    h, w = size or (config.sample_height, config.sample_width)
+    patch = config.patch_size
+    if h < patch or w < patch or h % patch or w % patch:
+        raise UserError(f"size {w}x{h} in latents: expected multiples of {patch}")
+    check_degree(group.size, config.num_attention_heads, (h // patch) * (w // patch))
     return config.in_channels, h, w
 
 

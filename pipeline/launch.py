@@ -17,7 +17,6 @@ from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.geometry import PIXELS_PER_LATENT
 from configs.limits import check_output_folder
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
@@ -221,7 +220,7 @@ def check_layout(checkpoint: Checkpoint, layout: Layout) -> None:
         config.sample_width // config.patch_size
     )
     check_degree(layout.dit, config.num_attention_heads, tokens)
-    columns = checkpoint.width // PIXELS_PER_LATENT
+    columns = config.sample_width
     if layout.vae > columns:
         raise UserError(
             f"NUM_GPUS_VAE={layout.vae}: the picture has {columns} latent columns; ask for at most {columns}"

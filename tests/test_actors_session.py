@@ -39,7 +39,8 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+    """Weights whose latents are 16 pixels wide, unlike the embedded ones."""
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4", patch_size=2)
 
 
 @pytest.fixture(scope="module")

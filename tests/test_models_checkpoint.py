@@ -71,6 +71,19 @@ def test_a_complete_folder(whole: Path) -> None:
     assert frames.shape == (4, HEIGHT, WIDTH, 3)
 
 
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_a_picture_is_counted_in_latents(tmp_path: Path, patch_size: int) -> None:
+    checkpoint = Checkpoint.open(write_checkpoint(tmp_path / "stage4", patch_size=patch_size))
+    unit = 8 * patch_size
+    assert (checkpoint.height, checkpoint.width) == (patch_size * HEIGHT, patch_size * WIDTH)
+    assert checkpoint.pixels_per_latent == unit
+    assert checkpoint.latent_size() == (HEIGHT // 8, WIDTH // 8)
+    assert checkpoint.latent_size(height=8 * unit) == (8, WIDTH // 8)
+    for height, width in ((50, None), (None, 0), (-2 * unit, None), (None, unit), (16, 17 * unit)):
+        with pytest.raises(UserError, match=f"multiples of {2 * unit} pixels"):
+            checkpoint.latent_size(height, width)
+
+
 def test_a_world_runs_on_it_and_prompts_are_encoded(whole: Path) -> None:
     checkpoint = Checkpoint.open(whole)
     world = Parts(checkpoint, CPU).world()

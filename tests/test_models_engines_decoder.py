@@ -1,5 +1,6 @@
 """The decoder as a graph: equal to PyTorch's, streamed == whole, workers == one, int8 close."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,15 @@ SMALL = TinyVAEConfig(
 )
 
 
-def _random() -> TinyVAE:
+PATCHED = replace(SMALL, patch_size=2)
+KINDS = pytest.mark.parametrize(
+    ("int8", "config"), [(False, SMALL), (True, SMALL), (False, PATCHED), (True, PATCHED)]
+)
+
+
+def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
     torch.manual_seed(1)
-    vae = TinyVAE(SMALL).eval()
+    vae = TinyVAE(config).eval()
     with torch.no_grad():
         for value in vae.parameters():
             value.add_(torch.randn_like(value) * 0.05)
@@ -43,9 +50,9 @@ def test_golden_stream_of_the_published_layout() -> None:
     assert error < 1e-4
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_streamed_is_whole_and_memory_travels(int8: bool) -> None:
-    vae, latents = _random(), _latents(5)
+@KINDS
+def test_streamed_is_whole_and_memory_travels(int8: bool, config: TinyVAEConfig) -> None:
+    vae, latents = _random(config), _latents(5)
     decoder = GraphDecoder(vae, largest_inputs(vae, latents[None]) if int8 else None)
     whole = decoder.stream().decode(latents)
     if not int8:
@@ -58,9 +65,9 @@ def test_streamed_is_whole_and_memory_travels(int8: bool) -> None:
     assert torch.equal(torch.cat(frames), whole)
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_workers_and_threads_give_the_same_bytes(int8: bool) -> None:
-    vae, latents = _random(), _latents(3)
+@KINDS
+def test_workers_and_threads_give_the_same_bytes(int8: bool, config: TinyVAEConfig) -> None:
+    vae, latents = _random(config), _latents(3)
     ranges = largest_inputs(vae, latents[None]) if int8 else None
     before = torch.get_num_threads()
     try:

@@ -23,6 +23,7 @@ LABELS = ["D", "DL", "DL", "DR", "B", "N", "D", "DR", "BL", "DL", "D", "NR"] * 8
 STAGE3 = {"window_size": 2, "noise_groups": 2, "inference_steps": 6, "solver": "dpm"}
 KINDS = {
     "late labels, tiny decoder": {"late_labels": 2},
+    "late labels, patches": {"late_labels": 2, "patch_size": 2},
     "four groups, full decoder": {"noise_groups": 4, "late_labels": 1, "full_vae": True},
     "stage 3, tiny decoder": {"late_labels": 1, "stage3": True},
     "stage 3, full decoder": {"late_labels": 1, "stage3": True, "full_vae": True},
@@ -157,7 +158,7 @@ def test_a_moment_can_be_gone_back_to_again_and_again(parts: Parts) -> None:
         assert np.array_equal(world.frames, moment.frames)
         assert same(drive(world, 12), after)
     kind = parts.checkpoint.streaming
-    larger = LiveWorld(parts, parts.world(kind, height=2 * HEIGHT, width=WIDTH))
+    larger = LiveWorld(parts, parts.world(kind, height=2 * parts.checkpoint.height))
     with pytest.raises(UserError, match="another size"):
         larger.restore(moment)
 

@@ -11,7 +11,7 @@ from tests.small_world import CPU, SmallWeights, embed_letters
 
 def sample(**changes: object) -> Tensor:
     weights = SmallWeights()
-    options: dict[str, object] = {"frames": 9, "steps": 4, "height": 48, "width": 80, "seed": 1}
+    options: dict[str, object] = {"frames": 9, "steps": 4, "size": (6, 10), "seed": 1}
     text = embed_letters(["a prompt", ""])
     arguments = [
         weights.transformer(CPU, torch.float32),
@@ -41,7 +41,7 @@ def test_progress_counts_steps() -> None:
         ({"frames": 10}, "4 n \\+ 1"),
         ({"frames": 0}, "4 n \\+ 1"),
         ({"frames": 13}, "expected 4 labels"),
-        ({"height": 40}, "patches"),
+        ({"size": (5, 10)}, "patches"),
         ({"steps": 0}, "number of steps"),
         ({"seed": -1}, "seed"),
     ],

@@ -2,6 +2,7 @@
 definition, training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ GOLDEN = Path(__file__).parent / "golden"
 SMALL = TinyVAEConfig(
     (4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7
 )
+
+
+PATCHED = replace(SMALL, patch_size=2)
+EITHER = pytest.mark.parametrize("config", [SMALL, PATCHED], ids=["pixels", "patches"])
 
 
 def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
@@ -58,8 +63,9 @@ def test_golden_decode_encode_and_stream() -> None:
     assert _error(frames.clamp(-1, 1) / 2 + 0.5, case["frames"][0]) < 1e-4
 
 
-def test_streamed_equals_whole_however_it_is_cut() -> None:
-    vae, latents = _random(), torch.randn(8, 6, 4, 5)
+@EITHER
+def test_streamed_equals_whole_however_it_is_cut(config: TinyVAEConfig) -> None:
+    vae, latents = _random(config), torch.randn(8, 6, 4, 5)
     whole = vae.decode(latents[None])[0]
     for cuts in ([1] * 8, [3, 1, 4], [8]):
         stream = vae.stream()
@@ -100,17 +106,44 @@ def test_a_stream_goes_on_after_its_state_is_carried_over() -> None:
     )
 
 
-def _shard(group: SequenceGroup, latents: Tensor) -> list[Tensor]:
-    stream = _random().stream(group)
+@torch.no_grad()
+def test_a_patch_of_pixels_is_so_many_channels() -> None:
+    """The network is the one without patches, on a picture of half the size and four times the
+    channels."""
+    vae = _random(PATCHED)
+    assert vae.config.pixels_per_latent == 16 and vae.encoder["0"].weight.shape[1] == 12
+    video = torch.rand(1, 8, 3, 32, 48) * 2 - 1
+    moved = video.roll(1, -1)  # a pixel aside is another place in the patch, so it has to matter
+    latents = vae.encode(video)
+    assert latents.shape == (1, 2, 6, 2, 3) and not torch.equal(latents, vae.encode(moved))
+    frames = vae.reconstruct(latents)
+    assert frames.shape == video.shape
+    phase = vae.reconstruct(latents)[..., 1::2, 0::2]  # row 1, column 0 of every patch of red
+    last = vae.decoder["22"]
+    last.weight[2] += 0.3
+    last.bias[2] += 0.3
+    again = vae.reconstruct(latents)
+    assert not torch.allclose(again[0, :, 0, 1::2, 0::2], phase[0, :, 0])
+    changed = (again - frames).abs().amax((0, 1))
+    changed[0, 1::2, 0::2] = 0
+    assert float(changed.max()) == 0
+
+
+def _shard(group: SequenceGroup, latents: Tensor, config: TinyVAEConfig) -> list[Tensor]:
+    stream = _random(config).stream(group)
     return [stream.decode(latent[None]) for latent in latents]
 
 
-@pytest.mark.parametrize(("workers", "width"), [(2, 9), (3, 10), (4, 6)])
-def test_workers_on_uneven_slices_equal_one(workers: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "width", "config"), [(2, 9, PATCHED), (3, 10, SMALL), (4, 6, SMALL)]
+)
+def test_workers_on_uneven_slices_equal_one(
+    workers: int, width: int, config: TinyVAEConfig
+) -> None:
     latents = torch.randn(6, 6, 4, width)
-    alone = _shard(SequenceGroup.single(), latents)
-    shards = run_ranks(workers, _shard, latents)
-    assert {shard[0].shape[-1] % 8 for shard in shards} == {0} and len(
+    alone = _shard(SequenceGroup.single(), latents, config)
+    shards = run_ranks(workers, _shard, latents, config)
+    assert {shard[0].shape[-1] % config.pixels_per_latent for shard in shards} == {0} and len(
         {s[0].shape[-1] for s in shards}
     ) == 2
     for step, expected in enumerate(alone):
@@ -170,13 +203,14 @@ def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_config_travels_as_json_and_widths_follow_the_shapes() -> None:
-    assert TinyVAEConfig.from_json(json.loads(json.dumps(SMALL.to_json()))) == SMALL
-    vae = _random()
+@EITHER
+def test_config_travels_as_json_and_widths_follow_the_shapes(config: TinyVAEConfig) -> None:
+    assert TinyVAEConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    vae = _random(config)
     inferred = TinyVAEConfig.from_tensors(
         vae.state_dict(), scaling_factor=0.7, residual_shortcuts=True
     )
-    assert inferred == SMALL
+    assert inferred == config
     with torch.device("meta"):
         published = TinyVAE(TinyVAEConfig())
     assert (
@@ -202,6 +236,7 @@ def test_bad_input_is_named() -> None:
         {"scaling_factor": "1"},
         {"residual_shortcuts": "no"},
         {"image_channels": 4},
+        {"patch_size": 0},
     ):
         with pytest.raises(UserError, match=f"tiny VAE config: {next(iter(odd))}"):
             TinyVAEConfig.from_json(odd)

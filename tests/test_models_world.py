@@ -243,15 +243,15 @@ def test_a_branch_has_a_future_of_its_own() -> None:
 
 
 def test_other_sizes_and_solvers_than_the_weights_default() -> None:
-    world = small_world(replace(STAGE4, solver="dpm"), height=32, width=48)
+    world = small_world(replace(STAGE4, solver="dpm"), size=(4, 6))
     world.reset(1, "p")
     assert drive(world, 2).shape == (2, 4, 4, 6) and world.settings.solver == "dpm"
 
 
 def test_what_a_world_refuses() -> None:
-    for size in ({"height": 50}, {"width": 0}, {"height": -16}, {"width": 8}):
-        with pytest.raises(UserError, match="multiples of 16"):
-            small_world(**size)  # type: ignore[arg-type]
+    for size in ((6, 5), (0, 8), (-2, 8), (1, 8)):
+        with pytest.raises(UserError, match="multiples of 2"):
+            small_world(size=size)
     with pytest.raises(UserError, match="do not fit 4 phases"):
         small_world(StreamSettings(original_steps=50))
     with pytest.raises(UserError, match="4 DiT ranks .* 1, 2, 3, 6"):

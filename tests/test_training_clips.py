@@ -1,10 +1,10 @@
 """Clips of the driving world: the same again, and what they say of themselves."""
 
-from training.clips import render_clip
+from training.clips import Recording, render_clip
 
 
 def test_clips_repeat_and_carry_what_they_show() -> None:
-    first, second = render_clip(7, 6), render_clip(7, 6)
+    first, second = (render_clip(7, Recording(6)) for _ in range(2))
     assert first.frames.tobytes() == second.frames.tobytes()
     assert (
         first.labels.shape == (6,)

@@ -29,6 +29,7 @@ TINY = TrainSettings(
     shard_clips=2,
     held_out_shards=1,
     clip_latents=17,
+    scale=2,
     encoder_widths="4, 4, 8, 8",
     decoder_widths="16, 16, 8, 4",
     autoencoder_steps=6,
@@ -143,9 +144,7 @@ def test_two_ranks_share_a_step_and_stay_equal(trained: TrainSettings, tmp_path:
 
 
 def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSettings) -> None:
-    data = diffusion.encode(
-        autoencoder.trained(trained), autoencoder.data(trained), torch.device("cpu")
-    )
+    data = diffusion.encode(autoencoder.trained(trained), trained, torch.device("cpu"))
     assert data.latents.shape == (2, 17, 16, 12, 18)
     assert data.latents.float().std() < 10
     model, _, _ = decoder.build(trained)
@@ -155,6 +154,29 @@ def test_latents_of_the_trained_autoencoder_are_normalised(trained: TrainSetting
         torch.testing.assert_close(
             autoencoder.trained(trained).encode(video), expected, rtol=1e-4, atol=1e-4
         )
+
+
+def test_frames_that_only_latents_are_made_of_do_not_stay(
+    trained: TrainSettings, tmp_path: Path
+) -> None:
+    """Of three shards the frames of one are kept; the latents are those that all would give."""
+    few = replace(trained, shards=3, shard_clips=1, clip_latents=2, work=str(tmp_path / "few"))
+    few = replace(few, pixel_shards=1)
+    every = replace(few, pixel_shards=0, work=str(tmp_path / "every"))
+    vae, device = autoencoder.trained(trained), torch.device("cpu")
+    autoencoder.data(few)
+    assert recorded(few) == ["0000"]
+    for held_out in (False, True):
+        ours, theirs = (diffusion.encode(vae, s, device, held_out) for s in (few, every))
+        assert all(torch.equal(a, b) for a, b in zip(vars(ours).values(), vars(theirs).values()))
+    assert recorded(few) == ["0000"] and recorded(every) == ["0000", "0001", "0002"]
+    assert not list((tmp_path / "few" / "held_out").glob("*.npz"))
+    again = diffusion.encode(vae, few, device)  # found: nothing is recorded for it
+    assert torch.equal(again.latents, diffusion.encode(vae, every, device).latents)
+
+
+def recorded(settings: TrainSettings) -> list[str]:
+    return sorted(path.stem for path in (Path(settings.work) / "train").glob("*.npz"))
 
 
 def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
@@ -242,7 +264,7 @@ def test_early_and_final_exports_load_and_stream(trained: TrainSettings) -> None
                 .stream()
                 .push(emitted.latents)
             )
-            assert frames.shape == (4, 96, 144, 3)
+            assert frames.shape == (4, 192, 288, 3)
     assert Checkpoint.open(Path(trained.output) / "stage2").streaming.late_labels == 1
     guided = {
         k: Checkpoint.open(Path(trained.output) / f"stage{k}").streaming.control_guidance
@@ -286,7 +308,7 @@ def test_training_goes_on_from_exported_weights(trained: TrainSettings, tmp_path
 
 def test_guidance_of_the_teacher_moves_its_ends(trained: TrainSettings) -> None:
     vae = autoencoder.trained(trained)
-    data = diffusion.encode(vae, autoencoder.data(trained), torch.device("cpu"))
+    data = diffusion.encode(vae, trained, torch.device("cpu"))
     batches = diffusion.Batches(data, text.tokenizer(trained), trained)
     teacher = diffusion.trained(trained)
     streams = distill.Streams(teacher, batches, 2, 0, 2)

@@ -50,9 +50,11 @@ def write_checkpoint(
     late_labels: int = 2,
     full_vae: bool = False,
     solver: str = "consistency",
+    patch_size: int = 1,
 ) -> Path:
     """Write a stage-4 folder (all parts in one; stage 2 or 3 with the solver "dpm") and return it.
-    The same seed gives the same bytes."""
+    The same seed gives the same bytes. patch_size: of the tiny autoencoder; the picture is as many
+    times HEIGHT x WIDTH."""
     torch.manual_seed(seed)
     config = TransformerConfig(
         num_attention_heads=4,
@@ -68,7 +70,7 @@ def write_checkpoint(
         control_end_layer=3,
     )
     _transformer(folder / "transformer", config)
-    _vae(folder / "vae", full_vae)
+    _vae(folder / "vae", full_vae, patch_size)
     _text(folder)
     settings = {
         "noise_groups": noise_groups,
@@ -102,7 +104,7 @@ def _transformer(folder: Path, config: TransformerConfig) -> None:
     save_tensors(folder / "diffusion_pytorch_model.safetensors", model.state_dict())
 
 
-def _vae(folder: Path, full: bool) -> None:
+def _vae(folder: Path, full: bool, patch_size: int) -> None:
     vae: FullVAE | TinyVAE
     if full:
         values = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
@@ -114,6 +116,7 @@ def _vae(folder: Path, full: bool) -> None:
             decoder_widths=(16, 8, 8, 4),
             residual_shortcuts=True,
             scaling_factor=1.0,
+            patch_size=patch_size,
         )
         values, vae = config.to_json(), TinyVAE(config)
     folder.mkdir(parents=True)

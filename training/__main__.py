@@ -55,8 +55,9 @@ def run(settings: TrainSettings, stages: list[str], minutes: float | None, early
     for stage in stages:
         done = True
         if stage == "data":
-            autoencoder.data(settings)
-            autoencoder.data(settings, held_out=True)
+            for held_out in (False, True):
+                kept = autoencoder.frames_kept(settings, held_out)
+                autoencoder.record(settings, kept, held_out)
         elif stage == "text":
             text.train(settings)
         elif stage == "export":

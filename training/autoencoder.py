@@ -9,6 +9,7 @@ and it is 1 here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from models.device import mixed_precision, pick_device
 from models.engines.serve import served_stream
 from models.parallel import SequenceGroup
 from models.tae import ENCODER_LAST, TinyVAE, TinyVAEConfig
-from training.clips import HELD_OUT_SEED, render
+from training.clips import HELD_OUT_SEED, Recording, render
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
@@ -120,12 +121,35 @@ def progress(items: list[Path], title: str) -> tqdm[Path]:
     return tqdm(items, desc=title, unit="shard", mininterval=2)
 
 
-def data(settings: TrainSettings, held_out: bool = False) -> list[Path]:
-    """The shards of training or of held-out clips, rendered where they are missing."""
+def shards(settings: TrainSettings, held_out: bool = False) -> list[Path]:
+    """Where the shards of training or of held-out clips are, or will be."""
     folder = Path(settings.work) / ("held_out" if held_out else "train")
-    shards, first = (settings.held_out_shards, HELD_OUT_SEED) if held_out else (settings.shards, 0)
-    sizes = settings.shard_clips, settings.clip_latents
-    return render(folder, shards, *sizes, first_seed=first, processes=settings.processes)
+    count = settings.held_out_shards if held_out else settings.shards
+    return [folder / f"{k:04d}.npz" for k in range(count)]
+
+
+def frames_kept(settings: TrainSettings, held_out: bool = False) -> list[Path]:
+    """The shards whose frames are needed beyond their latents."""
+    every = shards(settings, held_out)
+    if not settings.pixel_shards:
+        return every
+    return [] if held_out else every[: settings.pixel_shards]
+
+
+def record(settings: TrainSettings, paths: Sequence[Path], held_out: bool = False) -> None:
+    """Renders those of the shards that are missing."""
+    first = HELD_OUT_SEED if held_out else 0
+    how = Recording(
+        settings.clip_latents, settings.view, settings.road_share, settings.shard_clips, first
+    )
+    render(paths, how, settings.processes)
+
+
+def data(settings: TrainSettings) -> list[Path]:
+    """The shards whose frames are trained on, rendered where they are missing."""
+    kept = frames_kept(settings)
+    record(settings, kept)
+    return kept
 
 
 def is_muon(name: str, parameter: Tensor) -> bool:
@@ -168,7 +192,11 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
     """The autoencoder and its run, resumed if there is something to resume."""
     torch.manual_seed(settings.seed)
     config = TinyVAEConfig(
-        _widths(settings.encoder_widths), _widths(settings.decoder_widths), residual_shortcuts=True
+        _widths(settings.encoder_widths),
+        _widths(settings.decoder_widths),
+        settings.latent_channels,
+        residual_shortcuts=True,
+        patch_size=settings.scale,
     )
     model = NormalisedVAE(config, group).to(pick_device(settings.device))
     if settings.start:

@@ -10,6 +10,7 @@ at HELD_OUT_SEED.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,14 +26,23 @@ from models.controls import LABELS
 from training.drivers import random_labels, road_label
 from training.scene import Scene
 from training.simulator import Drive
-from training.view import SMALL
+from training.view import SMALL, View
 
 HELD_OUT_SEED = 1_000_000
 CHANGE_SHARE = 0.6  # of clips turn into another scene on the way
-ROAD_SHARE, WANDER_SHARE = (
-    0.35,
-    0.2,
-)  # of clips follow a road; of their labels are drawn all the same
+WANDER_SHARE = 0.2  # of the labels of a driver who follows a road are drawn all the same
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How clips are recorded: of so many latents, in what size; the share of clips whose driver
+    follows a road. A shard k has seeds first_seed + k clips, ..."""
+
+    latents: int
+    view: View = SMALL
+    road_share: float = 0.35
+    clips: int = 1  # a shard
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,21 +56,21 @@ class Clip:
     motion: npt.NDArray[np.float32]
 
 
-def render_clip(seed: int, latents: int) -> Clip:
+def render_clip(seed: int, how: Recording) -> Clip:
     """One clip of a lively drive; the same seed gives the same clip."""
-    rng = np.random.default_rng((seed, 1))
+    rng, latents, view = np.random.default_rng((seed, 1)), how.latents, how.view
     scene = Scene.random(rng)
-    drive = Drive(scene, seed)
+    drive = Drive(scene, seed, view)
     labels = random_labels(rng, latents)
     for _ in range(int(rng.integers(0, 24))):
         drive.car = drive.car.moved(labels[0])
-    on_road = rng.random() < ROAD_SHARE
+    on_road = rng.random() < how.road_share
     change = (
         int(rng.integers(6, latents - 6))
         if latents >= 16 and rng.random() < CHANGE_SHARE
         else latents
     )
-    frames = np.empty((latents * FRAMES_PER_LATENT, SMALL.height, SMALL.width, 3), np.uint8)
+    frames = np.empty((latents * FRAMES_PER_LATENT, view.height, view.width, 3), np.uint8)
     scenes, motion = np.empty((latents, 3), np.int8), np.empty((len(frames), 2), np.float32)
     for k, label in enumerate(labels):
         if k == change:
@@ -84,8 +94,9 @@ def render_clip(seed: int, latents: int) -> Clip:
     )
 
 
-def _render_shard(path: Path, first_seed: int, count: int, latents: int) -> None:
-    clips = [render_clip(first_seed + i, latents) for i in range(count)]
+def _render_shard(path: Path, how: Recording) -> None:
+    first = how.first_seed + int(path.stem) * how.clips
+    clips = [render_clip(first + i, how) for i in range(how.clips)]
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         arrays: dict[str, Any] = {
@@ -96,20 +107,13 @@ def _render_shard(path: Path, first_seed: int, count: int, latents: int) -> None
     os.replace(partial, path)
 
 
-def render(
-    folder: Path, shards: int, clips: int, latents: int, *, first_seed: int = 0, processes: int = 1
-) -> list[Path]:
-    """Makes sure that `shards` shards of `clips` clips of `latents` latents are in a folder;
-    returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{k:04d}.npz" for k in range(shards)]
-    missing = [k for k, path in enumerate(paths) if not path.exists()]
-    if missing:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            jobs = [
-                pool.submit(_render_shard, paths[k], first_seed + k * clips, clips, latents)
-                for k in missing
-            ]
-            for job in tqdm(jobs, desc=f"render {folder.name}", unit="shard"):
-                job.result()
-    return paths
+def render(shards: Sequence[Path], how: Recording, processes: int = 1) -> None:
+    """Makes those of the shards FOLDER/NNNN.npz that are not there yet."""
+    missing = [path for path in shards if not path.exists()]
+    if not missing:
+        return
+    missing[0].parent.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_render_shard, path, how) for path in missing]
+        for job in tqdm(jobs, desc=f"render {missing[0].parent.name}", unit="shard"):
+            job.result()

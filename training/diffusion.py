@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from configs.geometry import PIXELS_PER_LATENT
 from models.controls import LABELS, NULL_ID
 from models.device import mixed_precision, pick_device
 from models.parallel import SequenceGroup
 from models.schedulers import TRAIN_STEPS, alpha_table
-from models.tae import ENCODER_LAST, TinyVAE
+from models.tae import ENCODER_LAST, PIXELS_PER_CELL, TinyVAE
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
@@ -30,7 +29,6 @@ from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
 from training.settings import TrainSettings
-from training.view import SMALL
 
 SINGLE = SequenceGroup.single()
 MIRRORED = torch.tensor(
@@ -60,33 +58,47 @@ class Latents:
     scenes: Tensor
 
 
+def encode(
+    vae: TinyVAE, settings: TrainSettings, device: torch.device, held_out: bool = False
+) -> Latents:
+    """All clips as latents: encoded once (the result lies beside each shard), rendered first where
+    they have to be; then frames that nothing else needs go."""
+    shards, kept = (
+        find(settings, held_out) for find in (autoencoder.shards, autoencoder.frames_kept)
+    )
+    # latents of other weights are made anew
+    mark = float(vae.state_dict()[f"encoder.{ENCODER_LAST}.weight"].double().sum())
+    missing = [shard for shard in shards if _mark(shard.with_suffix(".safetensors")) != mark]
+    at_once = settings.processes
+    for few in [missing[k : k + at_once] for k in range(0, len(missing), at_once)]:
+        autoencoder.record(settings, few, held_out)
+        for shard in autoencoder.progress(few, "encode"):
+            _encode(vae, shard, mark, device)
+            if shard not in kept:
+                shard.unlink()
+    found = [load_file(shard.with_suffix(".safetensors")) for shard in shards]
+    names = Latents.__dataclass_fields__
+    return Latents(**{name: torch.cat([part[name] for part in found]) for name in names})
+
+
+def _mark(path: Path) -> float | None:
+    return float(load_file(path)["mark"]) if path.exists() else None
+
+
 @torch.no_grad()
-def encode(vae: TinyVAE, shards: list[Path], device: torch.device) -> Latents:
-    """Encodes shards (once: the result lies beside each shard) and joins them."""
-    parts: dict[str, list[Tensor]] = {"latents": [], "labels": [], "scenes": []}
-    mark = float(
-        vae.state_dict()[f"encoder.{ENCODER_LAST}.weight"].double().sum()
-    )  # latents of other weights are made anew
-    for shard in autoencoder.progress(shards, "encode"):
-        path = shard.with_suffix(".safetensors")
-        found = load_file(path) if path.exists() else {}
-        if not found or float(found["mark"]) != mark:
-            clips = np.load(shard)
-            with mixed_precision(device):
-                latents = [
-                    vae.encode(autoencoder.to_video(clip)[None].to(device))[0]
-                    for clip in clips["frames"]
-                ]
-            found = {
-                "latents": torch.stack(latents).half().cpu().contiguous(),
-                "labels": torch.from_numpy(clips["labels"]).long(),
-                "scenes": torch.from_numpy(clips["scenes"]).long(),
-                "mark": torch.tensor(mark, dtype=torch.float64),
-            }
-            save_file(found, path)
-        for name, tensors in parts.items():
-            tensors.append(found[name])
-    return Latents(**{name: torch.cat(tensors) for name, tensors in parts.items()})
+def _encode(vae: TinyVAE, shard: Path, mark: float, device: torch.device) -> None:
+    clips = np.load(shard)
+    with mixed_precision(device):
+        latents = [
+            vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]
+        ]
+    found = {
+        "latents": torch.stack(latents).half().cpu().contiguous(),
+        "labels": torch.from_numpy(clips["labels"]).long(),
+        "scenes": torch.from_numpy(clips["scenes"]).long(),
+        "mark": torch.tensor(mark, dtype=torch.float64),
+    }
+    save_file(found, shard.with_suffix(".safetensors"))
 
 
 class WorldModel(nn.Module):
@@ -121,14 +133,17 @@ class WorldModel(nn.Module):
 
 
 def transformer_config(settings: TrainSettings) -> TransformerConfig:
+    unit = PIXELS_PER_CELL * settings.scale
     return TransformerConfig(
         num_attention_heads=settings.heads,
         attention_head_dim=settings.head_width,
         num_layers=settings.layers,
         time_embed_dim=settings.time_width,
         text_embed_dim=settings.text_width,
-        sample_width=SMALL.width // PIXELS_PER_LATENT,
-        sample_height=SMALL.height // PIXELS_PER_LATENT,
+        in_channels=settings.latent_channels,
+        out_channels=settings.latent_channels,
+        sample_width=settings.view.width // unit,
+        sample_height=settings.view.height // unit,
         sample_frames=65,
         max_text_seq_length=TEXT_LENGTH,
         spatial_interpolation_scale=1.0,
@@ -337,7 +352,7 @@ def prepare(settings: TrainSettings) -> None:
     text.train(settings)
     vae = autoencoder.trained(settings).to(device)
     for held_out in (False, True):
-        encode(vae, autoencoder.data(settings, held_out=held_out), device)
+        encode(vae, settings, device, held_out)
 
 
 def train(
@@ -347,9 +362,9 @@ def train(
     device = pick_device(settings.device)
     vae = autoencoder.trained(settings).to(device)
     words = text.tokenizer(settings)
-    batches, held_out = (
-        Batches(encode(vae, autoencoder.data(settings, held_out=kept), device), words, settings)
-        for kept in (False, True)
+    batches, others = (
+        Batches(encode(vae, settings, device, held_out), words, settings)
+        for held_out in (False, True)
     )
     model, run = build(settings, group)
     share = max(1, settings.diffusion_windows // group.size)
@@ -358,7 +373,7 @@ def train(
         lambda step, sample: step_loss(model, batches, step, sample, share),
         minutes=minutes,
         title="diffusion",
-        check=lambda: held_out_errors(model, held_out),
+        check=lambda: held_out_errors(model, others),
         check_every=400,
     )
 

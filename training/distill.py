@@ -233,7 +233,7 @@ def train(
     device = pick_device(settings.device)
     vae = autoencoder.trained(settings).to(device)
     batches = Batches(
-        diffusion.encode(vae, autoencoder.data(settings), device),
+        diffusion.encode(vae, settings, device),
         text.tokenizer(settings),
         settings,
     )

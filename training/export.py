@@ -31,6 +31,7 @@ from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH, known_words
 from training.run import WEIGHTS
 from training.settings import TrainSettings
 from training.simulator import Drive
+from training.view import View
 
 START_SEED = 2_000_000
 START_LATENTS, WARM_UP_LATENTS = 5, 3
@@ -117,7 +118,7 @@ def start_clips(vae: TinyVAE) -> dict[str, Tensor]:
     on."""
     clips = {}
     for k, scene in enumerate(PRESET_SCENES):
-        drive = Drive(scene, START_SEED + k)
+        drive = Drive(scene, START_SEED + k, View(vae.config.patch_size))
         frames = drive.frames("D", (WARM_UP_LATENTS + START_LATENTS) * FRAMES_PER_LATENT)
         latents = vae.encode(autoencoder.to_video(frames)[None].to(next(vae.parameters()).device))[
             0

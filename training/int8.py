@@ -26,6 +26,7 @@ from models.weights import WeightFiles
 from training.autoencoder import to_video
 from training.scene import BIOMES, COLOURS, TIMES, Scene
 from training.simulator import Drive
+from training.view import View
 
 SEED = 6_000_000  # of the first drive; no other part of the recipe begins there
 SCRIPT = ["D"] * 4 + ["DL"] * 3 + ["DR"] * 3 + ["B"] * 2  # every drive: twelve latents
@@ -59,7 +60,8 @@ def write_if_possible(folder: Path) -> None:
 @torch.no_grad()
 def drive_latents(vae: TinyVAE, number: int, biome: str, time: str) -> Tensor:
     """Scaled latents [n, C, h, w] of one drive."""
-    drive = Drive(Scene(biome, time, COLOURS[number % len(COLOURS)]), SEED + number)
+    scene, view = Scene(biome, time, COLOURS[number % len(COLOURS)]), View(vae.config.patch_size)
+    drive = Drive(scene, SEED + number, view)
     frames = [drive.frames(label, FRAMES_PER_LATENT) for label in SCRIPT]
     video = torch.cat([to_video(part) for part in frames])
     return vae.encode(video[None])[0] * vae.scaling_factor

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from training.view import View
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -25,9 +27,13 @@ class TrainSettings:
     shard_clips: int = 24
     held_out_shards: int = 2
     clip_latents: int = 24
+    scale: int = 1  # of the picture, 144 x 96, and patch size of the autoencoder: same latents
+    road_share: float = 0.35  # of clips whose driver follows a road
+    pixel_shards: int = 0  # whose frames are kept once they are encoded; 0 = of all
 
     encoder_widths: str = "16, 24, 64, 96"
     decoder_widths: str = "128, 64, 24, 12"
+    latent_channels: int = 16
     autoencoder_steps: int = 2000
     autoencoder_latents: int = 8  # per step
     autoencoder_muon_rate: float = 0.012
@@ -63,3 +69,7 @@ class TrainSettings:
     late_labels: int = 2
     guidance_scale: float = 1.5  # of the offline stages
     control_guidance: float = 2.0  # of stage 3, towards the labels
+
+    @property
+    def view(self) -> View:
+        return View(self.scale)

@@ -20,7 +20,7 @@ from models.device import use_threads
 from models.engines.serve import served_stream
 from training.autoencoder import to_video
 from training.captions import PRESET_SCENES, PRESETS
-from training.clips import render_clip
+from training.clips import Recording, render_clip
 from training.evaluation.dream import Dream
 from training.evaluation.horizon import MINUTE
 from training.scene import BIOMES, COLOURS, TIMES, Scene
@@ -99,7 +99,7 @@ def _simulated() -> list[list[Frame]]:
 def _reconstructions(dream: Dream) -> list[list[Frame]]:
     rows = []
     for k in range(len(PRESET_SCENES) // 2):
-        frames = render_clip(4_100_000 + k, 12).frames
+        frames = render_clip(4_100_000 + k, Recording(12)).frames
         made = served_stream(dream.vae).push(
             dream.vae.encode(to_video(frames)[None])[0].detach() * dream.vae.scaling_factor
         )

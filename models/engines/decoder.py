@@ -1,7 +1,7 @@
 """The tiny decoder as a graph: the same convolutions as `models.tae`, in float32 or int8.
 
 Legend: h x w latent size, n frames at a stage. A graph decodes one latent: its inputs are the latent
-[1, C, h, w] and the memory blocks' last inputs, its outputs four frames [4, 3, 8h, 8w] in about
+[1, C, h, w] and the memory blocks' last inputs, its outputs four frames [4, 3, H, W] in about
 [0, 1] and the next memory. It works on whole pictures: a worker of several decodes all columns and
 hands on its own, so that any number of workers gives the same frames.
 
@@ -89,7 +89,8 @@ class GraphStream:
             )
         start, stop = own_columns(self._group, latents.shape[-1])
         frames = torch.cat([self._one(latent[None].float()) for latent in latents])
-        return frames[..., 8 * start : 8 * stop].mul(2).sub(1)
+        unit = self._decoder.config.pixels_per_latent
+        return frames[..., unit * start : unit * stop].mul(2).sub(1)
 
     def state(self) -> dict[str, Tensor]:
         return {f"memory.{index}": memory for index, memory in enumerate(self._memory)}
@@ -98,7 +99,7 @@ class GraphStream:
         self._memory = [state[f"memory.{index}"].float() for index in range(len(state))]
 
     def _one(self, latent: Tensor) -> Tensor:
-        """[1, C, h, w] -> [4, 3, 8h, 8w]."""
+        """[1, C, h, w] -> [4, 3, H, W]."""
         height, width = size = latent.shape[2], latent.shape[3]
         if self._request is None or size != self._size:
             self._request, self._size = self._decoder.request(height, width), size
@@ -169,6 +170,8 @@ class _Decoder:
                 x = self._remember(f"{stage}.{number}", x, past, block)
             x = self._grown(stage, x, ups, frames)
             frames *= GROWTHS[stage]
+        if kernels.patch > 1:
+            x = ops.depth_to_space(x, "depth_first", kernels.patch)
         return [latent, *held], [x, *carried]
 
     def _shifted(self, x: Node, memory: Node, frames: int) -> tuple[Node, Node]:

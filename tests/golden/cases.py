@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from configs.geometry import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT
 from configs.schema import StreamSettings
 from models.checkpoint import read_autoencoder
 from models.controls import label_id, parse_signal, random_signal
@@ -231,11 +231,10 @@ def _stream(
     original = int(metadata.get("original_inference_steps", 40))
     settings = StreamSettings(groups, window, steps, original, solver=solver)
     start = tensors["init_latents"]
-    height, width = (PIXELS_PER_LATENT * side for side in start.shape[-2:])
     transformer = read_transformer(folder / "stage4/transformer", CPU, torch.float32)
     parts = WorldParts(transformer, tensors["control_embeddings"], settings)
     noise = StoredNoise(_draws(tensors), draws_per_inner_step, groups, window)
-    world = World(parts, guidance=1.0, height=height, width=width, noise=noise)
+    world = World(parts, guidance=1.0, size=tuple(start.shape[-2:]), noise=noise)
     labels = parse_signal(metadata["control_signal"])
     world.reset(0, tensors["prompt_embeds"], start[0], labels)
     emitted = []
@@ -279,8 +278,7 @@ def stage2_base(folder: Path) -> Iterator[Comparison]:
         frames=int(metadata["num_frames"]),
         steps=int(metadata["num_inference_steps"]),
         guidance=float(metadata["guidance_scale"]),
-        height=expected.shape[-2] * PIXELS_PER_LATENT,
-        width=expected.shape[-1] * PIXELS_PER_LATENT,
+        size=(expected.shape[-2], expected.shape[-1]),
         noise=tensors["noise.000"][0],
     )
     yield compare("stage2_base latents", ours[None], expected, STREAM)

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.tae import TinyVAE
 from training.autoencoder import psnr
-from training.clips import render_clip
+from training.clips import Recording, render_clip
 from training.simulator import Frame
 
 FIRST_SEED, LATENTS = 4_000_000, 12  # of held-out clips, and their length
@@ -14,7 +14,7 @@ FIRST_SEED, LATENTS = 4_000_000, 12  # of held-out clips, and their length
 
 def clips(count: int) -> Frame:
     """Held-out clips [count, 48, H, W, 3]."""
-    return np.stack([render_clip(FIRST_SEED + k, LATENTS).frames for k in range(count)])
+    return np.stack([render_clip(FIRST_SEED + k, Recording(LATENTS)).frames for k in range(count)])
 
 
 def reconstruction(vae: TinyVAE, count: int) -> dict[str, float]:
