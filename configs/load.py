@@ -47,7 +47,8 @@ def load(
     """Build the settings dataclass ``kind``.
 
     flags: field name -> text, True, or None (not given), as argparse hands them over.
-    config: a YAML file of field names; unknown and duplicate keys, tags and aliases are refused.
+    config: a YAML file of field names, from here or of those that ship; unknown and
+        duplicate keys, tags and aliases are refused.
     environment: None means this process's own.
     """
     doors = _doors(kind)
@@ -56,7 +57,7 @@ def load(
         # a bare machine, measured before anything is installed, has no PyYAML
         from configs.yaml_file import read_yaml
 
-        for key, value in read_yaml(config).items():
+        for key, value in read_yaml(shipped(config)).items():
             if key not in doors:
                 raise UserError(f"config {config}: unknown key {key!r}{nearest(key, doors)}")
             values[key] = _from_yaml(f"{config}: {key}", doors[key], value)
@@ -68,6 +69,12 @@ def load(
         if given is not None and name in doors:
             values[name] = _from_text("--" + name.replace("_", "-"), doors[name], given)
     return kind(**values)
+
+
+def shipped(path: Path) -> Path:
+    """``path``, or what ships with the project under that name where nothing lies at ``path``."""
+    ours = ROOT / path
+    return ours if not path.exists() and ours.exists() else path
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -13,11 +13,12 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
     """The weight folder to use, and one line that says which ("" when it was named explicitly).
 
     A relative path is seen from the current folder, else from ``pipeline/`` (the published
-    ``../models/stage4``). No path: ``models/<stage>`` if it exists, else the embedded small world.
+    ``../models/stage4``), else from where the project is (``models/tiny/stage4``).
+    No path: ``models/<stage>`` if it exists, else the embedded small world.
     Raises UserError where nothing is, or a folder of another stage.
     """
     if path is not None:
-        for folder in (path, ROOT / "pipeline" / path):
+        for folder in (path, ROOT / "pipeline" / path, ROOT / path):
             if folder.is_dir():
                 check_stage(folder.resolve(), stage)
                 return folder.resolve(), ""
@@ -51,6 +52,11 @@ def _not_there(path: Path) -> str:
             f"give the folder of a stage in models/{path.name}"
         )
     what = "a file" if path.exists() else "nothing"
+    how = ""
+    if re.fullmatch(r"stage[234]", path.name) and not path.exists():
+        how = f"; the published one: hf download MatrixTeam/TheMatrix --include '{path.name}/*'"
+        how += " --local-dir models (README, Published weights)"
     return (
         f"model path {text}: expected a weight folder, found {what} there (looked in {Path.cwd()})"
+        f"{how}"
     )

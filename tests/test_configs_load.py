@@ -47,6 +47,16 @@ def test_the_shipped_files_load() -> None:
     assert str(published.model_path) == "../models/stage4"
 
 
+def test_a_shipped_file_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(RunConfig, config=Path("configs/tiny.yaml"), environment={}).model_path
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/tiny.yaml").write_text("seed: 3\n")  # one's own comes first
+    assert load(RunConfig, config=Path("configs/tiny.yaml"), environment={}).seed == 3
+
+
 @pytest.mark.parametrize(
     "names", ["", "a.lan,", "a b", "drive.example.org:8443", "http://a.lan", "['a.lan']"]
 )

@@ -21,6 +21,9 @@ def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
     assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
+    assert model_folder(Path("models/tiny/stage4")) == (ROOT / "models/tiny/stage4", "")
+    with pytest.raises(UserError, match="found nothing there .*hf download .*'stage3/[*]'"):
+        model_folder(tmp_path / "stage3")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="hf download owner/name --local-dir models/name, then"):
         model_folder(Path("owner/name"))

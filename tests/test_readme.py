@@ -123,3 +123,9 @@ def test_what_the_page_needs_is_shipped() -> None:
         folder = ROOT / package.removeprefix("matrix_live.").replace(".", "/")
         files = [path for pattern in patterns.split(",") for path in folder.glob(pattern.strip())]
         assert files, f"{package}: {patterns} matches nothing"
+
+
+def test_figures_name_the_machines_they_are_of() -> None:
+    figures = TEXT.split("## Figures")[1]
+    for words in ("Xeon with AMX", "without AMX", "macOS and Windows were never tried"):
+        assert words in figures, words

@@ -1,7 +1,7 @@
 """Learn to stay on the road in minutes: a policy of three numbers, by the cross-entropy method
 (Rubinstein 1999; arXiv 1909.12830 for its use in control).
 
-    python -m docs.examples.lane_keeper           # 5 minutes on two cores; prints what it learned
+    python -m docs.examples.lane_keeper           # about 5 minutes on two cores
 
 The policy sees how grey the ground is to the left, ahead and to the right: road is asphalt, and
 asphalt is grey. It steers to where a weighted difference points, and drives on where that is small.

@@ -32,6 +32,9 @@ EXAMPLES: Final = """\
   NUM_GPUS_DIT=2 NUM_GPUS_VAE=2 python -m pipeline run          two transformer ranks, two decoder shards"""
 
 
+STARTING: Final = "starting: looking at weights and machine"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``run``. Environment: NUM_GPUS_DIT, NUM_GPUS_VAE, MODEL_PATH,
     CUDA_VISIBLE_DEVICES."""
@@ -111,8 +114,10 @@ def main(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     flags = {name: value for name, value in vars(args).items() if name != "config"}
     config = load(RunConfig, flags, None if args.config is None else Path(args.config))
+    console = Console(config.json_logs)
+    console.say("stage", STARTING, stage="starting")
     # torch and Ray take seconds to import: bad flags are told before
     from pipeline.launch import Launch
 
     launch = Launch.make(config)
-    return finish(asyncio.run(launch.run(Console(config.json_logs), begun)))
+    return finish(asyncio.run(launch.run(console, begun)))
