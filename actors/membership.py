@@ -65,9 +65,10 @@ class Membership:
             resources.get(kind, 0)
             for resources in (ray.cluster_resources(), ray.available_resources())
         )
+        times = f" in each of {layout.replicas} replicas" if layout.replicas > 1 else ""
         raise UserError(
-            f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout}"
-            f" workers, {free:g} of {have:g} are free; ask for fewer workers"
+            f"cluster {self.address}: {share * len(bundles):g} {kind} needed for {layout.dit} DiT"
+            f" and {layout.vae} VAE workers{times}, {free:g} of {have:g} are free; ask for fewer workers"
             " or wait until others are done"
         )
 

@@ -17,6 +17,7 @@ from actors.last_words import last_words, pid_of
 from configs.errors import UserError
 
 STALL_FLOOR: Final = 10.0  # seconds without a sign of life that are never a hang
+STOPPED: Final = 1.5  # seconds after which a process that was stopped is given up
 STALL_FACTOR: Final = 5.0  # of the usual time
 # Nothing is known yet: the published model needs minutes for a step on a CPU.
 FIRST_STEP_SECONDS: Final = 600.0
@@ -95,12 +96,12 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
     """The outcome, or Fault when the gang broke or gave nothing for ``limit`` seconds.
 
     Only time in which this process ran counts: after a pause of everything (a closed laptop, a
-    paused container) nobody is late. A stopped process is given up after STALL_FLOOR, whatever the
+    paused container) nobody is late. A stopped process is given up after STOPPED, whatever the
     limit.
     """
     waited = stopped = 0.0
     while not outcome.done():
-        if waited >= limit or stopped >= STALL_FLOOR:
+        if waited >= limit or stopped >= STOPPED:
             raise Fault(gang, f"nothing came for {waited:.0f} s")
         before = time.monotonic()
         await asyncio.wait({outcome}, timeout=min(BEAT, limit - waited))

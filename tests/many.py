@@ -3,9 +3,9 @@ SPEC.json OUT.npz``.
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "replicas": 1, "address": HOST:PORT, "engine": NAME, "worlds": [{"seed": 1,
 "labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null, "flood":
-FRAME | null, "back": [FROM, TO] | null, "save": PATH | null, "open": PATH | null}], "fault": [FRAME,
-"kill" | "stop", "dit 0"] | null}. FRAME counts what its world has shown, for the fault the first
-one. A world that ends at a FRAME does so by itself; one that rests is paused, its memory given back,
+FRAME | null, "back": [FROM, TO] | null, "save": PATH | null, "open": PATH | null}], "faults": [[FRAME,
+"kill" | "stop", "dit 0", SECONDS LATER], ...]}. FRAME counts what its world has shown, for the faults
+the first one. A world that ends at a FRAME does so by itself; one that rests is paused, its memory given back,
 and woken; "flood" begins it anew a hundred times a second from then on until the others are through.
 One that goes "back" has no show: it is driven as fast as it can, goes back once from latent FROM to
 TO, and is driven again by the labels from TO on; its newest kept moment is saved to PATH at the end;
@@ -14,6 +14,7 @@ the rest as JSON (``story``).
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -49,11 +50,10 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         kind(Session(fleet), wanted, through)
         for kind, wanted in zip(kinds, spec["worlds"], strict=True)
     ]
-    if spec.get("fault"):
-        first = worlds[0]
-        assert isinstance(first, World)
-        first.hurt = lambda name: os.kill(fleet.groups.pids[name], SIGNALS[spec["fault"][1]])
-        first.fault = spec["fault"]
+    first = worlds[0]
+    if isinstance(first, World):
+        first.hurt = lambda kind, name: os.kill(fleet.groups.pids[name], SIGNALS[kind])
+        first.faults = spec.get("faults", [])
     playing = [asyncio.create_task(world.play()) for world in worlds]
     await asyncio.gather(
         *(p for p, w in zip(playing, worlds, strict=True) if not w.wanted.get("flood"))
@@ -64,6 +64,7 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         "gaps": [world.show.figures.longest_gap for world in worlds if isinstance(world, World)],
         "resets": [world.resets for world in worlds if isinstance(world, World)],
         "room": fleet.room,
+        "nodes": fleet.groups.nodes,
     }
     await asyncio.gather(*playing)
     await fleet.close()
@@ -84,8 +85,8 @@ class World:
             stop_after_takes=not wanted.get("flood"),
         )
         self.show.shown = self.shown
-        self.fault: list | None = None
-        self.hurt: Callable[[str], None] = lambda name: None
+        self.faults: list[list] = []
+        self.hurt: Callable[[str, str], None] = lambda kind, name: None
         self.resets = 0
         self.tasks: list[asyncio.Task] = []
 
@@ -98,14 +99,22 @@ class World:
 
     def shown(self, frame: object) -> None:
         count, wanted = len(self.show.seen), self.wanted
-        if self.fault and count == self.fault[0]:
-            self.hurt(self.fault[2])
+        for at, kind, name, later in self.faults:
+            if count == at:
+                self.tasks.append(asyncio.create_task(self.strike(kind, name, later)))
         if wanted.get("end") == count:
             self.show.stop()
         if wanted.get("rests") and count == wanted["rests"][0]:
             self.tasks.append(asyncio.create_task(self.rest(wanted["rests"][1])))
         if wanted.get("flood") == count:
             self.tasks.append(asyncio.create_task(self.flood()))
+
+    async def strike(self, kind: str, name: str, later: float) -> None:
+        await asyncio.sleep(later)
+        while True:
+            with contextlib.suppress(KeyError, ProcessLookupError):  # it is being replaced
+                return self.hurt(kind, name)
+            await asyncio.sleep(0.1)
 
     async def rest(self, seconds: float) -> None:
         self.show.pause()

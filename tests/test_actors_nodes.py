@@ -82,3 +82,23 @@ def test_the_dit_group_alone_runs_on_a_cluster_that_exists(nodes, tmp_path):
 def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path):
     model = write_checkpoint(tmp_path / "stage4")
     assert "no cluster could be joined" in refused("127.0.0.1:9", MODEL_PATH=str(model))
+
+
+@pytest.mark.soak
+def test_replicas_on_two_nodes_make_the_worlds_of_one(nodes, tmp_path):
+    model = write_checkpoint(tmp_path / "stage4")
+    prompts = [PROMPTS[0]] * len(LABELS)
+    worlds = [{"seed": seed, "labels": LABELS, "prompts": prompts} for seed in (1, 2, 3, 4)]
+    spec = {"model": str(model), "address": nodes.address, "engine": "torch-fp32", "worlds": worlds}
+    seen = []
+    for replicas in (1, 3):
+        (tmp_path / "spec.json").write_text(json.dumps({**spec, "replicas": replicas}))
+        command = [sys.executable, "-m", "tests.many", tmp_path / "spec.json", tmp_path / "out.npz"]
+        environment = os.environ | nodes.environment
+        done = subprocess.run(command, env=environment, timeout=HANGS, capture_output=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        out = np.load(tmp_path / "out.npz")
+        seen.append([out[f"frames_{number}"] for number in range(len(worlds))])
+        assert replicas == 1 or len(set(json.loads(str(out["story"]))["nodes"])) == 2
+    for one, many in zip(*seen, strict=True):
+        assert (one == many).all()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -329,7 +330,7 @@ def test_worlds_of_one_replica_are_those_that_run_alone(many, model, undisturbed
 
 def test_a_fault_is_mended_once_for_all_worlds_and_not_a_byte_differs(many, model, undisturbed):
     worlds = [world(7), world(8, "DL"), world(9, "DR", rests=[12, 20.0])]
-    frames, story = many(*worlds, fault=[24, "kill", "dit 0"])
+    frames, story = many(*worlds, faults=[[24, "kill", "dit 0", 0]])
     assert (frames[0] == undisturbed[0]).all()
     assert (frames[1] == alone(model, worlds[1])).all()
     assert (frames[2] == alone(model, worlds[2])).all()
@@ -356,7 +357,25 @@ def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
 def test_worlds_of_two_replicas_are_those_of_one(many, model, undisturbed):
     """Each replica has its own workers; one that dies on the second is mended like any other."""
     worlds = [world(7), world(8, "DL"), world(9, "DR")]
-    frames, story = many(*worlds, replicas=2, fault=[24, "kill", "1.vae 0"])
+    frames, story = many(*worlds, replicas=2, faults=[[24, "kill", "1.vae 0", 0]])
     assert (frames[0] == undisturbed[0]).all() and story["restarts"] == [1, 1, 1]
     for spec, seen in zip(worlds[1:], frames[1:], strict=True):
         assert (seen == alone(model, spec)).all()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100))
+def test_seeded_faults_of_any_worker_leave_every_world_as_it_would_be(many, model, seed):
+    """One fault or two, the second while the first is mended or after it; one world or three."""
+    choice = Random(seed)
+    kinds = ["kill", "kill", "kill", "stop"]
+    names = ["dit 0", "vae 0", "text 0"]
+    faults = [[choice.randint(1, 48), choice.choice(kinds), choice.choice(names), 0.0]]
+    if seed % 2:
+        again = [choice.choice(kinds), choice.choice(names), choice.uniform(0.0, 4.0)]
+        faults.append([faults[0][0], *again])
+    worlds = [world(7 + number) for number in range(choice.choice([1, 3]))]
+    frames, story = many(*worlds, faults=faults)
+    for spec, seen in zip(worlds, frames, strict=True):
+        assert (seen == alone(model, spec)).all()
+    print(f"faults {faults}: pause {max(story['gaps']):.1f} s, {len(worlds)} worlds equal")

@@ -27,7 +27,7 @@ from pipeline.clients.lobby import Lobby
 
 START_SECONDS: Final = 180.0
 ADMISSION_SECONDS: Final = 12.0  # without being admitted: there is no room for another
-SETTLE_SECONDS: Final = 8.0  # after a world came or went
+SETTLE_SECONDS: Final = 3.0  # after a world came or went
 HELD: Final = 0.99  # of the frame rate
 LATE: Final = 0.001  # of the slots
 
