@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 CPU = torch.device("cpu")
 LABELS = ["D", "DL", "DL", "DR", "B", "N", "D", "DR", "BL", "DL", "D", "NR"] * 8
 STAGE3 = {"window_size": 2, "noise_groups": 2, "inference_steps": 6, "solver": "dpm"}
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "late labels, tiny decoder": {"late_labels": 2},
     "full decoder": {"full_vae": True},
     "stage 3": {"late_labels": 1, "stage3": True},
@@ -51,7 +52,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     options = dict(KINDS[request.param])
     stage3 = options.pop("stage3", False)
     folder = tmp_path_factory.mktemp("weights") / "stage4"
-    write_checkpoint(folder, **options)  # type: ignore[arg-type]
+    write_checkpoint(folder, **options)
     if stage3:
         (folder / "streaming.json").write_text(json.dumps({**STAGE3, "guidance_scale": 2.0}))
     return Parts(Checkpoint.open(folder), CPU, "float32")

@@ -1,6 +1,7 @@
 """The journal beside a session: nobody waits for it, and a disk that fails costs the journal alone."""
 
 import contextlib
+import functools
 import resource
 import subprocess
 import sys
@@ -38,7 +39,8 @@ class Told:
     """A journal of a world that is driven as a session drives it, with all that it says."""
 
     def __init__(self, parts: Parts, place: Place, **going_on) -> None:
-        self.live, self.lines = LiveWorld.begin(parts, PROMPTS[0], 7), []
+        self.live = LiveWorld.begin(parts, PROMPTS[0], 7)
+        self.lines: list[str] = []
         checkpoint = parts.checkpoint
         head = Head(checkpoint.name, checkpoint.world_hash, parts.engine, 1.75e9)
         self.journal = Journal(place, head, checkpoint, self.lines.append, **going_on)
@@ -99,6 +101,7 @@ def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
     folder = first.journal.place.folder
     drive = read_drive(folder, parts.checkpoint)
     second = Told(parts, state.hold(folder.name), story=drive.story)
+    assert drive.snapshot is not None
     second.live = LiveWorld.open(parts, drive.snapshot)
     second.journal.stands(16)
     second.drive(20)
@@ -109,6 +112,7 @@ def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
     undisturbed = LiveWorld.begin(parts, PROMPTS[0], 7)
     for _ in range(32):
         undisturbed.step("DL")
+    assert drive.snapshot is not None
     again = LiveWorld.open(parts, drive.snapshot)
     assert np.array_equal(again.step("D"), undisturbed.step("D"))
 
@@ -218,7 +222,7 @@ def test_nobody_waits_for_it(parts: Parts, tmp_path: Path) -> None:
     for index in range(200):
         now = replace(moment, state=replace(moment.state, index=index + 1))
         began = time.thread_time()
-        told.journal.made(("DL",), PROMPTS[0], lambda now=now: now)
+        told.journal.made(("DL",), PROMPTS[0], functools.partial(replace, now))
         told.journal.shown(index - 1)
         spent.append(time.thread_time() - began)
         time.sleep(0.002)

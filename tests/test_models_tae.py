@@ -111,7 +111,8 @@ def test_a_patch_of_pixels_is_so_many_channels() -> None:
     """The network is the one without patches, on a picture of half the size and four times the
     channels."""
     vae = _random(PATCHED)
-    assert vae.config.pixels_per_latent == 16 and vae.encoder["0"].weight.shape[1] == 12
+    assert vae.config.pixels_per_latent == 16
+    assert vae.encoder["0"].get_parameter("weight").shape[1] == 12
     video = torch.rand(1, 8, 3, 32, 48) * 2 - 1
     moved = video.roll(1, -1)  # a pixel aside is another place in the patch, so it has to matter
     latents = vae.encode(video)
@@ -120,8 +121,8 @@ def test_a_patch_of_pixels_is_so_many_channels() -> None:
     assert frames.shape == video.shape
     phase = vae.reconstruct(latents)[..., 1::2, 0::2]  # row 1, column 0 of every patch of red
     last = vae.decoder["22"]
-    last.weight[2] += 0.3
-    last.bias[2] += 0.3
+    for name in ("weight", "bias"):
+        last.get_parameter(name)[2] += 0.3
     again = vae.reconstruct(latents)
     assert not torch.allclose(again[0, :, 0, 1::2, 0::2], phase[0, :, 0])
     changed = (again - frames).abs().amax((0, 1))

@@ -234,7 +234,8 @@ def _stream(
     transformer = read_transformer(folder / "stage4/transformer", CPU, torch.float32)
     parts = WorldParts(transformer, tensors["control_embeddings"], settings)
     noise = StoredNoise(_draws(tensors), draws_per_inner_step, groups, window)
-    world = World(parts, guidance=1.0, size=tuple(start.shape[-2:]), noise=noise)
+    height, width = start.shape[-2:]
+    world = World(parts, guidance=1.0, size=(height, width), noise=noise)
     labels = parse_signal(metadata["control_signal"])
     world.reset(0, tensors["prompt_embeds"], start[0], labels)
     emitted = []
