@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ class Squares:
         self._take: Take | None = None
         self._held, self._cursor, self._prompt = ("D", 0, ("", 0))
         self._pace = Pace(0, float("inf"), -1)
+        self._under: dict[int, str] = {}  # the prompt of every latent
         self._wake = asyncio.Event()
 
     async def start(self, seed, prompt, report, moment=None):
@@ -66,6 +68,7 @@ class Squares:
         label, prompt = self._held, self._prompt[0]
         if self._take is not None and self._index < len(self._take.labels):
             label, prompt = self._take.labels[self._index], self._take.prompts[self._index]
+        self._under[self._index] = prompt
         frames = np.stack([picture(self._seed, 4 * self._index + n, label) for n in range(4)])
         now = time.monotonic()
         chunk = FrameChunk(
@@ -92,28 +95,30 @@ class Squares:
         self._prompt = (text, version)
 
     def reset(self, seed, take=None):
-        self._epoch, self._index, self._seed, self._take = self._epoch + 1, 0, seed, take
+        self._epoch, self._seed, self._take = self._epoch + 1, seed, take
+        self._index, self._under = take.first if take else 0, {}
         self._wake.set()
         return self._epoch
 
     def kept(self):
-        return list(range(0, self._index + 1, 8))
+        return range(max(0, self._index - 240) // 8 * 8, self._index, 8)
 
     def moment(self, latent):
-        if latent > self._index:
-            raise UserError(f"rewind: expected a latent from 0 to {self._index}")
-        return Moment(latent, self._seed, self._prompt[0], None)
+        return Moment(latent, self._seed, self._under.get(latent - 1, self._prompt[0]), None)
 
     def open(self, moment):
-        self.reset(moment.seed)
-        self._index = moment.latent
+        self._epoch, self._index, self._seed = self._epoch + 1, moment.latent, moment.seed
+        self._take, self._prompt = None, (moment.prompt, self._prompt[1])
+        self._wake.set()
         return self._epoch
 
     async def save(self, moment, take, path):
-        raise UserError("squares are drawn anew")
+        path.write_text(json.dumps([moment.latent, moment.seed, moment.prompt, asdict(take)]))
 
     async def load(self, path):
-        raise UserError("squares are drawn anew")
+        latent, seed, prompt, take = json.loads(path.read_text())
+        labels, prompts = tuple(take["labels"]), tuple(take["prompts"])
+        return Moment(latent, seed, prompt, None), Take(take["seed"], labels, prompts)
 
     def pace(self, pace):
         self._pace = pace
@@ -376,3 +381,85 @@ def test_a_killed_encoder_ends_the_recording_with_a_notice(tmp_path):
         event.kind == "notice" and "recording ended" in event.data["message"] for event in events
     )
     assert len(read_video(tmp_path / "drive.mp4")[0]) >= 1
+
+
+def test_the_world_goes_back_and_on_by_hand_without_a_stall(tmp_path):
+    """Under the prompt of then, with the label that is held; the log beside the recording shows
+    what was shown."""
+
+    async def drive(show):
+        watching = asyncio.create_task(
+            watch(show, lambda f, e: f and f[-1].epoch == 1 and f[-1].index >= 16)
+        )
+        show.start_recording(tmp_path / "drive.mp4")
+        await watch(show, lambda f, e: f and f[-1].latent >= 2)
+        show.set_prompt("snow")
+        await watch(show, lambda f, e: f and f[-1].prompt == "snow" and f[-1].index % 4 == 1)
+        show.hold("DR")
+        before = show.latent
+        with pytest.raises(UserError, match=f"from 0 to {before}"):
+            show.rewind(before + 1)
+        show.rewind(1)
+        shown = await watching
+        await show.stop_recording()
+        return before, show.take(), shown
+
+    show, (before, take, (frames, events)) = play(Squares(), drive)
+    after = [frame for frame in frames if frame.epoch == 1]
+    assert [frame.index for frame in after] == list(range(4, 17))
+    assert {(frame.label, frame.prompt) for frame in after} == {("DR", "a road")}
+    (rewound,) = [event.data for event in events if event.kind == "rewound"]
+    assert rewound == {"epoch": 1, "latent": 1, "seed": 1, "prompt": "a road"}
+    assert show.figures.stalls == show.figures.late_slots == 0
+    assert take.labels == ("D", *("DR",) * (len(take.labels) - 1)) and take.first == 0
+    first, second = read_control_log(tmp_path / "drive.jsonl", INFO)
+    assert (first.first, len(first.labels)) == (0, before + 1)
+    assert (second.first, second.labels[0]) == (1, "D") and set(second.labels[1:]) == {"DR"}
+    recorded, _ = read_video(tmp_path / "drive.mp4")
+    whole = 4 * (len(first.labels) + len(second.labels) - 1)
+    assert whole - 4 < len(recorded) <= whole  # each latent that it went back from is whole
+
+
+def test_a_log_that_goes_back_is_driven_again_and_logged_alike(tmp_path):
+    takes = [Take(1, ("D",) * 3, ("a",) * 3), Take(1, ("D", "DL", "DL"), ("a",) * 3, first=1)]
+
+    async def run():
+        show = Show(Squares(), seed=1, prompt="a", takes=takes, stop_after_takes=True)
+        watching = asyncio.create_task(watch(show, lambda f, e: "bye" in kinds(e)))
+        await show.run(lambda show: show.log_controls(tmp_path / "log"))
+        return await watching
+
+    frames, events = asyncio.run(run())
+    shown = [("D", index) for index in range(12)] + [("DL", index) for index in range(4, 12)]
+    assert [(frame.label, frame.index) for frame in frames] == shown
+    assert read_control_log(tmp_path / "log", INFO) == takes
+    assert [e.data["latent"] for e in events if e.kind == "rewound"] == [1]
+
+
+def test_a_lost_world_comes_back_where_it_was_and_so_does_one_from_a_file(tmp_path):
+    async def drive(show):
+        show.hold("DL")
+        show.log_controls(tmp_path / "log")
+        with pytest.raises(UserError, match="no world was left"):
+            show.undo()
+        await watch(show, lambda f, e: f and f[-1].latent >= 4)
+        path = await show.past.save(show.past.at(2, show.latent))
+        left = show.latent
+        show.hold("DR")
+        show.reset(5)
+        await watch(show, lambda f, e: f and f[-1].epoch == 1 and f[-1].latent >= 2)
+        show.undo()
+        back, _ = await watch(show, lambda f, e: f and f[-1].epoch == 2 and f[-1].latent >= 6)
+        show.open(await show.past.load(path))
+        opened, _ = await watch(show, lambda f, e: f and f[-1].epoch == 3 and f[-1].latent >= 3)
+        return left, [f for f in back if f.epoch == 2], [f for f in opened if f.epoch == 3], path
+
+    show, (left, back, opened, path) = play(Squares(), drive, recordings=tmp_path / "films")
+    assert path.suffix == ".world" and show.recordings == {path.name: path}
+    assert back[0].index == 4 * left and opened[0].index == 8
+    assert all((f.image == picture(1, f.index, "DR")).all() for f in back + opened)
+    first, second, third, fourth = read_control_log(tmp_path / "log", INFO)
+    assert (first.seed, first.first, set(first.labels)) == (1, 0, {"DL"})
+    assert (second.seed, second.first, set(second.labels)) == (5, 0, {"DR"})
+    assert (third.seed, third.first) == (1, left) and third.labels[:left] == first.labels[:left]
+    assert fourth.first == 2 and fourth.labels[:3] == ("DL", "DL", "DR")

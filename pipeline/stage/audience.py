@@ -45,6 +45,7 @@ class Event:
                  with a lower cursor that had no receipt were superseded by it
     prompt       version, text, state ("pending" | "shown" | "failed"), message (of a failure)
     reset        epoch, seed, prompt
+    rewound      epoch, seed, prompt, latent: the first that follows; the world went back, or another was opened
     paused       paused (bool)
     record       state ("started" | "stopped" | "failed"), name, seconds, message
     stats        see Show.stats(), once a second

@@ -29,18 +29,27 @@ class Playhead:
         self._rows = frames_per_latent
         self._just_in_time = just_in_time
         self._slots = pacing.Slots(period)
-        self._ready: deque[ShownFrame] = deque()
-        self._steered: deque[str] = deque()  # labels of the steps behind the latents that lie ready
+        # with the label that its latent's step was given, if it is the first of its latent
+        self._ready: deque[tuple[ShownFrame, str | None]] = deque()
         self._next_latent = 0
         self._shown_latent = -1
+        self._cold = WARM_UP  # latents before this one
 
-    def rewind(self, epoch: int) -> None:
-        """A reset: drop what lies ready and wait for latent 0 of ``epoch``."""
+    def rewind(self, epoch: int, latent: int = 0) -> None:
+        """Another stream, or this one again: drop what lies ready and wait for ``latent`` of
+        ``epoch``."""
         self.epoch = epoch
         self._ready.clear()
-        self._steered.clear()
-        self._next_latent, self._shown_latent = 0, -1
+        self._next_latent, self._shown_latent = latent, latent - 1
+        self._cold = latent + WARM_UP
         self.rest()
+
+    def take_rest(self) -> list[ShownFrame]:
+        """Take the frames that lie ready and belong to the latent on the screen."""
+        frames = []
+        while self._ready and self._ready[0][0].latent == self._shown_latent:
+            frames.append(self._ready.popleft()[0])
+        return frames
 
     def rest(self) -> None:
         """The clock of the world stands; the next frame is due as soon as it is asked for."""
@@ -57,24 +66,23 @@ class Playhead:
             )
         self.epoch = chunk.epoch
         stamps = chunk.stamps
-        if chunk.index >= WARM_UP and "sampled" in stamps:
+        if chunk.index >= self._cold and "sampled" in stamps:
             began = stamps.get("asked", stamps["sampled"])  # it may have waited for its turn
             self.lead = pacing.observe(self.lead, stamps["arrived"] - began)
         for number, image in enumerate(chunk.frames):
-            self._ready.append(
-                ShownFrame(
-                    epoch=chunk.epoch,
-                    index=chunk.first_frame + number,
-                    latent=chunk.index + number // self._rows,
-                    image=image,
-                    label=chunk.labels[number // self._rows],
-                    cursor=chunk.cursor,
-                    prompt=chunk.prompt,
-                    prompt_version=chunk.prompt_version,
-                    stamps=stamps,
-                )
+            latent, row = divmod(number, self._rows)
+            frame = ShownFrame(
+                epoch=chunk.epoch,
+                index=chunk.first_frame + number,
+                latent=chunk.index + latent,
+                image=image,
+                label=chunk.labels[latent],
+                cursor=chunk.cursor,
+                prompt=chunk.prompt,
+                prompt_version=chunk.prompt_version,
+                stamps=stamps,
             )
-        self._steered.extend(chunk.steered)
+            self._ready.append((frame, None if row else chunk.steered[latent]))
         self._next_latent += len(chunk.labels)
         return True
 
@@ -84,6 +92,11 @@ class Playhead:
         return len(self._ready)
 
     @property
+    def shown(self) -> int:
+        """The latent on the screen; the one before the first while none of this stream is."""
+        return self._shown_latent
+
+    @property
     def due(self) -> float | None:
         """When the next frame is due; None = as soon as one is there."""
         return self._slots.due
@@ -91,15 +104,15 @@ class Playhead:
     def advance(self, now: float) -> tuple[ShownFrame, pacing.Placed, str | None]:
         """Take the next frame at ``now``: the frame, the slot it is placed in, and the label its
         latent's step was given if it is the first of its latent."""
-        frame, due = self._ready.popleft(), self._slots.due
+        (frame, steered), due = self._ready.popleft(), self._slots.due
         placed = pacing.place(self._slots, now)
         self._slots = placed.slots
-        if frame.latent == self._shown_latent:
+        if steered is None:
             return frame, placed, None
         self._shown_latent = frame.latent
         if due is not None and "arrived" in frame.stamps:
             self.lead = pacing.adapt(self.lead, max(0.0, frame.stamps["arrived"] - due))
-        return frame, placed, self._steered.popleft()
+        return frame, placed, steered
 
     def pace(self, paused: bool) -> Pace:
         """When the source may start its next steps."""

@@ -40,6 +40,7 @@ class Program:
         self._take: deque[tuple[str, str]] = (
             deque()
         )  # label and prompt of latents still to be followed
+        self._first = 0  # latents before it are made and not handed on
         self._prompt, self._prompt_version = "", 0
         self._pace = Pace(0, 0.0, -1)
         self._paced = asyncio.Event()
@@ -110,6 +111,12 @@ class Program:
 
     async def next(self) -> FrameChunk:
         """Ask for the next latent when the pace allows it and return its frames."""
+        while True:
+            chunk = await self._next()
+            if chunk.index >= self._first:
+                return chunk
+
+    async def _next(self) -> FrameChunk:
         await self._turn()
         epoch, index = self._epoch, self._index
         self._index += 1
@@ -158,6 +165,7 @@ class Program:
         self._epoch += 1
         self._index = 0
         self._take = deque(zip(take.labels, take.prompts)) if take else deque()
+        self._first = take.first if take else 0
         if take and take.prompts:
             self._say_prompt(take.prompts[0])
         self._lines.append(f"reset {take.seed if take else seed}")

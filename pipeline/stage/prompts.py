@@ -21,6 +21,8 @@ class Prompts:
         self._audience = audience
         self._texts = {0: self.text}
         self._shown = NONE_SHOWN
+        self._awaited: int | None = 0  # version that is pending
+        self._handed = 0  # version that the source has
         self._order = asyncio.Lock()
 
     def add(self, text: str) -> int:
@@ -28,6 +30,7 @@ class Prompts:
         UserError."""
         version = len(self._texts)
         self._texts[version] = check_prompt(text)
+        self._awaited = version
         self._audience.tell("prompt", **self.newest())
         return version
 
@@ -39,19 +42,37 @@ class Prompts:
             text = self._texts[version]
             try:
                 await self._source.set_prompt(text, version)
+                self._handed = version
             except (UserError, RuntimeError) as error:
-                failure = {"text": text, "state": "failed", "message": str(error)}
-                self._audience.tell("prompt", version=version, **failure)
+                self._fail(version, str(error))
 
     def came_through(self, frame: ShownFrame) -> None:
         """A frame is shown: tell everybody if it is the first of its prompt."""
-        if frame.prompt_version > self._shown or frame.prompt != self.text:
+        if self._awaited is not None and frame.prompt_version >= self._awaited:
+            self._awaited = None
+        if (frame.prompt_version, frame.prompt) != (self._shown, self.text):
             self._shown, self.text = frame.prompt_version, frame.prompt
             state = {"text": frame.prompt, "state": "shown", "message": ""}
             self._audience.tell("prompt", version=frame.prompt_version, **state)
 
+    def go_back(self, text: str) -> None:
+        """The world stands where ``text`` is in force. What the source had been given and no frame
+        has followed is void; what is still being read comes through later."""
+        self.text = text
+        if self._awaited is not None and 0 < self._awaited <= self._handed:
+            self._fail(
+                self._awaited, "the world went back before this prompt came; ask for it again"
+            )
+
     def newest(self) -> dict[str, Any]:
-        """Data of a ``prompt`` event about the newest one."""
-        version = len(self._texts) - 1
-        state = "shown" if version <= self._shown else "pending"
-        return {"version": version, "text": self._texts[version], "state": state, "message": ""}
+        """Data of a ``prompt`` event about the one that is pending, else the one in force."""
+        if self._awaited is None:
+            return {"version": self._shown, "text": self.text, "state": "shown", "message": ""}
+        text = self._texts[self._awaited]
+        return {"version": self._awaited, "text": text, "state": "pending", "message": ""}
+
+    def _fail(self, version: int, why: str) -> None:
+        if self._awaited == version:
+            self._awaited = None
+        failure = {"text": self._texts[version], "state": "failed", "message": why}
+        self._audience.tell("prompt", version=version, **failure)

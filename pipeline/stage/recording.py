@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -31,6 +32,8 @@ _STEM = re.compile(r"[^\W_][\w .()-]{0,79}")  # no separator, no leading dot
 
 
 LOG_LIMIT: Final = 64 * 2**20  # bytes of a log to replay: most of a day
+MOST_LATENTS: Final = 4_000_000  # of all its takes; each has those that it went back to
+_UNSAID: Final = {"epoch": -1, "shown": True}  # what a line need not say
 
 
 class Recorder:
@@ -89,9 +92,11 @@ class ControlLog:
         self._lines = 0
         self._file: IO[str] | None = path.open("x", encoding="utf-8")
 
-    def add(self, index: int, epoch: int, label: str, prompt: str, seed: int) -> None:
-        """Latent ``index`` of ``epoch`` was shown: its step was given ``label`` while ``prompt``
-        was in force."""
+    def add(
+        self, index: int, epoch: int, label: str, prompt: str, seed: int, shown: bool = True
+    ) -> None:
+        """Latent ``index`` of ``epoch`` was shown, or only led to what is shown from here on: its
+        step was given ``label`` while ``prompt`` was in force."""
         if self._file is None:
             return
         line = {
@@ -100,6 +105,7 @@ class ControlLog:
             "label": label,
             "prompt": prompt,
             "seed": seed,
+            **({} if shown else {"shown": False}),
             **self._made_by,
         }
         clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
@@ -117,7 +123,7 @@ class ControlLog:
 
 
 class Tape:
-    """The drive since the last reset, and everything that is being written of it: videos and
+    """The drive that led to what is shown, and everything that is being written of it: videos and
     control logs."""
 
     def __init__(self, info: WorldInfo, folder: Path, seed: int) -> None:
@@ -132,6 +138,7 @@ class Tape:
         self._own_log: ControlLog | None = None  # of the running recording
         self._labels: list[str] = []
         self._prompts: list[str] = []
+        self._first = 0  # latents before this one led here and were not shown in this drive
 
     @property
     def writing(self) -> bool:
@@ -139,35 +146,36 @@ class Tape:
         return self.recorder is not None or bool(self._logs)
 
     def take(self) -> Take:
-        """The drive since the last reset."""
+        """The drive since latent 0."""
         return Take(self.seed, tuple(self._labels), tuple(self._prompts))
 
-    def rewind(self, seed: int) -> None:
-        """A reset: the drive begins again."""
-        self.seed = seed
-        self._labels, self._prompts = [], []
+    def led(self, latent: int) -> Take:
+        """The part of the drive that led to ``latent``."""
+        return Take(self.seed, tuple(self._labels[:latent]), tuple(self._prompts[:latent]))
+
+    def rewind(self, led: Take, epoch: int) -> list[str]:
+        """The drive goes on behind ``led``: at latent 0, at an earlier one of its own, or where
+        another drive led. Returns what `latent` returns."""
+        count = len(led.labels)
+        mine = self.led(count) == Take(led.seed, led.labels, led.prompts)
+        self.seed = led.seed
+        self._labels, self._prompts = list(led.labels), list(led.prompts)
+        self._first = min(self._first, count) if mine else count
+        return [] if mine else self._write(range(count), epoch)
 
     def latent(self, epoch: int, label: str, prompt: str) -> list[str]:
         """The next latent is shown; its step was given ``label`` while ``prompt`` was in force.
         Returns one line for every log that could not be written and is given up."""
-        failures: list[str] = []
-        for log in tuple(self._logs):
-            try:
-                log.add(len(self._labels), epoch, label, prompt, self.seed)
-            except OSError as error:
-                self._drop(log)
-                failures.append(f"control log {log.path} ended: {error.strerror or error}")
         self._labels.append(label)
         self._prompts.append(prompt)
-        self.failures += failures
-        return failures
+        return self._write(range(len(self._labels) - 1, len(self._labels)), epoch)
 
     def log(self, path: Path, epoch: int) -> ControlLog:
         """Write the drive so far, and from now on, to ``path``. Raises UserError if the file
         exists."""
         log = ControlLog(path, self._info)
-        for index, (label, prompt) in enumerate(zip(self._labels, self._prompts, strict=True)):
-            log.add(index, epoch, label, prompt, self.seed)
+        for index in range(len(self._labels)):
+            self._add(log, index, epoch)
         self._logs.append(log)
         return log
 
@@ -177,7 +185,7 @@ class Tape:
             raise UserError(
                 f"recording: {self.recorder.path.name} is being recorded; stop it first"
             )
-        path = path or self._free_name()
+        path = path or self.free_name("drive", ".mp4")
         log = self.log(path.with_suffix(".jsonl"), epoch)
         try:
             self.recorder = Recorder(path, self._info)
@@ -197,15 +205,27 @@ class Tape:
         self._own_log = None
         return recorder
 
+    def free_name(self, kind: str, suffix: str) -> Path:
+        """A name in the folder for files that were given none, such as drive-20261127-183000.mp4;
+        the folder is made."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = time.strftime(f"{kind}-%Y%m%d-%H%M%S")
+        stems = (stem, *(f"{stem}-{n}" for n in range(2, 1000)))
+        paths = (self._folder / f"{stem}{suffix}" for stem in stems)
+        return next(
+            path for path in paths if not path.exists() and not path.with_suffix(".jsonl").exists()
+        )
+
     def delete(self, name: str) -> None:
-        """Delete a finished recording of this run and its control log. Raises UserError."""
+        """Delete a saved world, or a finished recording and its control log, of this run. Raises
+        UserError."""
         for path in self._pair(name):
             path.unlink()
             self.files.pop(path.name, None)
 
     def rename(self, name: str, stem: str) -> None:
-        """Give a finished recording and its control log another name in the same folder. Raises
-        UserError."""
+        """Give a saved world, or a finished recording and its control log, another name in the same
+        folder. Raises UserError."""
         if not _STEM.fullmatch(stem):
             raise UserError(
                 "recording name: expected up to 80 letters, digits, spaces and - _ . ( ), "
@@ -220,8 +240,11 @@ class Tape:
             self.files[new.name] = new
 
     def _pair(self, name: str) -> list[Path]:
-        """The video ``name`` and its control log, as far as they are there. Raises UserError."""
+        """The video ``name`` and its control log, as far as they are there; or a saved world.
+        Raises UserError."""
         video = self.files.get(name)
+        if video is not None and video.suffix == ".world":
+            return [video]
         if video is None or video.suffix != ".mp4":
             raise UserError(f"recording: this run has none called {name[:80]!a}")
         if self.recorder is not None and self.recorder.path == video:
@@ -233,22 +256,28 @@ class Tape:
         for log in tuple(self._logs):
             self._drop(log)
 
+    def _write(self, latents: range, epoch: int) -> list[str]:
+        """Latents of the drive into every log."""
+        failures: list[str] = []
+        for log in tuple(self._logs):
+            try:
+                for index in latents:
+                    self._add(log, index, epoch)
+            except OSError as error:
+                self._drop(log)
+                failures.append(f"control log {log.path} ended: {error.strerror or error}")
+        self.failures += failures
+        return failures
+
+    def _add(self, log: ControlLog, index: int, epoch: int) -> None:
+        label, prompt = self._labels[index], self._prompts[index]
+        log.add(index, epoch, label, prompt, self.seed, shown=index >= self._first)
+
     def _drop(self, log: ControlLog | None) -> None:
         assert log is not None
         self._logs.remove(log)
         with contextlib.suppress(OSError):  # a full disk has been told already
             log.close()
-
-    def _free_name(self) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        stem = time.strftime("drive-%Y%m%d-%H%M%S")
-        names = (
-            self._folder / f"{stem}{suffix}.mp4"
-            for suffix in ("", *(f"-{n}" for n in range(2, 1000)))
-        )
-        return next(
-            path for path in names if not path.exists() and not path.with_suffix(".jsonl").exists()
-        )
 
 
 def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
@@ -280,8 +309,9 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{where}: expected a JSON object, got {line.strip()[:40]!a}") from None
     kinds = {"index": int, "label": str, "prompt": str, "seed": int, "model": str}
-    for key, kind in kinds.items():
-        if not isinstance(entry, dict) or type(entry.get(key)) is not kind:
+    for key, kind in (kinds | {"epoch": int, "shown": bool}).items():
+        found = entry.get(key, _UNSAID.get(key)) if isinstance(entry, dict) else None
+        if type(found) is not kind:
             raise UserError(
                 f"{where}: expected {key!r} ({kind.__name__}), got {line.strip()[:60]!a}"
             )
@@ -295,7 +325,8 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
         raise UserError(f"{where}: {error}") from None
     texts = {key: sys.intern(entry[key]) for key in ("label", "model")}
     numbers = {key: entry[key] for key in ("index", "seed")}
-    return {**numbers, **texts, "prompt": prompt, "engine": sys.intern(engine)}
+    rest = {key: entry.get(key, unsaid) for key, unsaid in _UNSAID.items()}
+    return {**numbers, **texts, **rest, "prompt": prompt, "engine": sys.intern(engine)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -304,30 +335,54 @@ def _checked_prompt(text: str) -> str:
     return check_prompt(text)
 
 
+@dataclass
+class _Drive:
+    """Lines of one take from latent 0 on; those before ``first`` were not shown in it."""
+
+    entries: list[dict[str, Any]]
+    first: int = 0
+
+
 def _takes(path: Path, entries: Sequence[dict[str, Any]]) -> list[Take]:
-    """Split at index 0 (a reset) and check that nothing is missing in between."""
-    takes: list[list[dict[str, Any]]] = []
+    """Split where the world began again (index 0) or went back (a lower index in a later epoch):
+    there the latents before, of the take it went back in, belong to the new take, unshown."""
+    drives: list[_Drive] = []
+    latents = 0
     for number, entry in enumerate(entries, 1):
-        expected = takes[-1][-1]["index"] + 1 if takes else 0
-        if entry["index"] == 0:
-            takes.append([])
-        elif entry["index"] != expected or not takes:
-            raise UserError(
-                f"replay {path}, line {number}: expected index {expected} or 0, got {entry['index']}"
-            )
-        else:
-            for key in ("seed", "engine"):
-                if entry[key] != takes[-1][0][key]:
-                    raise UserError(
-                        f"replay {path}, line {number}: the {key} changes without a reset (index 0)"
-                    )
-        takes[-1].append(entry)
-    return [
-        Take(
-            seed=take[0]["seed"],
-            labels=tuple(entry["label"] for entry in take),
-            prompts=tuple(entry["prompt"] for entry in take),
-            engine=take[0]["engine"],
-        )
-        for take in takes
-    ]
+        where, index = f"replay {path}, line {number}", entry["index"]
+        last = drives[-1].entries if drives else []
+        if index == 0:
+            drives.append(_Drive([]))
+        elif 0 < index < len(last) and entry["epoch"] > last[-1]["epoch"]:
+            drives.append(_Drive(last[:index], first=index))
+            latents += index
+        elif index != len(last):
+            raise UserError(f"{where}: expected index {len(last)} or 0, got {index}")
+        latents += 1
+        if latents > MOST_LATENTS:
+            raise UserError(f"{where}: over {MOST_LATENTS} latents, those it went back to included")
+        _join(where, drives[-1], entry)
+    return [_take(drive) for drive in drives if drive.first < len(drive.entries)]
+
+
+def _join(where: str, drive: _Drive, entry: dict[str, Any]) -> None:
+    """One more line of a drive. Raises UserError for one that cannot be of it."""
+    for key in ("seed", "engine"):
+        if drive.entries and entry[key] != drive.entries[0][key]:
+            raise UserError(f"{where}: the {key} changes without a reset (index 0)")
+    if not entry["shown"]:
+        if drive.first < len(drive.entries):
+            raise UserError(f"{where}: expected a latent that was shown, got one that was not")
+        drive.first += 1
+    drive.entries.append(entry)
+
+
+def _take(drive: _Drive) -> Take:
+    first = drive.entries[0]
+    return Take(
+        seed=first["seed"],
+        labels=tuple(entry["label"] for entry in drive.entries),
+        prompts=tuple(entry["prompt"] for entry in drive.entries),
+        engine=first["engine"],
+        first=drive.first,
+    )

@@ -1,4 +1,5 @@
-"""The script: drives to follow, frame for frame, before a person takes the wheel."""
+"""The script: drives to follow, frame for frame, before a person takes the wheel, and when it all
+ends."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ class Script:
     """Takes in order. ``current`` is in charge of labels and prompts until its last frame is
     shown."""
 
-    def __init__(self, takes: Sequence[Take], stops_after: bool) -> None:
-        """stops_after: the show ends with the last take."""
+    def __init__(self, takes: Sequence[Take], stops_after: bool, duration: float | None) -> None:
+        """stops_after: the show ends with the last take. duration: or after so many seconds of
+        shown stream."""
         self.current: Take | None = None
         self.stops_after = stops_after
+        self.duration = duration
         self._waiting = deque(takes)
 
     def follow(self, takes: Sequence[Take]) -> None:

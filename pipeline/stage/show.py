@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.source import ChunkSource, StageReport, Take, WorldInfo
+from configs.errors import UserError
 from configs.limits import check_seed
 from pipeline.stage.audience import Audience, Event, ShownFrame, Subscription
 from pipeline.stage.clock import Clock
 from pipeline.stage.controls import Controls
 from pipeline.stage.figures import Figures
+from pipeline.stage.past import Opening, Past
 from pipeline.stage.prompts import Prompts
 from pipeline.stage.recording import Recorder, Tape
 from pipeline.stage.script import Script
@@ -56,9 +58,9 @@ class Show:
         self.source = source
         self.figures = Figures()
         self.tape = Tape(source.info, recordings, check_seed(seed))
-        self._duration = duration
+        self.past = Past(source, self.tape)
         self._audience = Audience()
-        self._script = Script(takes, stop_after_takes)
+        self._script = Script(takes, stop_after_takes, duration)
         self._prompts = Prompts(prompt, source, self._audience)
         self._controls = Controls(source, self._audience)
         self._tempo = TempoWatch(source.info)
@@ -143,7 +145,7 @@ class Show:
     @property
     def busy(self) -> bool:
         """Somebody watches, or it does what was asked for: a script, a duration, a recording."""
-        wanted = self._script.current is not None or self._duration is not None
+        wanted = self._script.current is not None or self._script.duration is not None
         return wanted or self.tape.writing or self.viewers > 0
 
     # -- viewers -----------------------------------------------------------------------------------
@@ -157,7 +159,7 @@ class Show:
         """
         past = [
             Event("status", asdict(self._status)),
-            Event("reset", {"epoch": self.epoch, "seed": self.seed, "prompt": self.prompt}),
+            Event("reset", self._place()),
             Event("paused", {"paused": self.paused}),
             Event("prompt", self._prompts.newest()),
         ]
@@ -206,6 +208,7 @@ class Show:
         """Begin again with ``seed`` (None = the same), same prompt, and return the seed. A
         ``reset`` event follows. Raises UserError for an impossible seed. Ends a replay."""
         seed = self.seed if seed is None else check_seed(seed)
+        self.past.leave(self.latent)
         self._script.drop()
         self._restart(seed, None)
         return seed
@@ -214,11 +217,37 @@ class Show:
         """Begin again and follow ``takes`` (see ``recording.read_control_log``), then go on by
         hand. UserError."""
         self._script.follow(takes)
+        self.past.leave(self.latent)
         self._next_take()
 
     def take(self) -> Take:
         """The drive since the last reset, as far as it was shown: what a replay link needs."""
         return self.tape.take()
+
+    # -- going back --------------------------------------------------------------------------------
+
+    @property
+    def latent(self) -> int:
+        """The one on the screen; -1 before the first."""
+        return self._clock.playhead.shown
+
+    def rewind(self, latent: int) -> None:
+        """Go back to before ``latent`` of this world and on from there by hand, under the prompt of
+        then. A ``rewound`` event follows. Raises UserError. Ends a replay."""
+        self._open(self.past.at(latent, self.latent))
+
+    def undo(self) -> None:
+        """Back to the world that was left last, by a reset, a replay or `open`, and to where it
+        was. Raises UserError."""
+        self.open(self.past.left())
+
+    def open(self, opening: Opening) -> None:
+        """Go on from a moment of another drive. A ``rewound`` event follows. Raises UserError while
+        everything is loading. Ends a replay."""
+        if self._state == "starting":
+            raise UserError("the world is still loading; try again in a moment")
+        self.past.leave(self.latent)
+        self._open(opening)
 
     # -- recording ---------------------------------------------------------------------------------
 
@@ -271,17 +300,20 @@ class Show:
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
-        ``state, epoch, frame, seed, engine, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
+        ``state, epoch, frame, oldest`` (latent that one can go back to, None = none), ``seed,
+        engine, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
         not yet shown), ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms,
         margin_ms``; ``slow`` (one line while the machine does not hold the frame rate, else "");
         ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue,
         dit, hop, decode, back, pacing}, each {p50, p95}.
         """
         lead, newest = self._clock.playhead.lead, self._audience.newest
+        kept = self.past.kept(self.latent)
         return {
             "state": self.state,
             "epoch": self.epoch,
             "frame": newest.index if newest else None,
+            "oldest": kept[0] if kept else None,
             "seed": self.seed,
             "engine": self.info.engine,
             "viewers": self.viewers,
@@ -362,14 +394,13 @@ class Show:
         self._clock.pace()
 
     def _is_time_over(self, now: float) -> bool:
-        if self._duration is None:
+        if self._script.duration is None:
             return False
-        return self.figures.shown.until(now) >= self._duration - 0.5 / self.info.fps
+        return self.figures.shown.until(now) >= self._script.duration - 0.5 / self.info.fps
 
     def _first_of_latent(self, frame: ShownFrame, steered: str) -> ShownFrame:
         """Log the latent; tell which control and prompt came through with it; count its delays."""
-        for failure in self.tape.latent(frame.epoch, steered, frame.prompt):
-            self._audience.tell("notice", level="warning", message=failure)
+        self._notice(self.tape.latent(frame.epoch, steered, frame.prompt))
         self.figures.latent(frame.stamps)
         self._prompts.came_through(frame)
         scripted = self._script.current is not None
@@ -402,11 +433,36 @@ class Show:
         self._clock.set_paused(paused)
 
     def _restart(self, seed: int, take: Take | None) -> None:
-        self._clock.playhead.rewind(self.source.reset(seed, take))
-        self.tape.rewind(seed)
+        led = Take(seed, (), ())
+        if take is not None:
+            led = Take(seed, take.labels[: take.first], take.prompts[: take.first])
+        self._go_to(led, self.source.reset(seed, take))
+        if led.labels:
+            self._audience.tell("rewound", latent=len(led.labels), **self._place())
+        else:
+            self._audience.tell("reset", **self._place())
+
+    def _open(self, opening: Opening) -> None:
+        self._script.drop()
+        for frame in self._clock.playhead.take_rest():  # a control log speaks of whole latents
+            self._record(frame)
+        self._go_to(opening.led, self.source.open(opening.moment))
+        self._prompts.go_back(opening.moment.prompt)
+        self._audience.tell("rewound", latent=opening.moment.latent, **self._place())
+
+    def _go_to(self, led: Take, epoch: int) -> None:
+        """What comes next is what ``led`` leads to."""
+        self._clock.playhead.rewind(epoch, len(led.labels))
+        self._notice(self.tape.rewind(led, epoch))
         self.figures.reset_asked(time.monotonic())
-        self._audience.tell("reset", epoch=self.epoch, seed=seed, prompt=self.prompt)
         self._clock.wake()
+
+    def _place(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "seed": self.seed, "prompt": self.prompt}
+
+    def _notice(self, failures: Sequence[str]) -> None:
+        for failure in failures:
+            self._audience.tell("notice", level="warning", message=failure)
 
     def _next_take(self) -> None:
         """The next drive of the script from its first latent, if there is one."""
