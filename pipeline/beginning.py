@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from actors.source import ChunkSource, Moment
+from actors.source import ChunkSource
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
+from pipeline.stage.past import Opening
 from pipeline.stage.show import Show
 
 NAME: Final = re.compile(r"[\w][\w .,()'’&+-]{0,59}")
@@ -21,7 +22,7 @@ class Beginning:
     prompt: str
     seed: int
     name: str = ""
-    moment: Moment | None = None
+    opening: Opening | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
@@ -34,4 +35,10 @@ class Beginning:
 
     def show(self, source: ChunkSource, recordings: Path) -> Show:
         """Its show, not yet run."""
-        return Show(source, seed=self.seed, prompt=self.prompt, recordings=recordings)
+        return Show(
+            source,
+            seed=self.seed,
+            prompt=self.prompt,
+            opening=self.opening,
+            recordings=recordings,
+        )

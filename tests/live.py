@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
+from actors.source import ChunkSource
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
@@ -84,11 +85,13 @@ async def live(
     recordings: Path = Path("/dev/null/recordings"),
     wait: bool = True,
     many: dict[str, Any] | None = None,
+    source: Callable[[], Awaitable[ChunkSource]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Live]:
-    """A playing show. ``road`` are options of tests/road.py; ``settings`` go to the gateway, ``many``
-    to the worlds: with them there may be others, each a road of its own."""
-    make = functools.partial(Program.launch, [*ROAD, *road])
+    """A playing show. ``road`` are options of tests/road.py, which plays where no ``source`` is
+    made; ``settings`` go to the gateway, ``many`` to the worlds: with them there may be others,
+    each with a source of its own."""
+    make = source or functools.partial(Program.launch, [*ROAD, *road])
     show = Show(await make(), seed=42, prompt=PROMPT, recordings=recordings)
     worlds = Worlds(show, None if many is None else make, recordings=recordings, **many or {})
     gateway = Gateway(worlds, **{"host": "127.0.0.1", "port": port, "token": TOKEN, **settings})

@@ -441,14 +441,14 @@ def test_a_lost_world_comes_back_where_it_was_and_so_does_one_from_a_file(tmp_pa
         show.hold("DL")
         show.log_controls(tmp_path / "log")
         with pytest.raises(UserError, match="no world was left"):
-            show.undo()
+            show.open(show.past.left())
         await watch(show, lambda f, e: f and f[-1].latent >= 4)
         path = await show.past.save(show.past.at(2, show.latent))
         left = show.latent
         show.hold("DR")
         show.reset(5)
         await watch(show, lambda f, e: f and f[-1].epoch == 1 and f[-1].latent >= 2)
-        show.undo()
+        show.open(show.past.left())
         back, _ = await watch(show, lambda f, e: f and f[-1].epoch == 2 and f[-1].latent >= 6)
         show.open(await show.past.load(path))
         opened, _ = await watch(show, lambda f, e: f and f[-1].epoch == 3 and f[-1].latent >= 3)

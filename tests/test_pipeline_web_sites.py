@@ -7,10 +7,11 @@ import time
 import httpx
 import pytest
 
-from actors.source import Moment
+from actors.source import Moment, Take
 from configs.errors import UserError
 from pipeline.beginning import Beginning
 from pipeline.clients.client import connect
+from pipeline.stage.past import Opening
 from pipeline.web.access import Right
 from pipeline.worlds import World
 from tests.live import TOKEN, Live, live
@@ -193,8 +194,9 @@ def test_another_world_of_a_moment_has_its_address_relative_to_the_page():
             (theatre.gateway.sites.own, f"{theatre.origin}/"),
             (theatre.gateway.sites[world.id], f"{theatre.origin}/worlds/{world.id}/"),
         ):
-            assert site.room._branch is not None
-            address = await site.room._branch(Moment(0, 3, "a sea", None))
+            assert site.room.travel._branch is not None
+            opening = Opening(Moment(0, 3, "a sea", None), Take(3, (), ()))
+            address = await site.room.travel._branch(opening)
             url = httpx.URL(page).join(address)
             assert (await http.get(url)).status_code == 200
 

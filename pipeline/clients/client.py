@@ -14,9 +14,12 @@ import contextlib
 import json
 import ssl
 import time
+import urllib.error
+import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -45,11 +48,36 @@ class Frame:
     received: float
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where a world is served, such as http://127.0.0.1:8000/, and its token."""
+
+    url: str
+    token: str = field(repr=False)
+    tls: ssl.SSLContext | None = None
+
+    def post(self, address: str, path: Path) -> None:
+        """Send a file to an address of the site (blocks). Raises UserError with the answer."""
+        secure = urllib.request.HTTPSHandler(context=self.tls)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secure)
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Length": str(path.stat().st_size),
+            "Content-Type": "application/octet-stream",
+        }
+        with path.open("rb") as file:
+            request = urllib.request.Request(f"{self.url}{address}", file, headers)
+            try:
+                opener.open(request).close()
+            except urllib.error.HTTPError as error:
+                raise UserError(error.read(1000).decode(errors="replace").strip()) from None
+
+
 class Client:
     """One connection. Iterating yields frames, newest wins; messages of the server are kept for
     ``message``."""
 
-    def __init__(self, socket: ClientConnection, lobby: Lobby) -> None:
+    def __init__(self, socket: ClientConnection, site: Site, lobby: Lobby) -> None:
         self.world: dict[
             str, Any
         ] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
@@ -57,6 +85,7 @@ class Client:
         self.link = ""  # what the address allows: "owner", "driver" or "watcher"
         self._socket = socket
         self._lobby = lobby
+        self._site = site
         self._held: str | None = None
         self._seq = 0
         self._messages: deque[dict[str, Any]] = deque(maxlen=LATEST_MESSAGES)
@@ -90,20 +119,21 @@ class Client:
         self._say("ack", epoch=frame.header.epoch, frame=frame.header.frame)
         return frame
 
-    async def message(self, kind: str) -> dict[str, Any]:
+    async def message(self, *kinds: str) -> dict[str, Any]:
         """Wait for and take the oldest message of a kind ("applied", "stats", "record", ...;
-        docs/protocol.md).
+        docs/protocol.md), or of several.
 
         Raises ConnectionError when the connection ends first.
         """
         while True:
             for message in self._messages:
-                if message["type"] == kind:
+                if message["type"] in kinds:
                     self._messages.remove(message)
                     return message
             if self._ended:
+                wanted = " or ".join(map(repr, kinds))
                 raise ConnectionError(
-                    f"the connection ended before a message of type {kind!r} came"
+                    f"the connection ended before a message of type {wanted} came"
                 )
             self._news.clear()
             await self._news.wait()
@@ -155,6 +185,32 @@ class Client:
         """Drive again: ``parts`` as in the message "take"."""
         self._say("replay", seed=seed, parts=parts)
 
+    def rewind(self, latent: int) -> None:
+        """Go back to before this latent; the message "rewound" tells that the world is there."""
+        self._say("rewind", latent=latent)
+
+    def undo(self) -> None:
+        """Back to the world that the last reset, replay or opened file took the place of."""
+        self._say("undo")
+
+    async def moments(self) -> dict[str, Any]:
+        """The latent that is ``shown``, and those that are ``kept``: {latent, ago} in seconds."""
+        return await self._ask("moments", "moments")
+
+    async def save(self, latent: int | None = None) -> str:
+        """Save a moment (None: now) as a file beside the server's recordings; returns its address
+        on the site. Raises UserError."""
+        return str((await self._ask("saved", "save", **_at(latent)))["file"])
+
+    async def branch(self, latent: int | None = None) -> str:
+        """Begin a second world at a moment (None: now); returns its address. Raises UserError."""
+        return str((await self._ask("branched", "branch", **_at(latent)))["address"])
+
+    async def open(self, path: str | Path) -> None:
+        """Send a .world file and go on from there. Raises UserError."""
+        upload = await self._ask("upload", "open")
+        await asyncio.to_thread(self._site.post, upload["address"], Path(path))
+
     async def worlds(self) -> list[Card]:
         """All worlds of this launcher; needs its own address, as it was printed."""
         return await self._lobby.worlds()
@@ -179,6 +235,16 @@ class Client:
 
     def _say(self, kind: str, **fields: Any) -> None:
         self._outbox.put_nowait({"type": kind, **fields})
+
+    async def _ask(self, answer: str, kind: str, **fields: Any) -> dict[str, Any]:
+        """Say something and wait for its answer. Raises UserError where it is refused."""
+        while any(message["type"] == "error" for message in self._messages):
+            await self.message("error")  # about something else
+        self._say(kind, **fields)
+        message = await self.message(answer, "error")
+        if message["type"] == "error":
+            raise UserError(message["message"])
+        return message
 
     def _input(self) -> int:
         self._seq += 1
@@ -222,6 +288,10 @@ class Client:
         self._news.set()
 
 
+def _at(latent: int | None) -> dict[str, int]:
+    return {} if latent is None else {"latent": latent}
+
+
 async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -> Client:
     """Connect to a running world and wait for its welcome.
 
@@ -250,7 +320,8 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
             f"the world at {address.netloc} did not let us in ({error}); has it ended, is the token current?"
         ) from None
     await socket.send(json.dumps({"type": "hello", "client": name}))
-    client = Client(socket, Lobby(url, tls))
+    site = Site(f"{address.scheme}://{address.netloc}{folder}", tokens[0], tls)
+    client = Client(socket, site, Lobby(url, tls))
     try:
         await client.message("welcome")
     except ConnectionError:

@@ -26,24 +26,34 @@ class Past:
     """Moments of the world that is shown, and the one that was left last. ``shown`` is always the
     latent on the screen, -1 before the first."""
 
-    def __init__(self, source: ChunkSource, tape: Tape) -> None:
+    def __init__(self, source: ChunkSource, tape: Tape, opening: Opening | None) -> None:
+        """opening: where the show begins, if not at latent 0."""
         self._source = source
         self._tape = tape
+        self._begins = opening
         self._left: Opening | None = None
         self._saving = False
+
+    def beginning(self) -> Moment | None:
+        """Where the show begins, to be taken once; None = at latent 0."""
+        opening, self._begins = self._begins, None
+        return None if opening is None else opening.moment
 
     def kept(self, shown: int) -> list[int]:
         """Latents that one can go back to at once, the oldest first; to those between, nearly.
         Empty for a world that keeps nothing."""
         return [latent for latent in self._source.kept() if latent <= shown]
 
+    def check_kept(self) -> None:
+        """Raise UserError for a world that keeps nothing."""
+        if not self._source.kept():
+            raise UserError(NOTHING_KEPT)
+
     def at(self, latent: int, shown: int) -> Opening:
         """Before ``latent``, or the first of its step. Raises UserError where one cannot go back
         to."""
-        kept = self.kept(shown)
-        if not kept:
-            raise UserError(NOTHING_KEPT)
-        whole_number("latent", latent, kept[0], shown)
+        self.check_kept()
+        whole_number("latent", latent, self._source.kept()[0], shown)
         latent -= latent % self._source.info.latents_per_step
         return Opening(self._source.moment(latent), self._tape.led(latent))
 
@@ -57,6 +67,15 @@ class Past:
         if self._left is None:
             raise UserError("no world was left that one could go back to")
         return self._left
+
+    def kept_at(self, latent: int, shown: int) -> Opening:
+        """The newest moment not after ``latent`` that is kept itself, which alone can be saved.
+        Raises UserError."""
+        at = self.at(latent, shown).moment.latent
+        kept = [each for each in self.kept(shown) if 0 < each <= at]
+        if not kept:
+            raise UserError("save: a world can be saved two seconds after it began, or later")
+        return self.at(kept[-1], shown)
 
     async def save(self, opening: Opening) -> Path:
         """Write a kept moment to a file beside the recordings; returns its path. Raises
@@ -79,6 +98,5 @@ class Past:
 
     async def load(self, path: Path) -> Opening:
         """Read a world from a file. Raises UserError."""
-        if not self._source.kept():
-            raise UserError(NOTHING_KEPT)
+        self.check_kept()
         return Opening(*await self._source.load(path))

@@ -14,7 +14,9 @@ class Script:
     """Takes in order. ``current`` is in charge of labels and prompts until its last frame is
     shown."""
 
-    def __init__(self, takes: Sequence[Take], stops_after: bool, duration: float | None) -> None:
+    def __init__(
+        self, takes: Sequence[Take], stops_after: bool, duration: float | None = None
+    ) -> None:
         """stops_after: the show ends with the last take. duration: or after so many seconds of
         shown stream."""
         self.current: Take | None = None

@@ -44,13 +44,15 @@ class Show:
         *,
         seed: int,
         prompt: str,
+        opening: Opening | None = None,
         takes: Sequence[Take] = (),
         stop_after_takes: bool = False,
         duration: float | None = None,
         just_in_time: bool = True,
         recordings: Path = Path("recordings"),
     ) -> None:
-        """takes: drives to follow first. duration: seconds of shown stream from the first frame.
+        """opening: where it begins, if not at latent 0 of ``seed`` and ``prompt``. takes: drives to
+        follow first. duration: seconds of shown stream from the first frame.
 
         just_in_time=False lets steps start as early as they can (to measure what the difference
         is). recordings: folder for recordings that name no path; made when the first one starts.
@@ -58,7 +60,7 @@ class Show:
         self.source = source
         self.figures = Figures()
         self.tape = Tape(source.info, recordings, check_seed(seed))
-        self.past = Past(source, self.tape)
+        self.past = Past(source, self.tape, opening)
         self._audience = Audience()
         self._script = Script(takes, stop_after_takes, duration)
         self._prompts = Prompts(prompt, source, self._audience)
@@ -70,6 +72,9 @@ class Show:
         self._ended = asyncio.Event()
         self._reason = ""
         self._chores: set[asyncio.Task[None]] = set()
+        if opening is not None:
+            self.tape.rewind(opening.led, self.epoch)
+            self._clock.playhead.rewind(self.epoch, opening.moment.latent)
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -236,14 +241,9 @@ class Show:
         then. A ``rewound`` event follows. Raises UserError. Ends a replay."""
         self._open(self.past.at(latent, self.latent))
 
-    def undo(self) -> None:
-        """Back to the world that was left last, by a reset, a replay or `open`, and to where it
-        was. Raises UserError."""
-        self.open(self.past.left())
-
     def open(self, opening: Opening) -> None:
-        """Go on from a moment of another drive. A ``rewound`` event follows. Raises UserError while
-        everything is loading. Ends a replay."""
+        """Go on from a moment of another drive, or of the one that was left (``past.left``). A
+        ``rewound`` event follows. Raises UserError while all is loading. Ends a replay."""
         if self._state == "starting":
             raise UserError("the world is still loading; try again in a moment")
         self.past.leave(self.latent)
@@ -328,7 +328,8 @@ class Show:
     # -- the loops ---------------------------------------------------------------------------------
 
     async def _play(self, loaded: "Callable[[Show], None] | None") -> None:
-        await self.source.start(self.seed, self.prompt, self._report)
+        moment = self.past.beginning()
+        await self.source.start(self.seed, self.prompt, self._report, moment)
         if loaded is not None:
             loaded(self)
         # a full round of the collector over all that is loaded by now takes longer than a frame's
@@ -437,10 +438,8 @@ class Show:
         if take is not None:
             led = Take(seed, take.labels[: take.first], take.prompts[: take.first])
         self._go_to(led, self.source.reset(seed, take))
-        if led.labels:
-            self._audience.tell("rewound", latent=len(led.labels), **self._place())
-        else:
-            self._audience.tell("reset", **self._place())
+        latent = {"latent": take.first} if take is not None and take.first else {}
+        self._audience.tell("rewound" if latent else "reset", **latent, **self._place())
 
     def _open(self, opening: Opening) -> None:
         self._script.drop()

@@ -4,10 +4,9 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from actors.source import Moment
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed, whole_number
 from pipeline.stage.audience import Event
@@ -17,6 +16,7 @@ from pipeline.web.access import Right
 from pipeline.web.messages import PROTOCOL, shown
 from pipeline.web.metrics import Counters
 from pipeline.web.quality import Pictures
+from pipeline.web.travel import Branch, Travel
 from pipeline.web.viewer import Viewer
 
 MOST_VIEWERS = 64
@@ -28,7 +28,6 @@ STRAIGHT_ON = "D"  # what no key at all means
 
 Message = dict[str, Any]
 Handler = Callable[[Viewer, Message], None]
-Branch = Callable[[Moment], Awaitable[str]]  # another world from there; its address, from the page
 
 
 class Room:
@@ -47,13 +46,15 @@ class Room:
         self.pictures = Pictures()
         self._show = show
         self._counters = counters
-        self._branch = branch
         self._owner = ""  # name of the page that drove last
         self._label = STRAIGHT_ON
         self._unanswered: deque[tuple[int, int]] = deque(maxlen=UNANSWERED)  # seq, cursor
         self._last_receipt: Message | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.travel = Travel(
+            show, lambda viewer: viewer is self.driver, self._tell_recordings, branch
+        )
         self._anyone: dict[str, Handler] = {
             "ack": self._ack,
             "ping": self._ping,
@@ -61,6 +62,7 @@ class Room:
             "take": self._take,
             "take_control": self._take_control,
             "video": self._video,
+            **self.travel.anyone,
         }
         self._driver_only: dict[str, Handler] = {
             "input": self._input,
@@ -72,6 +74,7 @@ class Room:
             "record": self._record,
             "rename": self._rename,
             "delete": self._delete,
+            **self.travel.driver_only,
         }
 
     def join(self, hello: Message, right: Right = Right.DRIVER) -> Viewer:
@@ -168,6 +171,7 @@ class Room:
             viewer.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self.travel.close()
         self.pictures.close()
 
     # --- what messages do ---
@@ -327,6 +331,7 @@ class Room:
             "epoch": show.epoch,
             "paused": show.paused,
             "files": self._downloads(),
+            "branches": self.travel.branches,
         }
 
     def _downloads(self) -> list[str]:

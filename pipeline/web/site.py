@@ -23,7 +23,9 @@ from pipeline.web.door import ACCESS
 from pipeline.web.messages import parse_hello
 from pipeline.web.metrics import Counters, registry
 from pipeline.web.polling import Polling
-from pipeline.web.room import Branch, Room
+from pipeline.web.room import Room
+from pipeline.web.travel import Branch
+from pipeline.web.uploads import Uploads
 from pipeline.web.viewer import Viewer
 
 PAGE = Path(__file__).parent / "static"
@@ -54,6 +56,7 @@ class Site:
             Route("/presets/{index:int}", self.preset),
             WebSocketRoute("/live", self._live),
             *Polling(self.room, self._join).routes,
+            *Uploads(self.room.travel).routes,
             Mount("/static", static_files()),
         ]
         return Starlette(routes=routes)

@@ -10,8 +10,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from actors.source import Moment
 from pipeline.beginning import Beginning
+from pipeline.stage.past import Opening
 from pipeline.web.access import Access, Right
 from pipeline.web.door import Door
 from pipeline.web.site import Site
@@ -80,12 +80,14 @@ class Sites:
         task.add_done_callback(self._tasks.discard)
 
     def _site(self, world: World) -> Site:
-        async def branch(moment: Moment) -> str:
-            begun = await self._worlds.new(Beginning(moment.prompt, moment.seed, moment=moment))
+        async def branch(opening: Opening) -> str:
+            prompt, seed = opening.moment.prompt, opening.moment.seed
+            begun = await self._worlds.new(Beginning(prompt, seed, opening=opening))
             up = "" if world.own else "../../"
             return up + self.address(begun.id, Right.DRIVER)
 
-        return Site(world.show, lambda: self._worlds.arrive(world), branch)
+        many = branch if self._worlds.most > 1 else None
+        return Site(world.show, lambda: self._worlds.arrive(world), many)
 
     def _open(self, world: World, site: Site) -> None:
         self._sites[world.id] = site

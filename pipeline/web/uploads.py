@@ -1,0 +1,60 @@
+"""A world in a file comes in: posted to an address that only the driver was told."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from configs.errors import UserError
+from pipeline.web.travel import LARGEST_UPLOAD, Travel
+
+UPLOAD_SECONDS: Final = 300.0  # for the whole of a file
+
+
+class Uploads:
+    """Receives worlds for a room, one at a time. A file is read and gone again."""
+
+    def __init__(self, travel: Travel) -> None:
+        self._travel = travel
+        self._busy = asyncio.Lock()
+        self.routes = [Route("/open/{name}", self._receive, methods=["POST"])]
+
+    async def _receive(self, request: Request) -> Response:
+        viewer = self._travel.uploader(request.path_params["name"])
+        if viewer is None:
+            return PlainTextResponse("nobody was told this address\n", 410)
+        if self._busy.locked():
+            return PlainTextResponse("another world is being opened; try again later\n", 409)
+        async with self._busy:
+            with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+                path = Path(folder) / "sent.world"
+                try:
+                    await _store(request, path)
+                    await self._travel.open(viewer, path)
+                except UserError as error:
+                    line = str(error).replace(f"snapshot {path}", "this file")
+                    return PlainTextResponse(f"{line}\n", 400)
+                except ClientDisconnect:
+                    return Response(status_code=400)
+        return Response(status_code=204)
+
+
+async def _store(request: Request, path: Path) -> None:
+    """Write the body. Raises UserError beyond LARGEST_UPLOAD bytes or UPLOAD_SECONDS."""
+    size = 0
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            with path.open("xb") as file:
+                async for piece in request.stream():
+                    size += len(piece)
+                    if size > LARGEST_UPLOAD:
+                        raise UserError(f"expected at most {LARGEST_UPLOAD >> 20} MiB")
+                    file.write(piece)
+    except TimeoutError:
+        raise UserError(f"expected the file within {UPLOAD_SECONDS:.0f} s") from None
+    except OSError as error:
+        raise UserError(f"the file cannot be kept here ({error.strerror or error})") from None
