@@ -10,6 +10,7 @@ import { Loading } from "./loading.js";
 import { banner, clock, copy, offer, say, toast } from "./say.js";
 import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
+import { Timeline } from "./timeline.js";
 
 const REPEAT_MS = 250, IDLE_MS = 3000, LONGEST_PROMPT = 4000;
 const $ = (id) => document.getElementById(id);
@@ -29,6 +30,7 @@ const world = {
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
+const timeline = new Timeline(link, screen, world);
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
 let seq = 0;
@@ -40,6 +42,7 @@ screen.addEventListener("painted", ({ detail }) => {
   const { header, painted } = detail;
   link.send({ type: "ack", epoch: header.epoch, frame: header.frame });
   figures.paint(detail, link.offset);
+  timeline.see(header, $("picture"));
   if (!world.frames) { world.frames = true; phase(); }
   while (awaited.length && awaited[0].cursor <= header.cursor) {
     const { cursor, at } = awaited.shift();
@@ -75,6 +78,7 @@ const hear = {
   welcome({ world: info, state, link: by }) {
     world.info = info;
     world.guest = by === "watcher";
+    $("branch").hidden = !state.branches;
     $("lobby").hidden = by !== "owner";
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
@@ -131,8 +135,25 @@ const hear = {
     $("seed-value").textContent = seed;
     awaited.length = 0;
     if (prompt && document.activeElement !== $("prompt")) $("prompt").value = prompt;
+    timeline.cut(0);
   },
+  rewound({ latent, ...place }) {
+    hear.reset(place);
+    timeline.cut(latent);
+    Object.assign(world, { prompt: place.prompt, awaitedPrompt: -1 });
+    phase();
+  },
+  moments() {},
+  saved({ name, file }) {
+    Object.assign(document.createElement("a"), { href: file, download: "" }).click();
+    toast(`Saved as ${name}; it lies in the drawer too.`);
+  },
+  branched({ address }) {
+    if (!open(address, "_blank")) offer("A second world is ready.", "Open it", () => open(address, "_blank"));
+  },
+  upload({ address }) { drives.send(address); },
   paused({ paused }) {
+    if (!paused && world.driving) timeline.leave();
     const until = recorded();
     world.paused = paused;
     record(recording.on, until);
@@ -154,6 +175,7 @@ const hear = {
   recordings({ files }) { showFiles(files); },
   stats(stats) {
     figures.stats = stats;
+    timeline.oldest = stats.oldest;
     Object.assign(world, { state: stats.state, slow: stats.slow ?? "" });
     phase();
   },
@@ -207,7 +229,8 @@ function phase() {
   $("loading").hidden = world.frames || now === "ended";
   const gone = now === "lost" || now === "ended" || now === "connecting";
   $("role").hidden = $("replay").disabled = $("save-drive").disabled = gone;
-  for (const id of ["presets", "show-worlds", "prompt-send", "pause", "reset", "new-seed", "record"]) $(id).disabled = gone || !world.driving;
+  $("save-world").hidden = !timeline.keeps;
+  for (const id of ["presets", "show-worlds", "prompt-send", "pause", "reset", "new-seed", "record", "save-world"]) $(id).disabled = gone || !world.driving;
   $("prompt").disabled = world.watching || now === "ended"; // a short loss must not interrupt somebody who types
   if (gone) $("drawer").hidden = true; // its links lead nowhere now
   const pending = world.awaitedPrompt > 0;
@@ -268,11 +291,16 @@ function showPresets({ presets, pictures = [] }) {
 
 const actions = {
   pause: () => link.send({ type: world.paused ? "resume" : "pause" }),
-  reset: () => { take("undo"); link.send({ type: "reset" }); },
-  "new-seed": () => { take("undo"); link.send({ type: "reset", seed: null }); },
+  reset: () => { beginAgain({ type: "reset" }); },
+  "new-seed": () => { beginAgain({ type: "reset", seed: null }); },
   record: () => link.send({ type: "record", on: !recording.on }),
   replay: () => take("copy"),
   "save-drive": () => take("save"),
+  "save-world": () => link.send({ type: "save" }),
+  "go-from": () => timeline.go(),
+  "to-now": () => timeline.toNow(),
+  branch: () => timeline.ask("branch"),
+  "save-moment": () => timeline.ask("save"),
   seed: () => copy(String(world.seed), "Seed copied."),
   take: () => link.send({ type: "take_control" }),
   fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : theatre.requestFullscreen?.()),
@@ -305,6 +333,13 @@ function take(purpose) {
   link.send({ type: "take" });
 }
 
+/** A world that keeps moments goes back to where the lost drive stood; another one drives it again. */
+function beginAgain(message) {
+  if (!timeline.keeps) take("undo");
+  link.send(message);
+  if (timeline.keeps) offer("The world began again.", `Back to the lost drive (${keymap.caps("offer-take")[0] ?? "no key"})`, () => link.send({ type: "undo" }));
+}
+
 function again({ seed, model, parts }) { link.send({ type: "replay", seed, model, parts }); }
 
 /** Keys that steer or command, and letters that a browser would search for, belong to the page; not so in its fields. */
@@ -321,6 +356,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "?") return actions["show-help"]();
   if ($("help").open) return;
   if (action === "write") return $("prompt").focus(), $("prompt").select();
+  if (action === "past") return $("past").focus();
   if (action && !$(action)?.disabled && !$(action)?.hidden) (actions[action] ?? (() => $(action)?.click()))();
 });
 

@@ -3,11 +3,13 @@
 import { clock, copy, toast } from "./say.js";
 import { countLatents, isDrive, readReplay, replayFragment } from "./wire.js";
 
+const KIND = /\.(mp4|world)$/; // what can be renamed and deleted
 const LARGEST_FILE = 4_000_000; // bytes; an hour of a changing hand
 const $ = (id) => document.getElementById(id);
 
 export class Drives {
   #link; #world;
+  #file = null; // a world on its way to the server
 
   constructor(link, world) {
     this.#link = link;
@@ -38,7 +40,21 @@ export class Drives {
     if (drive) this.#ask(drive, () => history.replaceState(null, "", "./"));
   }
 
+  /** Send the world that was opened to an address that the server told. */
+  async send(address) {
+    const answer = await fetch(address, { method: "POST", body: this.#file, cache: "no-store" }).catch(() => null);
+    if (answer?.ok) toast(`The world goes on from ${this.#file.name}.`);
+    else toast(answer ? await answer.text() : "The file could not be sent.", true);
+  }
+
+  #openWorld(file) {
+    this.#file = file;
+    if (this.#world.watching) toast("You are watching; take control to open a world.", true);
+    else this.#link.send({ type: "open" });
+  }
+
   async #open(file) {
+    if (file.name.endsWith(".world")) return this.#openWorld(file);
     try {
       const drive = file.size <= LARGEST_FILE && JSON.parse(await file.text());
       if (!isDrive(drive)) throw new Error("no drive");
@@ -69,20 +85,20 @@ export class Drives {
     const names = addresses.map((address) => [address, address.split("/").pop()]);
     $("files").replaceChildren(...names.map(([address, name]) => this.#row(address, name)));
     $("no-files").hidden = names.length > 0;
-    $("drawer-count").textContent = names.filter(([, name]) => name.endsWith(".mp4")).length || "";
+    $("drawer-count").textContent = names.filter(([, name]) => KIND.test(name)).length || "";
   }
 
   #row(address, name) {
     const item = document.createElement("li"), anchor = document.createElement("a");
     Object.assign(anchor, { href: address, download: "", textContent: name });
     item.append(anchor);
-    if (!name.endsWith(".mp4")) return item;
-    const stem = name.slice(0, -".mp4".length);
+    if (!KIND.test(name)) return item;
+    const stem = name.replace(KIND, "");
     item.append(button("Rename", () => {
-      const to = prompt("A new name for this recording:", stem);
+      const to = prompt("A new name:", stem);
       if (to && to !== stem) this.#link.send({ type: "rename", name, to });
     }), button("Delete", () => {
-      if (confirm(`Delete ${name} and its control log?`)) this.#link.send({ type: "delete", name });
+      if (confirm(`Delete ${name}${name.endsWith(".mp4") ? " and its control log" : ""}?`)) this.#link.send({ type: "delete", name });
     }));
     return item;
   }

@@ -5,7 +5,7 @@ const STORE = "keys";
 const DEFAULTS = {
   straight: ["KeyW", "ArrowUp"], left: ["KeyA", "ArrowLeft"], right: ["KeyD", "ArrowRight"], reverse: ["KeyS", "ArrowDown"],
   coast: ["ShiftLeft", "ShiftRight"], pause: ["Space"], reset: ["KeyR"], "new-seed": ["KeyN"], write: ["KeyT"],
-  record: ["KeyV"], "show-hud": ["KeyH"], fullscreen: ["KeyF"], "offer-take": ["KeyZ"],
+  record: ["KeyV"], "show-hud": ["KeyH"], fullscreen: ["KeyF"], "offer-take": ["KeyZ"], past: ["KeyB"],
 };
 const NAMES = { Space: "Space", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", ArrowDown: "↓", ShiftLeft: "Shift", ShiftRight: "Shift" };
 

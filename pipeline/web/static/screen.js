@@ -13,6 +13,7 @@ export class Screen extends EventTarget {
   #glowed = 0;
   #decoder = new Decoder();
   #scaling = "auto"; // or crisp, smooth
+  #live = null; // what came last, while a picture of the past is shown
 
   constructor(stage, canvas, glow) {
     super();
@@ -27,6 +28,17 @@ export class Screen extends EventTarget {
     this.#scaling = way;
     this.#fit();
   }
+
+  /** Show a picture of the past in place of what comes; null = what came last. */
+  show(picture) {
+    const from = picture ?? this.#live, { width, height } = this.#canvas;
+    if (picture) this.#live ??= copied(this.#canvas);
+    else this.#live = null;
+    if (from) this.#context.drawImage(from, 0, 0, width, height);
+  }
+
+  /** Leave the picture of the past where it is until a frame comes. */
+  follow() { this.#live = null; }
 
   /** Take a frame from the link. Emits painted (detail = header and times) once it is on the display. */
   async offer({ header, data, received }) {
@@ -54,7 +66,7 @@ export class Screen extends EventTarget {
       this.#canvas.height = header.height;
       this.#fit();
     }
-    this.#context.drawImage(bitmap, 0, 0);
+    (this.#live?.getContext("2d") ?? this.#context).drawImage(bitmap, 0, 0);
     const now = performance.now();
     if (this.#glow && now - this.#glowed > GLOW_MS) {
       this.#glowed = now;
@@ -79,6 +91,12 @@ export class Screen extends EventTarget {
   }
 
   #emit(detail) { this.dispatchEvent(new CustomEvent("painted", { detail })); }
+}
+
+function copied(canvas) {
+  const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  copy.getContext("2d").drawImage(canvas, 0, 0);
+  return copy;
 }
 
 /** Run once the display has what was drawn in this animation frame. */

@@ -1,0 +1,187 @@
+"""The timeline of the page in a real Chromium: look back, go on from there, save, open, branch, undo;
+over a world that dreams in this process."""
+
+import asyncio
+
+import pytest
+
+from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text
+from tests.dream import Dream, dreamed
+
+pytestmark = [needs_chromium, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def dreams(tmp_path_factory):
+    """Makes sources of chunks, all on one set of weights."""
+    parts = dreamed(tmp_path_factory.mktemp("weights"))
+
+    async def make():
+        return Dream(parts)
+
+    return make
+
+
+async def at_latent(theatre, tab, latent):
+    """Play until the page has shown this latent and knows what is kept."""
+    await theatre.until(lambda: theatre.show.latent >= latent)
+    await so(tab, "!document.getElementById('timeline').hidden")
+
+
+async def value(tab):
+    return int(await tab.input_value("#past"))
+
+
+def test_the_past_is_looked_at_by_keys_and_gone_on_from(run, dreams):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 12)
+            await tab.keyboard.press("KeyB")
+            for _ in range(5):
+                await tab.keyboard.press("ArrowLeft")
+            await theatre.until(lambda: show.paused)
+            looked = await tab.evaluate(PIXELS)
+            latent = await value(tab)
+            assert (await text(tab, "#past-at")).endswith("seconds ago")
+            assert await tab.get_attribute("#past", "aria-valuetext") == await text(tab, "#past-at")
+            await tab.keyboard.press("Escape")
+            await theatre.until(lambda: not show.paused)
+            assert await text(tab, "#past-at") == "now" and not await tab.is_visible("#past-acts")
+            assert looked != await tab.evaluate(PIXELS) and show.epoch == 1
+            await tab.focus("#past")
+            while await value(tab) > latent:
+                await tab.keyboard.press("ArrowLeft")
+            assert await tab.evaluate(PIXELS) == looked, "what was seen of that moment"
+            await tab.keyboard.down("Enter")
+            await theatre.until(lambda: show.epoch == 2 and not show.paused)
+            await so(tab, f"Number(document.getElementById('past').value) >= {latent}")
+            assert latent <= show.latent < latent + 8
+            assert not await tab.is_visible("#past-acts")
+            await tab.keyboard.press("KeyA")
+            await theatre.until(lambda: "DL" in show.take().labels[latent:])
+
+    run(body, source=dreams)
+
+
+def test_who_watches_looks_and_leaves_the_world_alone(run, dreams):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as first, page(browser, theatre.url) as tab:
+            await playing(first)
+            await playing(tab)
+            await at_latent(theatre, tab, 8)
+            await tab.focus("#past")
+            await tab.keyboard.press("ArrowLeft")
+            await tab.keyboard.press("ArrowLeft")
+            assert await tab.is_visible("#past-acts")
+            assert await tab.is_disabled("#go-from") and await tab.is_disabled("#save-moment")
+            before = await tab.evaluate(PIXELS)
+            await asyncio.sleep(0.5)
+            assert await tab.evaluate(PIXELS) == before and not theatre.show.paused
+            await tab.click("#to-now")
+            await eventually(lambda: differs(tab, before))
+
+    run(body, source=dreams)
+
+
+async def differs(tab, before):
+    return await tab.evaluate(PIXELS) != before
+
+
+def test_a_moment_is_saved_and_a_file_is_opened(run, dreams, tmp_path):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 10)
+            await tab.focus("#past")
+            for _ in range(3):
+                await tab.keyboard.press("ArrowLeft")
+            latent = await value(tab)
+            async with tab.expect_download() as coming:
+                await tab.click("#save-moment")
+            download = await coming.value
+            path = tmp_path / download.suggested_filename
+            await download.save_as(path)
+            assert path.suffix == ".world" and path.name in show.recordings
+            await tab.click("#to-now")
+            await tab.click("#new-seed")
+            await theatre.until(lambda: show.seed != 42 and show.latent >= 2)
+            await tab.set_input_files("#open-drive", path)
+            await theatre.until(lambda: show.seed == 42 and show.latent >= latent)
+            await so(tab, "document.getElementById('seed-value').textContent === '42'")
+            bad = tmp_path / "bad.world"
+            bad.write_bytes(path.read_bytes()[:5000])
+            epoch = show.epoch
+            await tab.set_input_files("#open-drive", bad)
+            await eventually(lambda: says(tab, "this file"))
+            assert show.epoch == epoch
+
+    run(body, source=dreams, recordings=tmp_path / "kept")
+
+
+async def says(tab, words):
+    return words in await text(tab, "#toasts")
+
+
+def test_a_branch_opens_in_a_new_tab_and_goes_on_from_there(run, dreams):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 8)
+            await tab.focus("#past")
+            await tab.keyboard.press("ArrowLeft")
+            latent = await value(tab)
+            async with tab.context.expect_page() as coming:
+                await tab.click("#branch")
+            second = await coming.value
+            await playing(second)
+            branch = next(world for world in theatre.worlds if not world.own)
+            await theatre.until(lambda: branch.show.latent >= latent + 2)
+            assert theatre.show.latent == latent + 1 and theatre.show.paused
+            assert branch.show.take().labels[:latent] == theatre.show.take().labels[:latent]
+
+    run(body, source=dreams, many={})
+
+
+def test_a_lost_drive_comes_back_where_it_was(run, dreams):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 9)
+            await tab.keyboard.press("KeyR")
+            await theatre.until(lambda: show.epoch == 2 and 0 <= show.latent < 9)
+            await so(tab, "!document.getElementById('offer').hidden")
+            await tab.keyboard.press("KeyZ")
+            await theatre.until(lambda: show.epoch == 3 and show.latent >= 9)
+            assert len(show.take().labels) < 30
+
+    run(body, source=dreams)
+
+
+@pytest.mark.parametrize("size", [(360, 740), (1280, 800), (2560, 1440)])
+def test_the_timeline_lies_under_the_picture_at_every_size(run, dreams, size):
+    async def body(theatre, browser):
+        width, height = size
+        async with page(browser, theatre.url, width=width, height=height) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 6)
+            picture = await tab.locator("#picture").bounding_box()
+            line = await tab.locator("#past").bounding_box()
+            assert line["y"] >= picture["y"] + picture["height"] - 1 and line["width"] > 200
+            at = line["y"] + line["height"] / 2
+            await tab.mouse.move(line["x"] + line["width"] - 4, at)
+            await tab.mouse.down()
+            await tab.mouse.move(line["x"] + line["width"] / 2, at, steps=4)
+            await tab.mouse.up()
+            await theatre.until(lambda: theatre.show.paused)
+            acts = await tab.locator("#past-acts").bounding_box()
+            assert acts["x"] >= 0 and acts["x"] + acts["width"] <= width
+            assert acts["y"] + acts["height"] <= line["y"] + 1
+            assert await tab.locator("#picture").bounding_box() == picture, "nothing jumps"
+            await tab.click("#go-from")
+            await theatre.until(lambda: theatre.show.epoch == 2)
+
+    run(body, source=dreams)
