@@ -52,7 +52,10 @@ class Dream:
         moment: Moment | None = None,
     ) -> None:
         self.wanted = prompt
-        self._stand(LiveWorld.begin(self.parts, prompt, seed))
+        if moment is None:
+            self._stand(LiveWorld.begin(self.parts, prompt, seed))
+        else:
+            self.open(moment)
         report(StageReport("ready", 100.0, "dreaming", 0.0))
 
     async def next(self) -> FrameChunk:

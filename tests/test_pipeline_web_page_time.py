@@ -5,7 +5,7 @@ import asyncio
 
 import pytest
 
-from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text
+from tests.browser import PIXELS, box_of, eventually, needs_chromium, page, playing, so, text
 from tests.dream import Dream, dreamed
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -168,8 +168,8 @@ def test_the_timeline_lies_under_the_picture_at_every_size(run, dreams, size):
         async with page(browser, theatre.url, width=width, height=height) as tab:
             await playing(tab)
             await at_latent(theatre, tab, 6)
-            picture = await tab.locator("#picture").bounding_box()
-            line = await tab.locator("#past").bounding_box()
+            picture = await box_of(tab, "#picture")
+            line = await box_of(tab, "#past")
             assert line["y"] >= picture["y"] + picture["height"] - 1 and line["width"] > 200
             at = line["y"] + line["height"] / 2
             await tab.mouse.move(line["x"] + line["width"] - 4, at)
@@ -177,10 +177,10 @@ def test_the_timeline_lies_under_the_picture_at_every_size(run, dreams, size):
             await tab.mouse.move(line["x"] + line["width"] / 2, at, steps=4)
             await tab.mouse.up()
             await theatre.until(lambda: theatre.show.paused)
-            acts = await tab.locator("#past-acts").bounding_box()
+            acts = await box_of(tab, "#past-acts")
             assert acts["x"] >= 0 and acts["x"] + acts["width"] <= width
             assert acts["y"] + acts["height"] <= line["y"] + 1
-            assert await tab.locator("#picture").bounding_box() == picture, "nothing jumps"
+            assert await box_of(tab, "#picture") == picture, "nothing jumps"
             await tab.click("#go-from")
             await theatre.until(lambda: theatre.show.epoch == 2)
 

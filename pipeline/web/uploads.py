@@ -1,6 +1,7 @@
 """A world in a file comes in: posted to an address that only the driver was told."""
 
 import asyncio
+import re
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -36,7 +37,7 @@ class Uploads:
                     await _store(request, path)
                     await self._travel.open(viewer, path)
                 except UserError as error:
-                    line = str(error).replace(f"snapshot {path}", "this file")
+                    line = re.sub(f"(snapshot )?{re.escape(str(path))}", "this file", str(error))
                     return PlainTextResponse(f"{line}\n", 400)
                 except ClientDisconnect:
                     return Response(status_code=400)
