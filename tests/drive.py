@@ -3,15 +3,15 @@ OUT.npz``.
 
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "engine": NAME | null,
 "seed": 1, "prompt": "...", "takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT,
-...]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["pause",
-SECONDS] | ["replay", LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS, SEED] | ["flood",
-COUNT]}, "frames": N, "until": TEXT}. FAULT is ["kill" | "stop", "dit 0"], with the seconds to
-wait as a third part where it comes later; "overtake" is a replay and, so many seconds later, a
-reset; ["suspend", SECONDS] stops every process of the run for a while; ["slay", PID] kills one
-outside it. "loading": [FAULT, ...] happen one each time that the models begin to load; Ray's own
-processes are called by their names ("raylet", "guardian"). It ends after N frames, or with the
-first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything else as JSON
-(``story``).
+...]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["rewind",
+LATENT] | ["pause", SECONDS] | ["replay", LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS,
+SEED] | ["flood", COUNT]}, "frames": N, "until": TEXT, "log": FILE}. FAULT is ["kill" | "stop", "dit
+0"], with the seconds to wait as a third part where it comes later; "overtake" is a replay and, so
+many seconds later, a reset; ["suspend", SECONDS] stops every process of the run for a while;
+["slay", PID] kills one outside it. "loading": [FAULT, ...] happen one each time that the models
+begin to load; Ray's own processes are called by their names ("raylet", "guardian"). It ends after N
+frames, or with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and
+everything else as JSON (``story``).
 """
 
 import asyncio
@@ -134,6 +134,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     doing: dict[str, Callable[..., object]] = {
         "reset": show.reset,
         "prompt": show.set_prompt,
+        "rewind": show.rewind,
         "pause": pause,
         "replay": replay,
         "overtake": overtake,
@@ -172,7 +173,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     watching = asyncio.create_task(watch())
     begun, error = time.monotonic(), ""
     try:
-        await show.run()
+        await show.run(lambda show: show.log_controls(Path(spec["log"])) if "log" in spec else None)
     except RuntimeError as raised:
         error = str(raised)
     await watching

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from actors.source import WorldInfo
 from models.checkpoint import Checkpoint
 from models.device import use_threads
 from models.parts import Parts
+from pipeline.stage.recording import read_control_log
+from tests.dream import again
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 from the_matrix import the_matrix
@@ -352,6 +355,29 @@ def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
         assert (seen == np.concatenate([whole[:here], whole[there:]])).all()
     frames, _ = many(world(7, back=None, open=path), vae=3 - shards)
     assert (frames[0] == whole[4 * 16 :]).all()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_drive_that_goes_back_by_hand_is_the_one_its_log_tells_of(drive, tmp_path, full):
+    """Through a change of the prompt, late labels, either decoder; both groups killed right after."""
+    model = write_checkpoint(tmp_path / "stage4", late_labels=1, full_vae=full)
+    engine = None if full else ENGINE
+    spec = {
+        "acts": {"14": ["prompt", PROMPTS[1]], "50": ["rewind", 6], "70": ["rewind", 2]},
+        "holds": {"4": "DL", "40": "DR"},
+        "faults": {"50": [["kill", "dit 0"], ["kill", "vae 0"]]},
+        "log": str(tmp_path / "log"),
+    }
+    frames, story = drive(model, engine=engine, takes=[], prompt=PROMPTS[0], frames=92, **spec)
+    checkpoint = Checkpoint.open(model)
+    info = WorldInfo("tiny", checkpoint.model_hash, checkpoint.height, checkpoint.width)
+    takes = read_control_log(tmp_path / "log", info)
+    assert [take.first for take in takes] == [0, 6, 2] and story["summary"]["restarts"] >= 1
+    assert len({take.prompts[-1] for take in takes}) == 2
+    parts = Parts(replace(checkpoint, engine=engine), CPU)
+    dreamed = [again(parts, take)[4 * take.first :] for take in takes]
+    assert (np.concatenate(dreamed)[: len(frames)] == frames).all()
+    assert story["summary"]["stalls"] <= 1, "the repair alone"
 
 
 def test_worlds_of_two_replicas_are_those_of_one(many, model, undisturbed):

@@ -54,12 +54,12 @@ def test_the_past_is_looked_at_by_keys_and_gone_on_from(run, dreams):
             while await value(tab) > latent:
                 await tab.keyboard.press("ArrowLeft")
             assert await tab.evaluate(PIXELS) == looked, "what was seen of that moment"
-            await tab.keyboard.down("Enter")
+            await tab.keyboard.press("Enter")
             await theatre.until(lambda: show.epoch == 2 and not show.paused)
             await so(tab, f"Number(document.getElementById('past').value) >= {latent}")
             assert latent <= show.latent < latent + 8
             assert not await tab.is_visible("#past-acts")
-            await tab.keyboard.press("KeyA")
+            await tab.keyboard.down("KeyA")
             await theatre.until(lambda: "DL" in show.take().labels[latent:])
 
     run(body, source=dreams)
