@@ -321,21 +321,3 @@ def tiny_decoder_cost(
         kernels += 3 * uses
     held = (weights * itemsize, state * itemsize, peak * itemsize)
     return Cost(0, 0, operations, traffic * itemsize, kernels, *held, exchanges, sent * itemsize)
-
-
-# ---- the text encoder
-
-
-def text_cost(sizes: dict[str, int], tokens: int, gated: bool = True, itemsize: int = 2) -> Cost:
-    """One prompt of `tokens` tokens through a T5 encoder with these config.json sizes (vocab_size,
-    d_model, d_kv, d_ff, num_layers, num_heads)."""
-    wide, inner, hidden = sizes["d_model"], sizes["d_kv"] * sizes["num_heads"], sizes["d_ff"]
-    layer = 4 * wide * inner + (3 if gated else 2) * wide * hidden
-    return Cost(
-        linear=2.0 * tokens * sizes["num_layers"] * layer,
-        attention=4.0 * tokens**2 * inner * sizes["num_layers"],
-        traffic=30.0 * tokens * wide * sizes["num_layers"] * itemsize,
-        kernels=30 * sizes["num_layers"],
-        weights=(sizes["num_layers"] * layer + sizes["vocab_size"] * wide) * itemsize,
-        activations=tokens * (3 * wide + 3 * hidden) * itemsize,
-    )

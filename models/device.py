@@ -197,14 +197,6 @@ class Lane:
         with torch.cuda.stream(self._stream):
             yield
 
-    def to_host(self, x: Tensor) -> Tensor:
-        """Begin to copy x to the host, on this lane; `wait` says when it is there."""
-        if self._stream is None:
-            return x
-        with torch.cuda.stream(self._stream):
-            x.record_stream(self._stream)
-            return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
-
     def wait(self) -> None:
         """Wait until this lane has done everything."""
         if self._stream is not None:

@@ -20,7 +20,7 @@ from actors.layout import Layout
 
 
 @dataclass(frozen=True)
-class Head:
+class RunningHead:
     """Where it listens, its folder, the variables that let a process in, and the process that keeps
     it."""
 
@@ -31,14 +31,14 @@ class Head:
 
 
 @contextmanager
-def running_head(nodes: int = 1) -> Iterator[Head]:
+def running_head(nodes: int = 1) -> Iterator[RunningHead]:
     """A cluster with room for six workers on one node, or one and five on two. Afterwards nothing
     of it is left."""
     command = [sys.executable, "-m", "tests.head", str(nodes)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     said = json.loads(process.stdout.readline())
-    head = Head(
+    head = RunningHead(
         said["address"], Path(said["folder"]), said["environment"], psutil.Process(said["keeper"])
     )
     family = head.keeper.children(recursive=True)

@@ -17,7 +17,6 @@ from models.cost import (
     call_cost,
     decoder_cost,
     step_cost,
-    text_cost,
     tiny_decoder_cost,
     transformer_parameters,
 )
@@ -207,22 +206,3 @@ def test_the_tiny_decoder_costs_what_pytorch_counts(ranks: int) -> None:
     assert ours.exchanges == group.exchanges
     assert ours.sent == pytest.approx(group.sent, rel=0.02)
     assert ours.state == sum(t.numel() * t.element_size() for t in memory)
-
-
-def test_a_prompt_costs_what_pytorch_counts() -> None:
-    transformers = pytest.importorskip("transformers")
-    sizes = {
-        "vocab_size": 100,
-        "d_model": 64,
-        "d_kv": 16,
-        "d_ff": 96,
-        "num_heads": 4,
-        "num_layers": 3,
-    }
-    config = transformers.T5Config(**sizes, feed_forward_proj="gated-gelu")
-    with torch.device("meta"):
-        encoder = transformers.T5EncoderModel(config)
-        ids = torch.zeros(1, 226, dtype=torch.long)
-    ours = text_cost(sizes, 226, itemsize=4)
-    assert ours.operations == pytest.approx(counted(lambda: encoder(input_ids=ids)), rel=0.02)
-    assert ours.weights == pytest.approx(4 * sum(p.numel() for p in encoder.parameters()), rel=0.02)

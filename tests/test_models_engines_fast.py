@@ -121,7 +121,7 @@ def test_lanes_and_capture_do_the_work_where_there_is_no_device() -> None:
     lane, x = Lane(CPU), torch.zeros(3)
     lane.follow()
     with lane.running():
-        host = lane.to_host(x + 1)
+        host = x + 1
     lane.wait()
 
     def add() -> None:

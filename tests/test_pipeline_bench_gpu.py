@@ -11,7 +11,7 @@ import torch
 
 import pipeline.bench.gpu as gpu
 from pipeline.__main__ import main
-from pipeline.bench.gpu import Place
+from pipeline.bench.gpu import Setting
 
 NOT_NEEDED = (
     "ray diffusers transformers sentencepiece yaml simplejpeg imageio_ffmpeg starlette uvicorn"
@@ -55,10 +55,10 @@ def test_every_part_on_a_processor_and_what_it_writes(
 def test_a_part_that_fails_leaves_the_others_and_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(place: Place) -> dict[str, float]:
+    def broken(setting: Setting) -> dict[str, float]:
         raise RuntimeError("out of memory")
 
-    def fine(place: Place) -> dict[str, float]:
+    def fine(setting: Setting) -> dict[str, float]:
         kept = json.loads(file.read_text())
         assert "out of memory" in kept["equality"]["failed"]  # written before the next part began
         return {"ok": 1.0}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from models.engines.openvino import Graph, Request, constant, operations, parameter
+from models.engines.openvino import Caller, Graph, constant, operations, parameter
 from models.frames import own_columns, to_uint8
 from models.parallel import SequenceGroup
 from models.tae import DECODER_STAGES, GROWTHS, DecoderKernels, Kernel, TinyVAE
@@ -48,7 +48,7 @@ class GraphDecoder:
         """A fresh streaming decoder; with a group, this worker's slice of the width."""
         return GraphStream(self, group or SequenceGroup.single())
 
-    def request(self, height: int, width: int) -> Request:
+    def request(self, height: int, width: int) -> Caller:
         """A caller of the graph for latents of height x width; it computes with as many threads as
         torch did when the first one was made."""
         size = (height, width)
@@ -72,7 +72,7 @@ class GraphStream:
 
     def __init__(self, decoder: GraphDecoder, group: SequenceGroup) -> None:
         self._decoder, self._group = decoder, group
-        self._request: Request | None = None
+        self._request: Caller | None = None
         self._size = (0, 0)
         self._memory: list[Tensor] = []
 

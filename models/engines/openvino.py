@@ -83,12 +83,12 @@ class Graph:
         model = _package().Model(results, list(inputs), "graph")
         self._compiled = _package().Core().compile_model(model, "CPU", settings)
 
-    def request(self) -> Request:
+    def request(self) -> Caller:
         """Something that can be called, with inputs of its own."""
-        return Request(self._compiled.create_infer_request())
+        return Caller(self._compiled.create_infer_request())
 
 
-class Request:
+class Caller:
     """One caller of a graph: inputs stay bound until others are."""
 
     def __init__(self, request: InferRequest) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import control_bias
-from models.engines.openvino import Graph, Request, constant, operations, parameter
+from models.engines.openvino import Caller, Graph, constant, operations, parameter
 from models.transformer import (
     Attention,
     ControlBlock,
@@ -38,7 +38,7 @@ class GraphStepper:
     def __init__(self, transformer: Transformer, rows: Sequence[tuple[Timestep, Keys]]) -> None:
         self._transformer = transformer
         self._rows = [[*_flat(row, keys)] for row, keys in rows]
-        self._requests: dict[tuple[int, ...], Request] = {}
+        self._requests: dict[tuple[int, ...], Caller] = {}
 
     def velocity(self, latents: Tensor, text: TextTokens, row: int, labels: Tensor) -> Tensor:
         """Window [F, C, h, w], texts of B prompts, label ids [F] -> [B, F, C, h, w]."""

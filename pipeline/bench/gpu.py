@@ -62,7 +62,7 @@ Stepper = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """Where and with what is measured."""
 
     shape: Shape
@@ -118,7 +118,7 @@ def measure(options: Options) -> dict[str, Any]:
     device = pick_device()
     if device.type == "cpu" and options.shape == "published":
         raise UserError("bench gpu: no CUDA device here; --shape tiny tries every part on a CPU")
-    place = Place(SHAPES[options.shape], device, pick_dtype("auto", device))
+    setting = Setting(SHAPES[options.shape], device, pick_dtype("auto", device))
     figures: dict[str, Any] = {"device": device_name(device), "torch": torch.__version__}
     print(f"{figures['device']}, torch {torch.__version__}, {options.shape} shapes")
     parts = (equality, peak, step, decode, stream, ranks, tests)
@@ -126,7 +126,7 @@ def measure(options: Options) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             with torch.inference_mode():
-                figures[part.__name__] = part(place)
+                figures[part.__name__] = part(setting)
         except Exception as error:  # the other parts still tell what they have to
             figures[part.__name__] = {"failed": f"{type(error).__name__}: {error}"[:500]}
             print(f"{part.__name__}: {figures[part.__name__]['failed']}")
@@ -136,10 +136,10 @@ def measure(options: Options) -> dict[str, Any]:
     return figures
 
 
-def equality(place: Place) -> dict[str, Any]:
+def equality(setting: Setting) -> dict[str, Any]:
     """Every path against the plain one, small shapes, float32; relative error and its bound."""
-    small = replace(place, shape=TINY, dtype=torch.float32)
-    plain, window = transformer(TINY, place.device, torch.float32), small.latents(5)
+    small = replace(setting, shape=TINY, dtype=torch.float32)
+    plain, window = transformer(TINY, setting.device, torch.float32), small.latents(5)
     expected = small.stepper(plain, Paths())(window)
     results: dict[str, Any] = {}
     for name, (text, bound) in PATHS.items():
@@ -160,61 +160,63 @@ def equality(place: Place) -> dict[str, Any]:
     return results
 
 
-def _decoder_equality(place: Place) -> dict[str, Any]:
-    plain = full_decoder(place.shape, place.device, place.dtype)
+def _decoder_equality(setting: Setting) -> dict[str, Any]:
+    plain = full_decoder(setting.shape, setting.device, setting.dtype)
     fast = prepare_decoder(copy.deepcopy(plain), Paths(channels_last=True))
     one, other = plain.stream(), fast.stream(in_place=True)
-    latents = place.latents(4)
+    latents = setting.latents(4)
     expected = torch.cat([one.decode(latent[None]) for latent in latents])
     got = torch.cat([other.decode(latent[None]) for latent in latents])
     error = float((got - expected).norm() / expected.norm())
     return {"error": error, "bound": 1e-4, "ok": error <= 1e-4}
 
 
-def peak(place: Place) -> dict[str, Any]:
+def peak(setting: Setting) -> dict[str, Any]:
     """What the device attains at best: a large matrix product, a large addition."""
-    size = 8192 if place.device.type == "cuda" else 512
-    a = torch.randn(size, size, device=place.device, dtype=place.dtype)
+    size = 8192 if setting.device.type == "cuda" else 512
+    a = torch.randn(size, size, device=setting.device, dtype=setting.dtype)
 
     def product() -> None:
         a @ a
-        synchronise(place.device)
+        synchronise(setting.device)
 
     def addition() -> None:
         a + a
-        synchronise(place.device)
+        synchronise(setting.device)
 
-    times = 20 * place.shape.times
+    times = 20 * setting.shape.times
     seconds = [percentiles(samples(work, times))["p50"] / 1e3 for work in (product, addition)]
     tera = 2 * size**3 / max(seconds[0], 1e-9) / 1e12
     giga = 3 * a.numel() * a.element_size() / max(seconds[1], 1e-9) / 1e9
-    print(f"{tera:.1f} tera-operations a second, {giga:.0f} GB/s, {place.dtype}")
+    print(f"{tera:.1f} tera-operations a second, {giga:.0f} GB/s, {setting.dtype}")
     return {"tera_operations": tera, "gigabytes_a_second": giga}
 
 
-def step(place: Place) -> dict[str, Any]:
+def step(setting: Setting) -> dict[str, Any]:
     """One model call of the shape by every path: ms, share of the measured peak, memory."""
-    plain = transformer(place.shape, place.device, place.dtype)
-    window, best = place.latents(5), peak(place)["tera_operations"]
-    work = call_cost(place.shape.transformer, Window.of(place.shape.transformer, StreamSettings()))
+    plain = transformer(setting.shape, setting.device, setting.dtype)
+    window, best = setting.latents(5), peak(setting)["tera_operations"]
+    work = call_cost(
+        setting.shape.transformer, Window.of(setting.shape.transformer, StreamSettings())
+    )
     results: dict[str, Any] = {}
     for name, text in {"plain": "plain", **{n: t for n, (t, _) in PATHS.items()}}.items():
         paths = Paths.parse(text)
         try:
             model = prepare(copy.deepcopy(plain), paths, print)
-            call = place.stepper(model, paths)
+            call = setting.stepper(model, paths)
 
             def run(call: Stepper = call) -> None:
                 call(window)
-                synchronise(place.device)
+                synchronise(setting.device)
 
-            peak_device_memory(place.device)
-            timed = percentiles(samples(run, place.shape.times, warm=3))
+            peak_device_memory(setting.device)
+            timed = percentiles(samples(run, setting.shape.times, warm=3))
         except RuntimeError as failure:
             results[name] = {"missing": str(failure).splitlines()[0][:200]}
             continue
         tera = work.operations / (timed["p50"] / 1e3) / 1e12
-        memory = peak_device_memory(place.device) / 1e9
+        memory = peak_device_memory(setting.device) / 1e9
         results[name] = {**timed, "share_of_peak": tera / best, "gigabytes": memory}
     rows = [
         (name, r.get("p50"), r.get("p95"), r.get("share_of_peak"), r.get("gigabytes"))
@@ -224,63 +226,63 @@ def step(place: Place) -> dict[str, Any]:
     return results
 
 
-def decode(place: Place) -> dict[str, Any]:
+def decode(setting: Setting) -> dict[str, Any]:
     """One latent by every decoder: ms and memory, frames on the host as bytes included."""
     results: dict[str, Any] = {}
-    latents = place.latents(2)
+    latents = setting.latents(2)
     for name, tiny, text in (
         ("full", False, "plain"),
         ("full, channels_last", False, "channels_last"),
         ("tiny", True, "plain"),
     ):
-        decoder = place.decoder(tiny, Paths.parse(text))
+        decoder = setting.decoder(tiny, Paths.parse(text))
         decoder.push(latents)
-        peak_device_memory(place.device)
+        peak_device_memory(setting.device)
         push = functools.partial(decoder.push, latents[:1])
-        timed = percentiles(samples(push, place.shape.times))
-        results[name] = {**timed, "gigabytes": peak_device_memory(place.device) / 1e9}
+        timed = percentiles(samples(push, setting.shape.times))
+        results[name] = {**timed, "gigabytes": peak_device_memory(setting.device) / 1e9}
     rows = [(name, r["p50"], r["p95"], r["gigabytes"]) for name, r in results.items()]
     table(("decode, ms", "p50", "p95", "GB"), rows)
     return results
 
 
-def stream(place: Place) -> dict[str, Any]:
+def stream(setting: Setting) -> dict[str, Any]:
     """A stream with JPEG of every frame: frames a second and ms from a step's start to the last
     JPEG; decode after the step, and beside the next one on a lane of its own."""
     paths = Paths(fused=True, graph=True, channels_last=True)
-    model = prepare(transformer(place.shape, place.device, place.dtype), paths)
-    call, jpeg = place.stepper(model, paths), _jpeg()
+    model = prepare(transformer(setting.shape, setting.device, setting.dtype), paths)
+    call, jpeg = setting.stepper(model, paths), _jpeg()
     results: dict[str, Any] = {"jpeg": jpeg is not None}
     for name, tiny in (("full", False), ("tiny", True)):
         for beside in (False, True):
-            decoder = place.decoder(tiny, paths)
+            decoder = setting.decoder(tiny, paths)
             label = f"{name}, {'beside' if beside else 'after'}"
-            results[label] = _stream(place, call, decoder, jpeg, beside)
+            results[label] = _stream(setting, call, decoder, jpeg, beside)
     shown = [(name, r["fps"], r["delay_ms"]) for name, r in results.items() if name != "jpeg"]
     table(("stream", "FPS", "delay ms"), shown)
     return results
 
 
 def _stream(
-    place: Place,
+    setting: Setting,
     call: Stepper,
     decoder: StreamDecoder,
     jpeg: Callable[[np.ndarray], bytes] | None,
     beside: bool,
 ) -> dict[str, float]:
-    window, lane, delays = place.latents(5), Lane(place.device), []
+    window, lane, delays = setting.latents(5), Lane(setting.device), []
     waiting: tuple[Tensor, float] | None = None
     decoder.push(window[:2])
     call(window)
-    synchronise(place.device)
+    synchronise(setting.device)
     start = time.perf_counter()
-    for number in range(place.shape.latents + 1):
+    for number in range(setting.shape.latents + 1):
         if waiting is not None and not beside:
             delays.append(_shown(decoder, waiting, jpeg))
             waiting = None
         lane.follow()  # the decode waits for the latent, not for the step that begins now
         begun = time.perf_counter()
-        velocity = call(window) if number < place.shape.latents else None
+        velocity = call(window) if number < setting.shape.latents else None
         if waiting is not None:
             with lane.running():
                 delays.append(_shown(decoder, waiting, jpeg))
@@ -292,7 +294,7 @@ def _stream(
     lane.wait()
     seconds = time.perf_counter() - start
     delay = 1000 * sum(delays) / len(delays)
-    return {"fps": FRAMES_PER_LATENT * place.shape.latents / seconds, "delay_ms": delay}
+    return {"fps": FRAMES_PER_LATENT * setting.shape.latents / seconds, "delay_ms": delay}
 
 
 def _shown(
@@ -316,16 +318,17 @@ def _jpeg() -> Callable[[np.ndarray], bytes] | None:
     return lambda frame: encode_jpeg(frame, 85)
 
 
-def ranks(place: Place) -> dict[str, Any]:
+def ranks(setting: Setting) -> dict[str, Any]:
     """Two processes on this one device: relative error against one, over nccl and gloo."""
-    backends = ("nccl", "gloo") if place.device.type == "cuda" else ("gloo",)
+    backends = ("nccl", "gloo") if setting.device.type == "cuda" else ("gloo",)
     results: dict[str, Any] = {}
     for backend in backends:
         with tempfile.TemporaryDirectory() as folder:
             method = f"file://{folder}/store"
             with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
                 jobs = [
-                    pool.submit(_rank, rank, method, backend, str(place.device)) for rank in (0, 1)
+                    pool.submit(_rank, rank, method, backend, str(setting.device))
+                    for rank in (0, 1)
                 ]
                 try:
                     results[backend] = {"error": max(job.result(timeout=120) for job in jobs)}
@@ -337,8 +340,8 @@ def ranks(place: Place) -> dict[str, Any]:
 
 def _rank(rank: int, method: str, backend: str, name: str) -> float:
     device = torch.device(name)
-    place = Place(TINY, device, torch.float32)
-    model, window = transformer(TINY, device, torch.float32), place.latents(5)
+    setting = Setting(TINY, device, torch.float32)
+    model, window = transformer(TINY, device, torch.float32), setting.latents(5)
     group = SequenceGroup.join(rank, 2, init_method=method, backend=backend, device=name)
     text = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(3)).to(device)
     control = torch.randn(1, 5, 24, generator=torch.Generator().manual_seed(4)).to(device)
@@ -350,9 +353,9 @@ def _rank(rank: int, method: str, backend: str, name: str) -> float:
     return float((got - expected).norm() / expected.norm())
 
 
-def tests(place: Place) -> dict[str, Any]:
+def tests(setting: Setting) -> dict[str, Any]:
     """``pytest -m gpu``, where pytest is installed and there is a GPU."""
-    if place.device.type != "cuda" or importlib.util.find_spec("pytest") is None:
+    if setting.device.type != "cuda" or importlib.util.find_spec("pytest") is None:
         print("pytest -m gpu: not here")
         return {"run": False}
     root = Path(__file__).resolve().parent.parent.parent
