@@ -25,6 +25,7 @@ from configs.geometry import (
     FRAMES_PER_LATENT,
     LATENTS_PER_SECOND,
     latents_of,
+    seconds_of,
 )
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.version import installed_version
@@ -37,6 +38,7 @@ from models.live_world import LiveWorld
 from models.offline import (
     VideoRequest,
     clip_frames,
+    clip_latents,
     fill_signal,
     make_base,
     make_stream,
@@ -45,8 +47,9 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.progress import ProgressBar
+from models.start_picture import start_frames
 from models.world import World
-from pipeline.video import VideoWriter
+from pipeline.video import VideoWriter, read_beginning
 
 BASE_SECONDS = 4  # the base video's limit: 65 frames
 LONGEST = 86_400  # seconds
@@ -133,7 +136,7 @@ class the_matrix:
         *,
         guidance_scale: float | None = None,
         gpu_id: int = 0,
-        start: torch.Tensor | None = None,
+        start: str | Path | torch.Tensor | None = None,
     ) -> Generator[tuple[int, np.ndarray], None, None]:
         """Drive the streaming model: yields (latent index, 4 frames uint8 [4, H, W, 3]) for as long
         as labels come.
@@ -141,15 +144,15 @@ class the_matrix:
         controls: an iterator that is asked for the next label right before each step, a signal such
         as "D*16,DL*8", or
             None for an endless random drive.
-        start: scaled latents [n, C, h, w] to continue; None = the weights' start clip for this
-        prompt.
+        start: a picture or video file of one's own, resized and continued, or scaled latents
+        [n, C, h, w]; None = the weights' start clip for this prompt.
 
         Equals a live run with the same seed and labels, byte for byte on a CPU: one thread
         computes, as in a live rank."""
         prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
         guidance = _guidance(guidance_scale)
         labels = _endless(seed) if controls is None else _labels(controls)
-        return self._stream(prompt, labels, seed, guidance, device, _start(start))
+        return self._stream(prompt, labels, seed, guidance, device, self._checked(start))
 
     def live(
         self,
@@ -158,7 +161,7 @@ class the_matrix:
         *,
         guidance_scale: float | None = None,
         gpu_id: int = 0,
-        start: torch.Tensor | None = None,
+        start: str | Path | torch.Tensor | None = None,
     ) -> LiveWorld:
         """Begin a world that is driven by hand: ``step(label)`` gives frames, ``save(path)``,
         ``rewind(latents)`` and ``branch()`` keep, undo and fork it.
@@ -166,10 +169,11 @@ class the_matrix:
         The arguments are those of ``stream``, and so are the frames."""
         prompt, seed = check_prompt(prompt), check_seed(seed)
         guidance = _guidance(guidance_scale)
+        begin = self._checked(start)
         parts = self._streaming_parts(_device(gpu_id))
         if parts.checkpoint.streaming.distilled:
             guidance = None
-        return LiveWorld.begin(parts, prompt, seed, start=_start(start), guidance=guidance)
+        return LiveWorld.begin(parts, prompt, seed, start=_latents(parts, begin), guidance=guidance)
 
     def open(self, path: str | Path, *, gpu_id: int = 0) -> LiveWorld:
         """Go on from a file that a world of these streaming weights was saved to.
@@ -187,13 +191,14 @@ class the_matrix:
         seed: int,
         guidance: float | None,
         device: torch.device,
-        start: torch.Tensor | None,
+        start: torch.Tensor | np.ndarray | None,
     ) -> Generator[tuple[int, np.ndarray], None, None]:
         parts = self._streaming_parts(device)
         with threads(1):
             world = _world(parts, guidance)
+            latents = _latents(parts, start)
             world.reset(
-                seed, prompt, self.streaming.start_latents(prompt) if start is None else start
+                seed, prompt, self.streaming.start_latents(prompt) if latents is None else latents
             )
         frames = stream_frames(parts, world, labels)
         while True:
@@ -202,6 +207,18 @@ class the_matrix:
             if latent is None:
                 return
             yield latent
+
+    def _checked(self, start: str | Path | torch.Tensor | None) -> torch.Tensor | np.ndarray | None:
+        """Latents, or the frames of a file. Raises UserError."""
+        if isinstance(start, str | Path):
+            path, seconds = Path(start).expanduser(), seconds_of(self.streaming.streaming.latents)
+            return start_frames(*read_beginning(path, seconds), self.streaming, path)
+        if start is not None and not isinstance(start, torch.Tensor):
+            raise UserError(
+                "start: expected a picture or video file, or a tensor of scaled latents "
+                f"[n, C, h, w], got {type(start).__name__}"
+            )
+        return start
 
     def _signal(self, control_signal: str | None, length: int, control_seed: int) -> list[str]:
         """One label per latent that is made, the given ones first."""
@@ -314,12 +331,13 @@ def _guidance(scale: float | None) -> float | None:
     return None if scale is None else real_number("guidance_scale", scale, 0, 100)
 
 
-def _start(start: torch.Tensor | None) -> torch.Tensor | None:
-    if start is not None and not isinstance(start, torch.Tensor):
-        raise UserError(
-            f"start: expected a tensor of scaled latents [n, C, h, w], got {type(start).__name__}"
-        )
-    return start
+def _latents(parts: Parts, start: torch.Tensor | np.ndarray | None) -> torch.Tensor | None:
+    """Scaled latents [n, C, h, w] of checked frames, on one thread as in a live run; latents stay
+    what they are."""
+    if not isinstance(start, np.ndarray):
+        return start
+    with threads(1):
+        return clip_latents(parts, start)
 
 
 def _device(gpu_id: int) -> torch.device:

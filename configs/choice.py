@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from configs.errors import UserError
 from configs.parsers import PARSER, lora_files, tiny_decoder
 
@@ -19,7 +22,8 @@ class WeightChoice:
     another, each with its scale. clip: a local CLIP folder, for weights that come without control
     embeddings. engine: what computes them (`models.engines`); None: PyTorch in the formats of the
     device. variant: which of several sets of weights side by side is read, such as "fp16"
-    (`models.variants`); None: by rule.
+    (`models.variants`); None: by rule. start: scaled latents fp32 [n, C, h, w] that worlds begin
+    with in place of the folder's start clips.
     """
 
     path: Path
@@ -29,6 +33,7 @@ class WeightChoice:
     clip: Path | None = None
     engine: str | None = None
     variant: str | None = None
+    start: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def latents_of(frames: int) -> int:
     return (frames - 1) // FRAMES_PER_LATENT + 1
 
 
+def seconds_of(latents: int) -> float:
+    """How long a video of ``latents`` latents lasts."""
+    return frames_of(latents) / FPS
+
+
 def is_whole(frames: int) -> bool:
     """Whether that many frames are a whole number of latents (1, 5, 9, ...)."""
     return frames >= 1 and frames == frames_of(latents_of(frames))

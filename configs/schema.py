@@ -108,7 +108,8 @@ class RunConfig(WeightFlags):
 
     num_gpus_dit, num_gpus_vae: workers of the two groups (CPU workers where there is no GPU).
     visible_devices: the pool to take GPUs from (CUDA_VISIBLE_DEVICES); () = no GPU.
-    duration: seconds of shown stream, counted from the first frame.
+    start: a picture or a video that every world begins with. duration: seconds of shown stream,
+    counted from the first frame.
     allow_host: further names under which people reach the page, such as that of a reverse proxy.
     replicas: how many DiT and VAE groups, which share the worlds among them.
     worlds: how many there may be at once, the first included. rest: seconds without a viewer after
@@ -122,6 +123,7 @@ class RunConfig(WeightFlags):
     num_gpus_vae: int | None = None
     visible_devices: tuple[str, ...] | None = field(default=None, metadata={PARSER: devices})
     prompt: str | None = None
+    start: Path | None = None
     seed: int = 42
     host: str = "127.0.0.1"
     port: int = 8000

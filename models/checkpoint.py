@@ -8,7 +8,7 @@ from a shared folder, given or the sibling called stage3."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Checkpoint:
     lora: tuple[tuple[LoRA, float], ...] = ()
     engine: str | None = None
     variant: str | None = None
+    start: Tensor | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def open(choice: WeightChoice | Path) -> "Checkpoint":
@@ -96,6 +97,7 @@ class Checkpoint:
             lora=tuple((LoRA.open(file, shapes), scale) for file, scale in choice.lora),
             engine=choice.engine,
             variant=choice.variant,
+            start=None if choice.start is None else torch.from_numpy(choice.start.copy()),
         )
         checkpoint._check_parts()
         checkpoint._check_variant()
@@ -150,6 +152,16 @@ class Checkpoint:
         """A stable name of the transformer's weights (headers, sizes and samples of the
         contents)."""
         return self._transformer_files.fingerprint()
+
+    @cached_property
+    def stream_hash(self) -> str:
+        """A stable name of what a stream is made of, besides its seed, prompts and labels: the
+        transformer's, and where worlds begin with a start of one's own, that too."""
+        if self.start is None:
+            return self.model_hash
+        digest = hashlib.blake2b(self.model_hash.encode(), digest_size=16)
+        digest.update(self.start.numpy().tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def world_hash(self) -> str:
@@ -243,9 +255,11 @@ class Checkpoint:
         """Return the start clip that suits a prompt best: scaled latents [F', C, h, w] fp32, on the
         CPU.
 
-        An equal prompt wins, else the one that shares most words. Without clips F' = 0: a world
-        then starts from zeros, as the published one pads.
+        A start of one's own goes before all clips. An equal prompt wins, else the one that shares
+        most words. Without clips F' = 0: a world then starts from zeros, as the published one pads.
         """
+        if self.start is not None:
+            return self.start
         file = self._file(CLIPS_FILE)
         if file is None:
             h, w = self.transformer_config.sample_height, self.transformer_config.sample_width

@@ -46,3 +46,12 @@ def own_columns(group: SequenceGroup, width: int) -> tuple[int, int]:
             f"VAE: {group.size} workers cannot share {width} latent columns: at most {width} workers are possible"
         )
     return group.slice_bounds(width)
+
+
+def resample(frames: np.ndarray, fps: float, target: float) -> np.ndarray:
+    """Frames of a faster video at the target rate: frame round(k fps / target) (docs/reference.md
+    section 5)."""
+    if fps <= target:
+        return frames
+    places = [round(k * fps / target) for k in range(len(frames))]
+    return frames[[place for place in places if place < len(frames)]]

@@ -94,9 +94,9 @@ def clip_frames(parts: Parts, latents: Tensor) -> np.ndarray:
 
 
 @torch.inference_mode()
-def clip_latents(parts: Parts, frames: np.ndarray, seed: int) -> Tensor:
+def clip_latents(parts: Parts, frames: np.ndarray, seed: int = 0) -> Tensor:
     """Video uint8 [4 n + 1, H, W, 3] to scaled latents [n + 1, C, h, w], as a stream starts
-    from."""
+    from. seed: of what the full autoencoder draws."""
     video = (
         torch.from_numpy(frames)
         .permute(0, 3, 1, 2)[None]

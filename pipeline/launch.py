@@ -5,8 +5,11 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from actors.fleet import Fleet
@@ -17,19 +20,25 @@ from actors.session import Session
 from actors.source import Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
+from configs.geometry import seconds_of
 from configs.limits import check_output_folder
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
+from models.device import threads
 from models.engines.choose import choose_engine
 from models.folder import model_folder
+from models.offline import clip_latents
+from models.parts import Parts
+from models.start_picture import start_frames
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
+from pipeline.video import read_beginning
 from pipeline.worlds import Worlds
 
 logger = logging.getLogger(__name__)
@@ -59,6 +68,10 @@ class Launch:
         folder, note = model_folder(config.model_path)
         weights = config.choice(folder)
         checkpoint = Checkpoint.open(weights)
+        if config.start is not None:
+            start = encoded_start(config.start, checkpoint)
+            weights = replace(weights, start=start)
+            checkpoint = replace(checkpoint, start=torch.from_numpy(start))
         layout = wanted_layout(config, checkpoint)
         if config.ray_address is None:
             check_machine()
@@ -160,7 +173,7 @@ def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
     """What the weights show, before an engine is chosen."""
     return WorldInfo(
         name=checkpoint.name,
-        model_hash=checkpoint.model_hash,
+        model_hash=checkpoint.stream_hash,
         height=checkpoint.height,
         width=checkpoint.width,
         presets=tuple(checkpoint.presets),
@@ -168,6 +181,15 @@ def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
         latents_per_step=checkpoint.streaming.window_size,
         devices=str(layout),
     )
+
+
+def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]:
+    """Scaled latents of a picture or a video, as the API makes them of it. Raises UserError."""
+    seconds = seconds_of(checkpoint.streaming.latents)
+    frames = start_frames(*read_beginning(file, seconds), checkpoint, file)
+    with threads(1):
+        latents = clip_latents(Parts(checkpoint, torch.device("cpu")), frames)
+    return latents.float().numpy()
 
 
 def logged_engine(takes: Sequence[Take]) -> str | None:

@@ -3,6 +3,7 @@ H.264 frames for the page."""
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import subprocess
@@ -243,6 +244,23 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
     if not frames:
         raise UserError(f"video {path}: holds no frames; give another file")
     return np.stack(frames), float(about["fps"])
+
+
+def read_beginning(path: Path, seconds: float) -> tuple[np.ndarray, float]:
+    """A picture, or so much of a video and at least a frame: uint8 [n, H, W, 3] and frames per second.
+
+    Raises UserError for what is neither."""
+    if not path.is_file():
+        what = "a folder" if path.exists() else "nothing"
+        raise UserError(f"start {path}: expected a picture or a video, found {what} there")
+    try:
+        _, fps = read_video(path, limit=1)
+        frames, _ = read_video(path, limit=math.ceil(max(1.0, fps * seconds)))
+    except UserError:
+        raise UserError(
+            f"start {path}: not a picture or video that can be read; give a PNG, a JPEG or an mp4"
+        ) from None
+    return frames, fps
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -3,7 +3,6 @@ and 4)."""
 
 import json
 
-import numpy as np
 from torch import Tensor
 
 from configs.errors import UserError
@@ -13,6 +12,7 @@ from models.checkpoint import Checkpoint
 from models.device import pick_device
 from models.engines.choose import with_engine
 from models.folder import model_folder
+from models.frames import resample
 from models.offline import (
     VideoRequest,
     clip_frames,
@@ -142,12 +142,3 @@ def _start(
             f"init_video {config.init_video}: expected at least {wanted} frames at {config.fps} FPS, got {len(frames)}"
         )
     return clip_latents(parts, frames, config.seed)
-
-
-def resample(frames: np.ndarray, fps: float, target: float) -> np.ndarray:
-    """Frames of a faster video at the target rate: frame round(k fps / target) (docs/reference.md
-    section 5)."""
-    if fps <= target:
-        return frames
-    places = [round(k * fps / target) for k in range(len(frames))]
-    return frames[[place for place in places if place < len(frames)]]

@@ -27,6 +27,7 @@ PURPOSE: Final = (
 EXAMPLES: Final = """\
   python -m pipeline run                                        drive the embedded world in the browser
   python -m pipeline run --prompt "A red car in snow at night"  another start
+  python -m pipeline run --start road.png --prompt "A blue car on a road in green hills"
   python -m pipeline run --headless --duration 10 --controls "D*16,DL*8,DR*16" --record drive.mp4
   python -m pipeline run --config configs/stage4.yaml           the published weights on four GPUs
   NUM_GPUS_DIT=2 NUM_GPUS_VAE=2 python -m pipeline run          two transformer ranks, two decoder shards"""
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_world(group: "argparse._ActionsContainer") -> None:
     add_start(group)
+    group.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a picture or a video (.png, .jpg, .mp4) that the world begins with; name it in --prompt",
+    )
     add_weights(group, "MODEL_PATH; default models/stage4")
     add_engine(group)
     add_ray_address(group)

@@ -297,7 +297,7 @@ def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
         if entry["model"] != info.model_hash:
             raise UserError(
                 f"replay {path}, line {number}: made with another model ({entry['model'][:12]}), "
-                f"this one is {info.name} ({info.model_hash[:12]}); choose its weights with MODEL_PATH"
+                f"this one is {info.name} ({info.model_hash[:12]}); choose its weights with MODEL_PATH, and its --start"
             )
     return _takes(path, entries)
 
