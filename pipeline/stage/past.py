@@ -24,13 +24,14 @@ class Opening:
 
 class Past:
     """Moments of the world that is shown, and the one that was left last. ``shown`` is always the
-    latent on the screen, -1 before the first."""
+    latent on the screen, -1 before the first of a stream."""
 
     def __init__(self, source: ChunkSource, tape: Tape, opening: Opening | None) -> None:
         """opening: where the show begins, if not at latent 0."""
         self._source = source
         self._tape = tape
         self._begins = opening
+        self.rewinds = 0  # times that the world went back, or another was opened
         self._left: Opening | None = None
         self._saving = False
 
@@ -44,6 +45,10 @@ class Past:
         Empty for a world that keeps nothing."""
         return [latent for latent in self._source.kept() if latent <= shown]
 
+    def oldest(self, shown: int) -> int | None:
+        """The first of them."""
+        return next(iter(self.kept(shown)), None)
+
     def check_kept(self) -> None:
         """Raise UserError for a world that keeps nothing."""
         if not self._source.kept():
@@ -53,7 +58,10 @@ class Past:
         """Before ``latent``, or the first of its step. Raises UserError where one cannot go back
         to."""
         self.check_kept()
-        whole_number("latent", latent, self._source.kept()[0], shown)
+        kept = self.kept(shown)
+        if not kept:
+            raise UserError("latent: the world is on its way; try again in a moment")
+        whole_number("latent", latent, kept[0], shown)
         latent -= latent % self._source.info.latents_per_step
         return Opening(self._source.moment(latent), self._tape.led(latent))
 

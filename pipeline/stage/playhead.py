@@ -92,11 +92,6 @@ class Playhead:
         return len(self._ready)
 
     @property
-    def shown(self) -> int:
-        """The latent on the screen; the one before the first while none of this stream is."""
-        return self._shown_latent
-
-    @property
     def due(self) -> float | None:
         """When the next frame is due; None = as soon as one is there."""
         return self._slots.due

@@ -233,8 +233,9 @@ class Show:
 
     @property
     def latent(self) -> int:
-        """The one on the screen; -1 before the first."""
-        return self._clock.playhead.shown
+        """The one on the screen; -1 before the first of a stream."""
+        newest = self._audience.newest
+        return newest.latent if newest is not None and newest.epoch == self.epoch else -1
 
     def rewind(self, latent: int) -> None:
         """Go back to before ``latent`` of this world and on from there by hand, under the prompt of
@@ -300,20 +301,19 @@ class Show:
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
-        ``state, epoch, frame, oldest`` (latent that one can go back to, None = none), ``seed,
-        engine, viewers, fps_generated, fps_shown, queue_depth`` (frames ready,
-        not yet shown), ``frames, seconds, stalls, late_slots, restarts, drops, lead_ms,
-        margin_ms``; ``slow`` (one line while the machine does not hold the frame rate, else "");
-        ``control_to_frame_ms``, ``step_ms, decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue,
-        dit, hop, decode, back, pacing}, each {p50, p95}.
+        ``state, epoch, frame, oldest`` (latent to go back to, None = none), ``seed, engine, viewers,
+        fps_generated, fps_shown, queue_depth`` (frames ready, not yet shown), ``frames, seconds,
+        stalls, late_slots, restarts, drops, lead_ms, margin_ms``; ``slow`` (one line while the
+        machine does not hold the frame rate, else ""); ``control_to_frame_ms``, ``step_ms,
+        decode_ms`` {p50, p95, p99}; ``split_ms`` {wait, queue, dit, hop, decode, back, pacing},
+        each {p50, p95}.
         """
         lead, newest = self._clock.playhead.lead, self._audience.newest
-        kept = self.past.kept(self.latent)
         return {
             "state": self.state,
             "epoch": self.epoch,
             "frame": newest.index if newest else None,
-            "oldest": kept[0] if kept else None,
+            "oldest": self.past.oldest(self.latent),
             "seed": self.seed,
             "engine": self.info.engine,
             "viewers": self.viewers,
@@ -446,6 +446,7 @@ class Show:
         for frame in self._clock.playhead.take_rest():  # a control log speaks of whole latents
             self._record(frame)
         self._go_to(opening.led, self.source.open(opening.moment))
+        self.past.rewinds += 1
         self._prompts.go_back(opening.moment.prompt)
         self._audience.tell("rewound", latent=opening.moment.latent, **self._place())
 

@@ -113,6 +113,7 @@ class ShowCollector(Collector):
             ("late_slots", "Frame slots that passed without their frame", figures.late_slots),
             ("stalls", "Gaps of more than two frame slots", figures.stalls),
             ("restarts", "Worker groups replaced after a fault", figures.restarts),
+            ("rewinds", "Times that the world went back", self._show.past.rewinds),
         ):
             yield CounterMetricFamily(f"matrix_{name}", text, value=value)
         drops = CounterMetricFamily(

@@ -38,7 +38,7 @@ export class Timeline {
 
   /** What the server says each second. */
   set oldest(latent) {
-    this.#oldest = latent ?? null;
+    this.#oldest = latent ?? this.#oldest; // null once more while the world is on its way
     this.#draw();
   }
 
