@@ -167,6 +167,10 @@ class RunConfig(WeightFlags):
             real_number("duration", self.duration, 0.25, 1e7)
         if self.prompt is not None:
             object.__setattr__(self, "prompt", check_prompt(self.prompt))
+        self._check_addresses()
+
+    def _check_addresses(self) -> None:
+        """Where it listens, who may come in, whose cluster it joins."""
         if not HOST.fullmatch(self.host):
             raise UserError(
                 f"host: expected a host name or an IP address such as 127.0.0.1, got {self.host!r}"

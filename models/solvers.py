@@ -28,7 +28,7 @@ class Solver(Protocol):
 
     timesteps: list[int]  # the whole schedule, noisiest first
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         """A new outer step begins: nothing is remembered."""
 
     def step(
@@ -47,7 +47,7 @@ class ConsistencySolver:
         self._phases = settings.noise_groups
         check_phases(self.timesteps, self._phases)
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         pass
 
     def step(
@@ -70,7 +70,7 @@ class DpmSolver:
         self.timesteps = trailing_timesteps(self._steps)
         self._before: tuple[Tensor, Sequence[int]] | None = None
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         self._before = None
 
     def step(

@@ -272,7 +272,7 @@ class World:
         """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it
         is."""
         latents = state.latents
-        self._solver.begin()
+        self._solver.forget()
         rows = torch.tensor([label_id(label) for label in labels], device=self._device)
         assert self._text is not None
         prompt = self._text._replace(tokens=self._text.tokens[:1])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from models.device import pick_decoder_dtype, pick_device, pick_dtype, threads
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
-from pipeline.planning import Device, Model
+from pipeline.prediction import Device, Model
 
 # Ranks talk over gloo on the loopback device: assumed, as measured with pairs of processes.
 LINK: Final = 1.2e9

@@ -11,7 +11,7 @@ from models.transformer import TransformerConfig
 from models.vae_config import FullVAEConfig
 from pipeline.bench.table import table
 from pipeline.calibration import cpu_rank, cpu_worker
-from pipeline.planning import SHEETS, Model, Prediction, Shares, best, predict
+from pipeline.prediction import SHEETS, Model, Prediction, Shares, best, predict
 
 
 def report(path: str | None, vae: str, name: str, devices: int) -> None:

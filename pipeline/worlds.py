@@ -20,7 +20,6 @@ from pipeline.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 MOST_WORLDS: Final = 8
-REST_SECONDS: Final = 300.0  # that nobody watches, until a world is put to rest
 LOOK_SECONDS: Final = 1.0  # between two looks at who watches
 OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
 MOST_RECORDS: Final = 200  # worlds of which the summary tells

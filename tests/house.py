@@ -62,7 +62,7 @@ COVERED: dict[str, str] = {
     "pipeline/run_files.py": "tests/test_pipeline_launch.py",
     "pipeline/signals.py": "tests/test_pipeline_commands_run.py",
     "pipeline/stage/audience.py": "tests/test_pipeline_stage_show.py",
-    "pipeline/videos.py": "tests/test_pipeline_main.py",
+    "pipeline/stage_videos.py": "tests/test_pipeline_main.py",
     "pipeline/web/site.py": "tests/test_pipeline_web_gateway.py",
     "configs/yaml_file.py": "tests/test_configs_load.py",
     "models/vae_config.py": "tests/test_models_vae.py",

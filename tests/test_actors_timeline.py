@@ -13,12 +13,10 @@ ROAD = Prompt("a road", 2, np.zeros((1, 2, 4), np.float32))
 NONE: Any = None  # of futures and references that a step that came back is not asked for
 
 
-def come_back(
-    timeline: Timeline, index: int, frames: int, label: str = "D", memory: Memory | None = None
-) -> list[Slice]:
-    """A step of one latent comes back in two slices, 2 and 3 pixels wide."""
+def under_way(timeline: Timeline, order: StepOrder) -> Step:
+    """A step that was asked for at 0.5 s and began at 1 s."""
     step = Step(
-        order=StepOrder(index, (f"{label}!",), index),
+        order=order,
         prompt=ROAD,
         asked=0.5,
         sampled=1.0,
@@ -27,6 +25,14 @@ def come_back(
         slices=NONE,
     )
     timeline.under_way.append(step)
+    return step
+
+
+def come_back(
+    timeline: Timeline, index: int, frames: int, label: str = "D", memory: Memory | None = None
+) -> list[Slice]:
+    """A step of one latent comes back in two slices, 2 and 3 pixels wide."""
+    step = under_way(timeline, StepOrder(index, (f"{label}!",), index))
     slices = [
         Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, 0.5, memory)
         for width in (2, 3)
@@ -81,16 +87,7 @@ def test_latents_are_kept_as_values() -> None:
     """Arrays of the object store are views: they may go with their cluster."""
     timeline = Timeline(1, Route(Commit(0, 7, ROAD)))
     shared = np.zeros((1, 1), np.float32)
-    step = Step(
-        order=StepOrder(0, ("D",)),
-        prompt=ROAD,
-        asked=0.5,
-        sampled=1.0,
-        chunk=NONE,
-        replies=NONE,
-        slices=NONE,
-    )
-    timeline.under_way.append(step)
+    step = under_way(timeline, StepOrder(0, ("D",)))
     slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, 0.5, None)]
     timeline.done(
         step, LatentChunk(0, shared, False), StepReply(("D",), 0, 0.0, 1.0, 0.5, NONE), slices

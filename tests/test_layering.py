@@ -159,6 +159,16 @@ def test_every_function_says_what_it_returns() -> None:
     assert not untyped
 
 
+def test_every_function_fits_on_a_screen() -> None:
+    long = [
+        f"{source.name}: {function.name}"
+        for source in house.sources()
+        for function in house.functions(source)
+        if house.length(function) > house.LONGEST_FUNCTION
+    ]
+    assert not long, f"over {house.LONGEST_FUNCTION} lines"
+
+
 def test_objects_stay_small() -> None:
     """Settings and other records that never change may have as many fields as there are choices."""
     large = [shape for shape in house.shapes() if not shape.record]

@@ -8,7 +8,7 @@ from configs.schema import StreamSettings
 from models.tae import TinyVAEConfig
 from models.vae_config import FullVAEConfig
 from pipeline.calibration import cpu_rank, cpu_worker
-from pipeline.planning import Device, Model, predict
+from pipeline.prediction import Device, Model, predict
 from tests.test_models_cost import SMALL
 
 

@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
     config = load(BaseConfig, vars(args), environment={})
     labels = given_labels(config)
     # torch takes seconds to import: bad flags are told before
-    from pipeline.videos import write_base
+    from pipeline.stage_videos import write_base
 
     write_base(config, labels)
     return 0

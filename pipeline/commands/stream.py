@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     config = load(StreamConfig, vars(args), environment={})
     labels = given_labels(config)
     # torch takes seconds to import: bad flags are told before
-    from pipeline.videos import write_stream
+    from pipeline.stage_videos import write_stream
 
     write_stream(config, labels)
     return 0

@@ -10,7 +10,7 @@ from models.cost import Cost
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
 from models.vae_config import FullVAEConfig
-from pipeline.planning import SHEETS, Device, Model, Shares, best, predict
+from pipeline.prediction import SHEETS, Device, Model, Shares, best, predict
 
 PUBLISHED = Model(TransformerConfig(control_start_layer=15), StreamSettings(), FullVAEConfig())
 H100 = Shares().of(SHEETS["h100"])
