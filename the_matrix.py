@@ -50,6 +50,7 @@ from models.progress import ProgressBar
 from models.start_picture import start_frames
 from models.world import World
 from pipeline.video import VideoWriter, read_beginning
+from pipeline.video_results import Videos
 
 BASE_SECONDS = 4  # the base video's limit: 65 frames
 LONGEST = 86_400  # seconds
@@ -100,9 +101,10 @@ class the_matrix:
         *,
         progress: Progress = True,
         overwrite: bool = False,
-    ) -> list[Path]:
+    ) -> Videos:
         """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return
-        their paths. The same arguments give the same bytes. UserError before anything loads.
+        their paths, which a notebook shows as players. The same arguments give the same bytes.
+        UserError before anything loads.
         length: whole seconds; 16 frames each (and one more in the base video, 65 at most).
         control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent (0.25 s); None =
         random; a short one goes on at random (control_seed). guidance_scale: None = the weights'
@@ -124,9 +126,9 @@ class the_matrix:
         )
         latents = self._base(outputs[0], request, length, device, progress, overwrite)
         if length <= BASE_SECONDS:
-            return outputs[:1]
+            return Videos(outputs[:1])
         self._final(outputs[1], request, length, latents, device, progress, overwrite)
-        return outputs
+        return Videos(outputs)
 
     def stream(
         self,
