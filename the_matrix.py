@@ -103,8 +103,7 @@ class the_matrix:
         overwrite: bool = False,
     ) -> Videos:
         """Write ``base_video.mp4`` and, for more than 4 s, ``final_video.mp4`` at 16 FPS; return
-        their paths, which a notebook shows as players. The same arguments give the same bytes.
-        UserError before anything loads.
+        their paths (`Videos`). The same arguments give the same bytes. UserError before all.
         length: whole seconds; 16 frames each (and one more in the base video, 65 at most).
         control_signal: labels such as "D,D,DL" or "D*16,DL*8", one per latent (0.25 s); None =
         random; a short one goes on at random (control_seed). guidance_scale: None = the weights'
