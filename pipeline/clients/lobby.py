@@ -13,9 +13,10 @@ import json
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from configs.errors import UserError
@@ -61,7 +62,16 @@ class Lobby:
         there is no room. None: the launcher's prompt, a random seed, a name that is made."""
         fields = {"prompt": prompt, "seed": seed, "name": name}
         given = {key: value for key, value in fields.items() if value is not None}
-        answer = await self._ask("POST", "worlds", given)
+        return await self._begun("worlds", json.dumps(given).encode())
+
+    async def open_world(self, path: Path, name: str = "") -> Card:
+        """The same, from a world that was saved in a file."""
+        content = await asyncio.to_thread(path.read_bytes)
+        kind = "application/octet-stream"
+        return await self._begun(f"worlds?name={quote(name)}", content, kind)
+
+    async def _begun(self, path: str, body: bytes, kind: str = "application/json") -> Card:
+        answer = await self._ask("POST", path, body, kind)
         while "world" not in answer:
             ticket = f"queue/{answer['ticket']}"
             try:
@@ -81,12 +91,13 @@ class Lobby:
         links = {kind: urljoin(self._address, link) for kind, link in fields["links"].items()}
         return Card(**{name: fields[name] for name in names}, **links)
 
-    async def _ask(self, method: str, path: str, fields: object = None) -> dict[str, Any]:
-        return await asyncio.to_thread(self._request, method, path, fields)
+    async def _ask(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "text/plain"
+    ) -> dict[str, Any]:
+        return await asyncio.to_thread(self._request, method, path, body, kind)
 
-    def _request(self, method: str, path: str, fields: object) -> dict[str, Any]:
-        body = None if fields is None else json.dumps(fields).encode()
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+    def _request(self, method: str, path: str, body: bytes | None, kind: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
         request = Request(self._address + path, body, headers, method=method)
         try:
             with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:

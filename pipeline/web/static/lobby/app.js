@@ -132,6 +132,15 @@ $("new").addEventListener("submit", (event) => {
   if ($("called").value.trim()) fields.name = $("called").value.trim();
   begin("worlds", { method: "POST", body: JSON.stringify(fields), headers: { "content-type": "application/json" } });
 });
+$("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = "";
+  if (!file || $("begin").disabled) return;
+  const name = $("called").value.trim();
+  const headers = { "content-type": "application/octet-stream" };
+  toast(`Sending ${file.name}…`);
+  begin(`worlds?name=${encodeURIComponent(name)}`, { method: "POST", body: file, headers });
+});
 $("leave").addEventListener("click", () => {
   if (ticket) ask(`queue/${ticket}`, { method: "DELETE" }).catch(() => {});
   wait(null);
@@ -139,7 +148,7 @@ $("leave").addEventListener("click", () => {
 
 /** Ask for a world, and keep asking while there is no room. */
 async function begin(address, options) {
-  $("begin").disabled = true;
+  lock(true);
   try {
     const answer = await (await ask(address, options)).json();
     if (answer.world) return begun(answer.world);
@@ -163,12 +172,15 @@ function begun(world) {
 /** The place in the queue; null = in none. */
 function wait(queued) {
   ticket = queued?.ticket ?? null;
-  $("begin").disabled = ticket !== null;
+  lock(ticket !== null);
   $("queue").hidden = ticket === null;
   if (!queued) return;
   const estimate = queued.estimate === null ? "" : `, about ${clock(queued.estimate)} minutes`;
   write($("queue-text"), `No room just now. Place ${queued.place} in the queue${estimate}.`);
 }
+
+/** Whether another world may not be asked for just now. */
+function lock(locked) { $("begin").disabled = $("file").disabled = locked; }
 
 function banner(text) {
   write($("banner"), text);
