@@ -7,8 +7,11 @@ import httpx
 import pytest
 
 from pipeline import waiting
+from pipeline.clients.lobby import Lobby
+from pipeline.web import uploads
 from pipeline.web.site import PAGE
 from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
+from tests.dream import Dream, again, dreamed
 from tests.live import TOKEN, live
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -170,6 +173,52 @@ def test_where_one_world_is_all_the_lobby_says_so():
             assert refused.status_code == 409 and "one world only" in refused.text
 
     asyncio.run(whole())
+
+
+def test_a_saved_world_goes_on_as_another_one(tmp_path, monkeypatch):
+    parts = dreamed(tmp_path)
+
+    async def source():
+        return Dream(parts)
+
+    async def body(theatre, http):
+        show = theatre.show
+        await theatre.until(lambda: show.latent >= 12)
+        path = await show.past.save(show.past.at(10, show.latent))
+        lobby, content = Lobby(theatre.url), path.read_bytes()
+        card = await lobby.open_world(path, "Ann")
+        world = theatre.worlds.get(card.id)
+        assert (world.name, world.show.seed, world.show.prompt) == ("Ann", 42, show.prompt)
+        seen, watching = {}, world.show.subscribe()
+        while len(seen) < 16 and await watching.wait():
+            watching.events()
+            if frame := watching.frame():
+                seen[frame.index] = frame.image
+        watching.close()
+        alone = again(parts, world.show.take())
+        of_take = {index: image for index, image in seen.items() if index < len(alone)}
+        assert min(seen) >= 40 and len(of_take) > 8
+        assert all((alone[index] == image).all() for index, image in of_take.items())
+
+        files = {"content-type": "application/octet-stream"}
+        monkeypatch.setattr(uploads, "LARGEST_UPLOAD", len(content) + 9)
+        for bad in (b"", b"garbage", content[:-100], content[:3000] + bytes(3000), bytes(9**6)):
+            answer = await http.post("worlds", content=bad, headers=files)
+            assert answer.status_code == 400 and answer.text.count("\n") == 1, answer.text
+            assert str(tmp_path) not in answer.text and "/tmp" not in answer.text
+        answer = await http.post("worlds?name=a/b", content=content, headers=files)
+        assert answer.status_code == 400 and len(theatre.worlds) == 2
+
+    run(body, source=source, recordings=tmp_path / "recordings")
+
+
+def test_a_program_has_no_saved_worlds():
+    async def body(theatre, http):
+        files = {"content-type": "application/octet-stream"}
+        answer = await http.post("worlds", content=b"x", headers=files)
+        assert answer.status_code == 400 and "keeps no moments" in answer.text
+
+    run(body)
 
 
 def test_the_lobbys_page_is_small_and_needs_nothing_from_elsewhere():

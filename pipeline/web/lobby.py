@@ -24,10 +24,12 @@ from pipeline.web.polling import body_of
 from pipeline.web.room import fresh_seed
 from pipeline.web.site import PAGE, static_files
 from pipeline.web.sites import Sites
+from pipeline.web.uploads import received
 from pipeline.worlds import NoRoom, OneWorld, World, Worlds
 
 Answer = Callable[[Request], Awaitable[Response]]
 END_SECONDS = 10.0  # that a request waits for the end of a world
+FILE = "application/octet-stream"  # the content type of a saved world
 FIELDS = frozenset({"prompt", "seed", "name"})
 
 
@@ -37,6 +39,7 @@ class Lobby:
     def __init__(self, worlds: Worlds, sites: Sites) -> None:
         self._worlds = worlds
         self._sites = sites
+        self._reading = asyncio.Lock()
 
     def application(self) -> Starlette:
         """What answers behind the launcher's door."""
@@ -71,7 +74,11 @@ class Lobby:
 
     async def _begin(self, request: Request) -> Response:
         """Another world, or a place in the queue for it."""
-        beginning = self._parsed(await body_of(request))
+        kind = request.headers.get("content-type", "")
+        if kind == FILE:
+            beginning = await self._from_file(request)
+        else:
+            beginning = self._parsed(await body_of(request))
         made = await self._worlds.ask(beginning)
         return self._made(made) if isinstance(made, World) else await self._queued(made)
 
@@ -101,6 +108,15 @@ class Lobby:
         if picture is None:
             return Response(status_code=204)
         return Response(picture[1], media_type="image/jpeg", headers={"etag": picture[0]})
+
+    async def _from_file(self, request: Request) -> Beginning:
+        """A world that was saved in a file, one at a time. Raises UserError."""
+        if self._reading.locked():
+            raise NoRoom("another file is being read; try again in a moment")
+        async with self._reading:
+            opening = await received(request, self._worlds.own.show.past.load)
+        moment, name = opening.moment, request.query_params.get("name", "")
+        return Beginning(moment.prompt, moment.seed, name, opening)
 
     def _parsed(self, text: str) -> Beginning:
         """{"prompt": "...", "seed": 42, "name": "..."}, each of them if it is wanted. Raises

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from configs.errors import UserError
 from pipeline.web.travel import LARGEST_UPLOAD, Travel
 
+Read = TypeVar("Read")
 UPLOAD_SECONDS: Final = 300.0  # for the whole of a file
 
 
@@ -31,17 +33,26 @@ class Uploads:
         if self._busy.locked():
             return PlainTextResponse("another world is being opened; try again later\n", 409)
         async with self._busy:
-            with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
-                path = Path(folder) / "sent.world"
-                try:
-                    await _store(request, path)
-                    await self._travel.open(viewer, path)
-                except UserError as error:
-                    line = re.sub(f"(snapshot )?{re.escape(str(path))}", "this file", str(error))
-                    return PlainTextResponse(f"{line}\n", 400)
-                except ClientDisconnect:
-                    return Response(status_code=400)
+            try:
+                await received(request, lambda path: self._travel.open(viewer, path))
+            except UserError as error:
+                return PlainTextResponse(f"{error}\n", 400)
         return Response(status_code=204)
+
+
+async def received(request: Request, read: Callable[[Path], Awaitable[Read]]) -> Read:
+    """What ``read`` makes of the file in the body of a request, which is gone afterwards. Raises
+    UserError."""
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+        path = Path(folder) / "sent.world"
+        try:
+            await _store(request, path)
+            return await read(path)
+        except UserError as error:
+            line = re.sub(f"(snapshot )?{re.escape(str(path))}", "this file", str(error))
+            raise UserError(line) from None
+        except ClientDisconnect:
+            raise UserError("the file did not come whole") from None
 
 
 async def _store(request: Request, path: Path) -> None:
