@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import httpx
+import numpy as np
 import pytest
 
 from pipeline import waiting
@@ -189,7 +190,8 @@ def test_a_saved_world_goes_on_as_another_one(tmp_path, monkeypatch):
         card = await lobby.open_world(path, "Ann")
         world = theatre.worlds.get(card.id)
         assert (world.name, world.show.seed, world.show.prompt) == ("Ann", 42, show.prompt)
-        seen, watching = {}, world.show.subscribe()
+        seen: dict[int, np.ndarray] = {}
+        watching = world.show.subscribe()
         while len(seen) < 16 and await watching.wait():
             watching.events()
             if frame := watching.frame():
