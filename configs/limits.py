@@ -10,9 +10,8 @@ from configs.errors import UserError
 
 MAX_SEED = 2**53 - 1  # the largest whole number that a web page shows and sends back exactly
 MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a quarter of this
-PROTOCOL = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*:"
-)  # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
+# http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
+PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def whole_number(name: str, value: object, low: int, high: int) -> int:

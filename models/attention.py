@@ -62,14 +62,12 @@ def control_attention(q: Tensor, k: Tensor, values: Tensor, bias: Tensor) -> Ten
     least.
     """
     frames, tokens, heads, width = q.shape[1:]
-    scores = q.flatten(1, 2).transpose(1, 2) @ (k * width**-0.5).permute(
-        0, 2, 3, 1
-    )  # [B, H, F S, F]
+    # [B, H, F S, F]
+    scores = q.flatten(1, 2).transpose(1, 2) @ (k * width**-0.5).permute(0, 2, 3, 1)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = torch.softmax(scores + bias.flatten(0, 1), dim=-1).to(values.dtype)
-    out = weights.transpose(1, 2).flatten(2) @ values.transpose(1, 2).flatten(
-        1, 2
-    )  # [B, F S, H F] @ [B, H F, D]
+    # [B, F S, H F] @ [B, H F, D]
+    out = weights.transpose(1, 2).flatten(2) @ values.transpose(1, 2).flatten(1, 2)
     return out.unflatten(1, (frames, tokens))
 
 

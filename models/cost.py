@@ -295,9 +295,8 @@ def tiny_decoder_cost(
     neighbours = min(2, ranks - 1)
     frames, scale, kernels, exchanges = 1, 1, 0, 0
     operations = traffic = state = sent = weights = peak = 0
-    layers = [
-        (config.latent_channels, config.decoder_widths[0], 1, 1, 1)
-    ]  # in, out, T, scale, uses
+    # in, out, T, scale, uses
+    layers = [(config.latent_channels, config.decoder_widths[0], 1, 1, 1)]
     for stage, (blocks, _, _) in enumerate(DECODER_STAGES):
         wide, after = config.decoder_widths[stage], config.decoder_widths[stage + 1]
         for _ in blocks:

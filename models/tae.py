@@ -418,9 +418,8 @@ def _with_halo(x: Tensor, group: SequenceGroup | None) -> Tensor:
 
 
 def _convolve(x: Tensor, kernel: Kernel, group: SequenceGroup | None) -> Tensor:
-    columns = (
-        1 if group is None or group.size == 1 else 0
-    )  # of zeros; otherwise the halo is there already
+    # of zeros; otherwise the halo is there already
+    columns = 1 if group is None or group.size == 1 else 0
     return F.conv2d(x, kernel.weight, kernel.bias, padding=(1, columns))
 
 
@@ -447,9 +446,8 @@ def _up_kernels(growth: Tensor, conv: Tensor, shortcut: bool) -> list[Kernel]:
     """
     outputs, inputs = conv.shape[:2]
     even, odd = [[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
-    taps = torch.tensor(
-        [even, odd], dtype=torch.float32, device=conv.device
-    )  # [phase, low tap, up tap]
+    # [phase, low tap, up tap]
+    taps = torch.tensor([even, odd], dtype=torch.float32, device=conv.device)
     frames = growth.float().reshape(-1, inputs, inputs)
     kernel = torch.einsum("ocyx,sci,pky,qlx->sopqikl", conv.float(), frames, taps, taps).reshape(
         -1, inputs, 3, 3

@@ -386,9 +386,8 @@ class Transformer(nn.Module):
         """[B, F, C, h, w] -> [B, F, S, C p p], raster order, features (channel, patch row, patch
         column)."""
         patch = self.config.patch_size
-        cut = latents.unflatten(4, (-1, patch)).unflatten(
-            3, (-1, patch)
-        )  # [B, F, C, rows, p, columns, p]
+        # [B, F, C, rows, p, columns, p]
+        cut = latents.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))
         return cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
 
     def _unpatch(self, x: Tensor, height: int, width: int) -> Tensor:

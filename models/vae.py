@@ -69,6 +69,7 @@ class CausalConv3d(nn.Module):
         self.conv = nn.Conv3d(inputs, outputs, 3, padding=(0, 1, 1))
 
     def forward(self, x: Tensor, run: Pass) -> Tensor:
+        """[B, inputs, T, H, own W] -> [B, outputs, T, H, own W]."""
         past = run.cache.get(self.cache_key)
         x = torch.cat([x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past, x], 2)
         if run.in_place and past is not None:
@@ -86,6 +87,7 @@ class PointwiseConv3d(nn.Module):
         self.conv = nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, T, H, own W] -> [B, outputs, T, H, own W]."""
         return self.conv(x)
 
 
@@ -95,6 +97,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(  # type: ignore[override]
         self, x: Tensor, run: Pass, latents: Tensor | None = None
     ) -> Tensor:
+        """[B, c, T, H, own W] -> the same shape; the latents are `SpatialNorm`'s."""
         if run.group.size == 1:
             return super().forward(x)
         grouped = x.float().unflatten(1, (self.num_groups, -1)).flatten(2)  # [B, groups, values]
@@ -133,14 +136,14 @@ class SpatialNorm(nn.Module):
         self.conv_b = PointwiseConv3d(config.latent_channels, width)
 
     def forward(self, x: Tensor, run: Pass, latents: Tensor | None = None) -> Tensor:
+        """x [B, c, T, H, own W], latents [B, C, T', h, own w] -> x's shape."""
         assert latents is not None, "the decoder's norms need the latents"
         frames, (height, width) = x.shape[2], latents.shape[3:]
         times = torch.tensor(_time_map(latents.shape[2], frames), device=x.device)
         scale = self.conv_y(latents)[:, :, times, :, None, :, None]
         shift = self.conv_b(latents)[:, :, times, :, None, :, None]
-        blocks = (
-            self.norm_layer(x, run).unflatten(4, (width, -1)).unflatten(3, (height, -1))
-        )  # [B, c, T, h, s, w, s]
+        # [B, c, T, h, s, w, s]
+        blocks = self.norm_layer(x, run).unflatten(4, (width, -1)).unflatten(3, (height, -1))
         return torch.addcmul(shift, blocks, scale).flatten(5).flatten(3, 4)
 
 
@@ -165,6 +168,7 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, run: Pass, latents: Tensor | None = None) -> Tensor:
+        """[B, inputs, T, H, own W] -> [B, outputs, T, H, own W]; latents for the decoder's norms."""
         y = self.conv1(F.silu(self.norm1(x, run, latents), inplace=True), run)
         y = self.conv2(F.silu(self.norm2(y, run, latents), inplace=True), run)
         return y.add_(self.conv_shortcut(x))
@@ -179,6 +183,7 @@ class Downsampler(nn.Module):
         self.conv, self.time = nn.Conv2d(width, width, 3, stride=2), time
 
     def forward(self, x: Tensor, run: Pass) -> Tensor:
+        """[B, c, T, H, W] -> [B, c, T or ceil(T/2), H/2, W/2]."""
         if self.time and x.shape[2] > 1:
             single = x.shape[2] % 2  # the first of an odd number stays alone
             pairs = x[:, :, single:].unflatten(2, (-1, 2)).mean(3)
@@ -194,6 +199,8 @@ class Upsampler(nn.Module):
         self.conv, self.time = nn.Conv2d(width, width, 3, padding=1), time
 
     def forward(self, x: Tensor, run: Pass) -> Tensor:
+        """[B, c, T, H, own W] -> [B, c, T to 2T, 2H, 2 own W]; without `double_single` the first of
+        an odd number of frames stays one."""
         if self.time and (x.shape[2] > 1 or run.double_single):
             single = x.shape[2] % 2 if x.shape[2] > 1 else 0
             times = [0] * single + [k for k in range(single, x.shape[2]) for _ in range(2)]
@@ -231,6 +238,7 @@ class Block(nn.Module):
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
     def forward(self, x: Tensor, run: Pass, latents: Tensor | None = None) -> Tensor:
+        """[B, inputs, T, H, own W] -> [B, outputs, T*, H*, W*]; * changed by the resampler, if any."""
         for resnet in self.resnets:
             x = resnet(x, run, latents)
         for resample in (*self.downsamplers, *self.upsamplers):

@@ -26,6 +26,7 @@ MAX_JSON = 16 << 20  # bytes; the index of a sharded model takes one
 MAX_HEADER = 100 << 20  # bytes; the limit of the safetensors format itself
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHOWN = 5  # tensors named in one message
+# bytes
 SIZES = {
     "F64": 8,
     "F32": 4,
@@ -37,16 +38,16 @@ SIZES = {
     "I8": 1,
     "U8": 1,
     "BOOL": 1,
-}  # bytes
+}
+# others are quantised: useless without what they were divided by
 WEIGHT_DTYPES = (
     "F64",
     "F32",
     "F16",
     "BF16",
-)  # others are quantised: useless without what they were divided by
-BATCH = (
-    256 << 20
-)  # bytes mapped at a time, so that loading needs little more memory than the model itself
+)
+# bytes mapped at a time, so that loading needs little more memory than the model itself
+BATCH = 256 << 20
 
 
 @dataclass(frozen=True)

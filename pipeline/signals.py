@@ -41,9 +41,8 @@ class StopSignals:
         except Exception as error:
             if self._signal is None:
                 raise
-            print(
-                f"while stopping: {error}", file=sys.stderr
-            )  # the signal decides the exit code; nothing is hidden
+            # the signal decides the exit code; nothing is hidden
+            print(f"while stopping: {error}", file=sys.stderr)
         return 0 if self._signal is None else 128 + self._signal
 
     def _on_signal(self, number: signal.Signals) -> None:

@@ -69,9 +69,8 @@ class _Optics:
         row = np.arange(view.height - view.horizon, dtype=np.float32)[:, None] + 0.5
         self.depth = (view.focal * CAMERA_HEIGHT / row).astype(np.float32)  # metres
         middles = np.arange(view.width, dtype=np.float32) + 0.5
-        self.lateral = ((middles - view.width / 2) / view.focal)[
-            None
-        ]  # metres right per metre deep
+        # metres right per metre deep
+        self.lateral = ((middles - view.width / 2) / view.focal)[None]
         self.fog = np.exp(-self.depth / 60)[..., None]
         self.near = np.exp(-self.depth / 22)
         self.softness = (0.02 * self.depth + 0.05) / view.scale  # metres over which edges blend

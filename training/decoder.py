@@ -119,9 +119,8 @@ class Dreamer:
         before it. As in a stream with b late labels, the newest b of the window have the label of
         the oldest among them."""
         count = latents.shape[1] - self.groups
-        window = torch.arange(count)[:, None] + torch.arange(
-            self.groups + 1
-        )  # [count, G + 1] places in the piece
+        # [count, G + 1] places in the piece
+        window = torch.arange(count)[:, None] + torch.arange(self.groups + 1)
         labels = piece.labels[:, window].flatten(0, 1)
         labels[:, -self.late_labels :] = labels[:, -self.late_labels, None]
         ends, _ = distill.one_call(

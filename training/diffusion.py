@@ -38,14 +38,16 @@ REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
+# of another scene in the conditioning latent, at most; of windows that have one
 TRACE, TRACE_SHARE = (
     0.5,
     0.2,
-)  # of another scene in the conditioning latent, at most; of windows that have one
+)
+# of windows that end so soon after the scene began to change
 CHANGE_SHARE, CHANGE_LATENTS = (
     0.25,
     6,
-)  # of windows that end so soon after the scene began to change
+)
 REVERSE_SHARE = 0.15  # of windows that end in reverse, which drivers seldom choose
 
 
@@ -183,9 +185,8 @@ class Batches:
         self.data, self.tokenizer, self.settings = data, tokenizer, settings
         changed = (data.scenes[:, 1:] != data.scenes[:, :-1]).any(-1)
         self.constant = ~changed.any(-1)  # clips whose scene never changes
-        self.changes = changed.nonzero() + torch.tensor(
-            [0, 1]
-        )  # (clip, first latent of the new scene)
+        # (clip, first latent of the new scene)
+        self.changes = changed.nonzero() + torch.tensor([0, 1])
         self.reverses = torch.isin(data.labels, REVERSE).nonzero()  # (clip, latent)
 
     def windows(
@@ -228,11 +229,10 @@ class Batches:
         )
 
     def tokens(self, scene: list[int], rng: np.random.Generator) -> list[int]:
-        return (
-            self.tokenizer("")
-            if rng.random() < TEXT_DROP
-            else described(self.tokenizer, scene, rng)
-        )
+        """Token ids of a caption of the scene; now and then of no text, for guidance."""
+        if rng.random() < TEXT_DROP:
+            return self.tokenizer("")
+        return described(self.tokenizer, scene, rng)
 
 
 def described(tokenizer: CaptionTokenizer, scene: list[int], rng: np.random.Generator) -> list[int]:
@@ -296,9 +296,8 @@ def late_or_dropped(labels: Tensor, rng: torch.Generator) -> Tensor:
     """Labels as a stream with late labels has them (the newest latents are still to get their own),
     or none at all."""
     batch, length = labels.shape
-    known = torch.randint(1, length - 1, (batch, 1), generator=rng).to(
-        labels.device
-    )  # the last one that has its own
+    # the last one that has its own
+    known = torch.randint(1, length - 1, (batch, 1), generator=rng).to(labels.device)
     late = labels.gather(
         1, torch.arange(length, device=labels.device).expand(batch, -1).clamp(max=known)
     )

@@ -110,9 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             play(chosen.seed, chosen.port)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader left: nothing to flush at exit
+        # the reader left: nothing to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -53,9 +53,8 @@ def write_pieces(folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
         if pieces[-1] and size + length > PIECE_BYTES - 65536:
             pieces.append({})
             size = 0
-        pieces[-1][name] = (
-            tensor.detach().cpu().contiguous().clone()
-        )  # tied tensors become independent
+        # tied tensors become independent
+        pieces[-1][name] = tensor.detach().cpu().contiguous().clone()
         size += length
     names = [f"piece-{k:02d}.safetensors" for k in range(len(pieces))]
     for name, piece in zip(names, pieces, strict=True):

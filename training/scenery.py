@@ -178,9 +178,8 @@ def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array, sca
     """Sun, low sun or moon (a disc with a glow), and stars at night."""
     columns = PANORAMA_COLUMNS
     x = _middles(image.shape[1], scale)[None] - 0.5
-    pixels = (
-        2 * np.pi / columns * BASE_FOCAL
-    )  # screen pixels per panorama column, near the middle of the view
+    # screen pixels per panorama column, near the middle of the view
+    pixels = 2 * np.pi / columns * BASE_FOCAL
     level, radius, glow = {
         "day": (9.0, 4.6, 0.16),
         "sunset": (19.0, 6.5, 0.45),

@@ -85,6 +85,7 @@ class Float8Linear(nn.Module):
         self.bias = plain.bias
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs] in x's format."""
         rows, scale = rounded(x.flatten(0, -2))
         if has_float8(x.device):
             half = torch.bfloat16  # the only format in which devices give products scaled by row

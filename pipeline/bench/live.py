@@ -29,10 +29,11 @@ COUNTS: Final = (
     "first_frame_seconds",
 )
 KEYS: Final = ("D", "DL", "DR")
+# how long a key is held; not a multiple of a latent, so every phase is met
 HELD_SECONDS: Final = (
     0.4,
     1.6,
-)  # how long a key is held; not a multiple of a latent, so every phase is met
+)
 PRESSES_PER_RESET: Final = 16
 PARTS: Final = {
     "wait": "key to the start of the next step's sampling",
@@ -146,9 +147,8 @@ async def _drive(show: Show) -> dict[str, float]:
     while not show.ready:
         await subscription.wait()
         subscription.events(), subscription.frame()
-    before = after = await asyncio.to_thread(
-        Usage.now
-    )  # it reads all of /proc: not on the loop that shows frames
+    # it reads all of /proc: not on the loop that shows frames
+    before = after = await asyncio.to_thread(Usage.now)
     choice = random.Random(0)
     label = KEYS[0]
     for press in itertools.count(1):

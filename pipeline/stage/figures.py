@@ -52,9 +52,8 @@ class Times:
     """Durations of one kind in seconds: newest samples, and a histogram of all."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_LATENTS))
-    everything: "array[float]" = field(
-        default_factory=lambda: array("d")
-    )  # 8 bytes a latent: 115 kB an hour
+    # 8 bytes a latent: 115 kB an hour
+    everything: "array[float]" = field(default_factory=lambda: array("d"))
     total: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
@@ -78,9 +77,8 @@ class Rate:
         self.seconds = 0.0
         self._counted = 0
         self._last: float | None = None
-        self._recent: deque[tuple[float, float, int]] = (
-            deque()
-        )  # (when, since the one before, frames)
+        # (when, since the one before, frames)
+        self._recent: deque[tuple[float, float, int]] = deque()
 
     def add(self, now: float, frames: int) -> float:
         """``frames`` came at ``now``; returns the seconds since the ones before (0 after a
@@ -155,9 +153,8 @@ class Figures:
         self.restarts = 0
         self.longest_gap = 0.0
         self.parts = {name: Times() for name in PARTS}
-        self.overhead = (
-            Times()
-        )  # a latent's queue, hop and back together: neither the models' compute nor a wait
+        # a latent's queue, hop and back together: neither the models' compute nor a wait
+        self.overhead = Times()
         self.control = Times()
         self.reset = Times()  # from a reset to the first frame of the new world
         self.first_shown: float | None = None

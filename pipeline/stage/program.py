@@ -37,9 +37,8 @@ class Program:
         self._index = 0
         self._held, self._cursor = "D", 0
         self._conditioned = 0  # the newest cursor that steered; labels of a take have none
-        self._take: deque[tuple[str, str]] = (
-            deque()
-        )  # label and prompt of latents still to be followed
+        # label and prompt of latents still to be followed
+        self._take: deque[tuple[str, str]] = deque()
         self._first = 0  # latents before it are made and not handed on
         self._prompt, self._prompt_version = "", 0
         self._pace = Pace(0, 0.0, -1)

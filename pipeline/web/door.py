@@ -44,9 +44,8 @@ class Door:
         refusal = self._refusal(scope)
         scope = {**scope, ACCESS: self._access}
         if refusal is not None and scope["type"] == "websocket":
-            await send(
-                {"type": "websocket.close", "code": 1008}
-            )  # before it is accepted: a plain 403
+            # before it is accepted: a plain 403
+            await send({"type": "websocket.close", "code": 1008})
         elif refusal is not None:
             await refusal(scope, receive, _with_headers(send))
         else:

@@ -16,10 +16,11 @@ LATE = 0.080
 # bytes: a frame this small fits any link worth the name, so its lateness has another cause
 SMALL = 6000
 LATE_IN_A_ROW = 4
+# seconds of punctual acknowledgements before a step up
 FIRST_PATIENCE, LONGEST_PATIENCE = (
     5.0,
     60.0,
-)  # seconds of punctual acknowledgements before a step up
+)
 
 
 @dataclass

@@ -40,9 +40,8 @@ class Viewer:
         self._messages: deque[dict[str, Any]] = deque()
         self._waiting: deque[ShownFrame] = deque()
         self._counted = (0, 0)
-        self._in_flight: deque[tuple[int, int, float, int]] = (
-            deque()
-        )  # epoch, frame index, sent at, bytes
+        # epoch, frame index, sent at, bytes
+        self._in_flight: deque[tuple[int, int, float, int]] = deque()
         self._decoded: tuple[int, int] | None = None  # quality and serial of the last video frame
         self._wake = asyncio.Event()
 
