@@ -70,6 +70,8 @@ class Broadcast:
             if self._gateway is not None:
                 await self._gateway.start()
                 self._console.say("url", f"open {self._gateway.url}", url=self._gateway.url)
+                if (address := self._gateway.phone_url) is not None:
+                    self._console.code(address)
             await self._worlds.run(self._files.open)
         finally:
             counting.cancel()

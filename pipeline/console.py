@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.qr import qr_lines
 from pipeline.stage.audience import Event
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ class Console:
         else:
             line = f"[{time.monotonic() - self._begun:6.1f} s] {one_line(text)}"
         print(line, file=sys.stderr, flush=True)
+
+    def code(self, address: str) -> None:
+        """An address for a phone's camera, where a person looks on."""
+        if not self._as_json and sys.stderr.isatty():
+            print(*qr_lines(address), "a phone in this network opens it", sep="\n", file=sys.stderr)
 
     def result(self, path: object) -> None:
         """A file that was made."""

@@ -141,6 +141,23 @@ def _split_host(host: str) -> tuple[str, str]:
     return name.removeprefix("[").removesuffix("]").lower(), port
 
 
+def address_for_phones(host: str) -> str | None:
+    """The address under which other machines of this network reach a bind address; None where they
+    do not, or nobody knows."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if not address.is_unspecified:
+        return None if address.is_loopback else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # chooses a way out; nothing is sent
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
 def _reachable_names(host: str) -> frozenset[str]:
     """Names and addresses under which a bind address is reached: off loopback also by the machine's
     own names, and for a wildcard at every interface."""

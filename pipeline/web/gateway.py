@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
-from pipeline.web.access import Access, Right
+from pipeline.web.access import Access, Right, address_for_phones
 from pipeline.web.door import Door
 from pipeline.web.lobby import Lobby
 from pipeline.web.metrics import all_worlds
@@ -52,7 +52,15 @@ class Gateway:
     @property
     def url(self) -> str:
         """The address to open, with the token: print it, never log it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
+        return self._address({"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host))
+
+    @property
+    def phone_url(self) -> str | None:
+        """The same for other machines of this network, None where they cannot come in."""
+        host = address_for_phones(self._host)
+        return None if host is None else self._address(host)
+
+    def _address(self, host: str) -> str:
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         token = self._access.links[Right.OWNER]
         return f"{self._access.scheme}://{host}:{self.port}/?token={token}"
