@@ -39,15 +39,9 @@ CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
 # of another scene in the conditioning latent, at most; of windows that have one
-TRACE, TRACE_SHARE = (
-    0.5,
-    0.2,
-)
+TRACE, TRACE_SHARE = 0.5, 0.2
 # of windows that end so soon after the scene began to change
-CHANGE_SHARE, CHANGE_LATENTS = (
-    0.25,
-    6,
-)
+CHANGE_SHARE, CHANGE_LATENTS = 0.25, 6
 REVERSE_SHARE = 0.15  # of windows that end in reverse, which drivers seldom choose
 
 

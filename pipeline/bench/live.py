@@ -30,10 +30,7 @@ COUNTS: Final = (
 )
 KEYS: Final = ("D", "DL", "DR")
 # how long a key is held; not a multiple of a latent, so every phase is met
-HELD_SECONDS: Final = (
-    0.4,
-    1.6,
-)
+HELD_SECONDS: Final = 0.4, 1.6
 PRESSES_PER_RESET: Final = 16
 PARTS: Final = {
     "wait": "key to the start of the next step's sampling",

@@ -49,7 +49,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Site:
+class Address:
     """Where a world is served, such as http://127.0.0.1:8000/, and its token."""
 
     url: str
@@ -77,10 +77,9 @@ class Client:
     """One connection. Iterating yields frames, newest wins; messages of the server are kept for
     ``message``."""
 
-    def __init__(self, socket: ClientConnection, site: Site, lobby: Lobby) -> None:
-        self.world: dict[
-            str, Any
-        ] = {}  # name, model, width, height, fps, frames_per_latent, presets, devices
+    def __init__(self, socket: ClientConnection, site: Address, lobby: Lobby) -> None:
+        # name, model, width, height, fps, frames_per_latent, presets, devices
+        self.world: dict[str, Any] = {}
         self.role = ""  # "driver" or "viewer"
         self.link = ""  # what the address allows: "owner", "driver" or "watcher"
         self._socket = socket
@@ -320,7 +319,7 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
             f"the world at {address.netloc} did not let us in ({error}); has it ended, is the token current?"
         ) from None
     await socket.send(json.dumps({"type": "hello", "client": name}))
-    site = Site(f"{address.scheme}://{address.netloc}{folder}", tokens[0], tls)
+    site = Address(f"{address.scheme}://{address.netloc}{folder}", tokens[0], tls)
     client = Client(socket, site, Lobby(url, tls))
     try:
         await client.message("welcome")

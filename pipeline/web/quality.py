@@ -17,10 +17,7 @@ LATE = 0.080
 SMALL = 6000
 LATE_IN_A_ROW = 4
 # seconds of punctual acknowledgements before a step up
-FIRST_PATIENCE, LONGEST_PATIENCE = (
-    5.0,
-    60.0,
-)
+FIRST_PATIENCE, LONGEST_PATIENCE = 5.0, 60.0
 
 
 @dataclass
