@@ -103,11 +103,16 @@ class Broadcast:
 
     def _follow(self, world: World) -> None:
         """A world begins; the launcher's own is told of from before that."""
-        if world.own:
-            return
-        task = asyncio.create_task(self._tell_whole(world))
+        telling = self._tell_end(world) if world.own else self._tell_whole(world)
+        task = asyncio.create_task(telling)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    async def _tell_end(self, own: World) -> None:
+        await own.over.wait()
+        if own.asked or (own.fault is not None and len(self._worlds)):
+            why = f": {own.fault}" if own.fault is not None else ""
+            self._console.say("world", f"{own.name} ended{why}; the launcher goes on")
 
     async def _tell_whole(self, world: World) -> None:
         console = self._of(world)

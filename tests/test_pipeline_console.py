@@ -7,11 +7,14 @@ import re
 
 import pipeline.broadcast as broadcast
 from configs.schema import RunConfig
+from pipeline.beginning import Beginning
 from pipeline.console import Console
 from pipeline.run_files import RunFiles
 from pipeline.stage.audience import Event
+from pipeline.stage.show import Show
 from pipeline.worlds import Worlds
 from tests.test_pipeline_stage_show import Squares, play, watch
+from tests.test_pipeline_worlds import Fragile, until
 
 
 def test_text_from_outside_can_forge_no_line(capsys):
@@ -76,3 +79,29 @@ def test_figures_are_told_again_and_again(capsys, monkeypatch):
     assert re.search(
         r"playing: [\d.]+ FPS shown, [\d.]+ generated, .* 0 restarts, 1 watching$", plain[-1]
     )
+
+
+def test_every_world_has_its_lines_and_an_end_that_is_said(capsys):
+    async def whole():
+        sources = [Fragile(), Fragile()]
+
+        async def another():
+            return sources[1]
+
+        worlds = Worlds(Show(sources[0], seed=1, prompt="a road"), another)
+        on_air = broadcast.Broadcast(worlds, RunConfig(headless=True), RunFiles(), Console())
+        running = asyncio.create_task(on_air.run())
+        await until(lambda: worlds.own.show.ready)
+        other = await worlds.new(Beginning("a sea", 9, "Ann"))
+        await until(lambda: other.show.ready)
+        sources[0].broken = True
+        await worlds.own.over.wait()
+        await asyncio.sleep(0.1)
+        sources[1].broken = True
+        return await running
+
+    assert asyncio.run(whole()) == 1
+    err = capsys.readouterr().err
+    assert "Ann: begins with seed 9: a sea" in err and "Ann: playing: first frame shown" in err
+    assert "the first world ended: nothing is left; the launcher goes on" in err
+    assert "the run ended: nothing is left" in err
