@@ -1,5 +1,5 @@
 """Outer step and decode of one latent, per thread count. Baseline of the step: everything recomputed
-in each step.
+in each step; then all engines side by side.
 
 The step projects text, computes modulations and control keys once per prompt; a plain forward does
 so every time.
@@ -12,6 +12,7 @@ import torch
 from models.checkpoint import Checkpoint
 from models.device import pick_device, synchronise, use_threads
 from models.parts import Parts
+from pipeline.bench import engines
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import percentiles, samples
@@ -38,7 +39,15 @@ def measure(options: Options) -> dict[str, Any]:
         f"{checkpoint.width}x{checkpoint.height}, F = {checkpoint.streaming.latents}, {device.type}"
     )
     print(f"{checkpoint.name}: {size}; a latent lasts 250 ms")
-    return {"model": checkpoint.name, "device": device.type, "threads": figures}
+    compared = engines.measure(checkpoint, device)
+    if compared:
+        engines.show(compared)
+    return {
+        "model": checkpoint.name,
+        "device": device.type,
+        "threads": figures,
+        "engines": compared,
+    }
 
 
 def _with_threads(parts: Parts, count: int) -> dict[str, Any]:
