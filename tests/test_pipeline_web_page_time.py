@@ -59,6 +59,7 @@ def test_the_past_is_looked_at_by_keys_and_gone_on_from(run, dreams):
             await so(tab, f"Number(document.getElementById('past').value) >= {latent}")
             assert latent <= show.latent < latent + 8
             assert not await tab.is_visible("#past-acts")
+            assert (await text(tab, "#offer")).startswith("The world went back.")
             await tab.keyboard.down("KeyA")
             await theatre.until(lambda: "DL" in show.take().labels[latent:])
 

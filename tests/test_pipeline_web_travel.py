@@ -44,6 +44,9 @@ def test_the_client_goes_back_and_to_the_world_that_was_left(parts):
         while (frame := await client.frame()).header.epoch < 2:
             pass
         assert 12 <= frame.header.frame < 20
+        client.undo()
+        assert (await client.message("rewound"))["latent"] >= 9
+        await theatre.until(lambda: theatre.show.latent >= 10)
         client.reset(5)
         await theatre.until(lambda: theatre.show.seed == 5 and theatre.show.latent >= 1)
         client.undo()

@@ -189,7 +189,7 @@ class Client:
         self._say("rewind", latent=latent)
 
     def undo(self) -> None:
-        """Back to the world that the last reset, replay or opened file took the place of."""
+        """Back to where the world stood before the last reset, replay, rewind or opened file."""
         self._say("undo")
 
     async def moments(self) -> dict[str, Any]:

@@ -66,7 +66,8 @@ class Past:
         return Opening(self._source.moment(latent), self._tape.led(latent))
 
     def leave(self, shown: int) -> None:
-        """Another world begins: remember where this one stands, if it got anywhere."""
+        """The world begins again, or goes on elsewhere: remember where it stands, if it got
+        anywhere."""
         if shown > 0:
             self._left = self.at(shown, shown) if self.kept(shown) else None
 

@@ -240,10 +240,10 @@ class Show:
     def rewind(self, latent: int) -> None:
         """Go back to before ``latent`` of this world and on from there by hand, under the prompt of
         then. A ``rewound`` event follows. Raises UserError. Ends a replay."""
-        self._open(self.past.at(latent, self.latent))
+        self.open(self.past.at(latent, self.latent))
 
     def open(self, opening: Opening) -> None:
-        """Go on from a moment of another drive, or of the one that was left (``past.left``). A
+        """Go on from a moment: of another drive, or of the one that was left (``past.left``). A
         ``rewound`` event follows. Raises UserError while all is loading. Ends a replay."""
         if self._state == "starting":
             raise UserError("the world is still loading; try again in a moment")

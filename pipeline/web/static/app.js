@@ -30,7 +30,7 @@ const world = {
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
-const timeline = new Timeline(link, screen, world);
+const timeline = new Timeline(link, screen, world, () => offerBack("The world went back."));
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
 let seq = 0;
@@ -337,7 +337,11 @@ function take(purpose) {
 function beginAgain(message) {
   if (!timeline.keeps) take("undo");
   link.send(message);
-  if (timeline.keeps) offer("The world began again.", `Back to the lost drive (${keymap.caps("offer-take")[0] ?? "no key"})`, () => link.send({ type: "undo" }));
+  if (timeline.keeps) offerBack("The world began again.");
+}
+
+function offerBack(why) {
+  offer(why, `Back to the lost drive (${keymap.caps("offer-take")[0] ?? "no key"})`, () => link.send({ type: "undo" }));
 }
 
 function again({ seed, model, parts }) { link.send({ type: "replay", seed, model, parts }); }

@@ -1,20 +1,21 @@
 // The timeline under the picture: the last minute as this page has seen it, a small picture of every latent. Look at a
 // moment, go on from it, branch from it, save it. Who drives holds the world meanwhile; who watches only looks.
 
-import { clock, say } from "./say.js";
+import { clock } from "./say.js";
 
 const MOST = 264, WIDEST = 192; // latents of which there is a picture; its pixels across
 const $ = (id) => document.getElementById(id);
 
 export class Timeline {
-  #link; #screen; #world;
+  #link; #screen; #world; #gone;
   #pictures = new Map(); // latent -> canvas
   #now = -1; // latent on the screen
   #oldest = null; // latent that one can go back to, null where nothing is kept
   #at = null; // latent that is looked at, null = now
   #held = false; // the world, by us
 
-  constructor(link, screen, world) {
+  constructor(link, screen, world, gone) {
+    this.#gone = gone; // called once the world was told to go back
     this.#link = link;
     this.#screen = screen;
     this.#world = world;
@@ -56,7 +57,7 @@ export class Timeline {
     this.#screen.follow();
     this.#release();
     $("past").blur();
-    say("The world goes on from there.");
+    this.#gone();
   }
 
   /** A message about the moment that is looked at: branch, save. */
