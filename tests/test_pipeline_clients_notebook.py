@@ -107,7 +107,7 @@ async def driven(folder: Path) -> dict[str, object]:
 @needs_chromium
 @pytest.mark.soak
 def test_a_world_is_driven_in_a_real_notebook(tmp_path: Path) -> None:
-    pytest.importorskip("jupyterlab", reason="the extra [test] brings it")
+    pytest.importorskip("jupyterlab", reason="the extra [soak] is not installed")
     seen = asyncio.run(driven(tmp_path))
     assert "DL" in str(seen["said"]) and float(str(seen["lit"])) > 0.2
     assert float(str(seen["rate"])) > 3  # four latents a second, on a machine that keeps up
