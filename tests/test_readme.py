@@ -91,7 +91,7 @@ def test_metadata_has_one_home() -> None:
     packages = set(setup["options"]["packages"].split())
     folders = {
         path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-        for path in ROOT.glob("*/**/__init__.py")
+        for path in ROOT.glob("[!.]*/**/__init__.py")
     }
     ours = {name for name in folders if not name.startswith(("tests", "build", "matrix_live"))}
     assert packages == {"matrix_live", *(f"matrix_live.{name}" for name in ours)}
