@@ -318,5 +318,13 @@ def tiny_decoder_cost(
         traffic += uses * (inputs + 3 * outputs) * area
         peak = max(peak, (inputs + 2 * uses * outputs) * area)
         kernels += 3 * uses
-    held = (weights * itemsize, state * itemsize, peak * itemsize)
-    return Cost(0, 0, operations, traffic * itemsize, kernels, *held, exchanges, sent * itemsize)
+    return Cost(
+        convolution=operations,
+        traffic=traffic * itemsize,
+        kernels=kernels,
+        weights=weights * itemsize,
+        state=state * itemsize,
+        activations=peak * itemsize,
+        exchanges=exchanges,
+        sent=sent * itemsize,
+    )

@@ -10,7 +10,7 @@ from pipeline.console import Console
 from pipeline.run_files import RunFiles
 from pipeline.signals import StopSignals
 from pipeline.web.gateway import Gateway
-from pipeline.worlds import World, Worlds
+from pipeline.worlds import HostedWorld, Worlds
 
 logger = logging.getLogger(__name__)
 STATS_SECONDS: Final = 10.0  # between two lines of figures
@@ -79,7 +79,7 @@ class Broadcast:
             if self._gateway is not None:
                 await self._gateway.close()
 
-    async def tell(self, world: World | None = None) -> None:
+    async def tell(self, world: HostedWorld | None = None) -> None:
         """Say stages and notices of a world (the launcher's own) until it ends."""
         world = world or self._worlds.own
         console = self._of(world)
@@ -101,27 +101,27 @@ class Broadcast:
                 if world.show.figures.frames and not world.resting:
                     self._of(world).stats(world.show.stats())
 
-    def _follow(self, world: World) -> None:
+    def _follow(self, world: HostedWorld) -> None:
         """A world begins; the launcher's own is told of from before that."""
         telling = self._tell_end(world) if world.own else self._tell_whole(world)
         task = asyncio.create_task(telling)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell_end(self, own: World) -> None:
+    async def _tell_end(self, own: HostedWorld) -> None:
         await own.over.wait()
         if own.asked or (own.fault is not None and len(self._worlds)):
             why = f": {own.fault}" if own.fault is not None else ""
             self._console.say("world", f"{own.name} ended{why}; the launcher goes on")
 
-    async def _tell_whole(self, world: World) -> None:
+    async def _tell_whole(self, world: HostedWorld) -> None:
         console = self._of(world)
         console.say("world", f"begins with seed {world.show.seed}: {world.show.prompt}")
         await self.tell(world)
         await world.over.wait()
         console.say("world", f"ended{f': {world.fault}' if world.fault else ''}")
 
-    def _of(self, world: World) -> Console:
+    def _of(self, world: HostedWorld) -> Console:
         """Where the lines of a world go: those of the launcher's own stand by themselves."""
         return self._console if world.own else self._console.about(world.name)
 

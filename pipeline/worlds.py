@@ -46,7 +46,7 @@ class OneWorld(UserError):
     """Nothing can make another world here."""
 
 
-class World:
+class HostedWorld:
     """One show of many. ``id`` is part of its address, ``name`` is for people."""
 
     def __init__(self, show: Show, name: str, own: bool = False) -> None:
@@ -130,10 +130,10 @@ class Worlds:
         """make: the source of another world; None: there is only this one. rest: seconds without a
         viewer. room: how many more keep their frame rate beside those that are awake, as it was
         measured."""
-        self.own = World(own, "the first world", own=True)
+        self.own = HostedWorld(own, "the first world", own=True)
         self.tally = Tally()
         self.waiting = Waiting()
-        self.opened: list[Callable[[World], None]] = []  # told of every world that begins
+        self.opened: list[Callable[[HostedWorld], None]] = []  # told of every world that begins
         self.most = most if make else 1
         self._make = make
         self._rest = rest
@@ -171,14 +171,14 @@ class Worlds:
 
     # -- what a lobby may do -----------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[World]:
+    def __iter__(self) -> Iterator[HostedWorld]:
         """Those that live, the oldest first."""
         return iter(tuple(self._here.values()))
 
     def __len__(self) -> int:
         return len(self._here)
 
-    def get(self, name: str) -> World | None:
+    def get(self, name: str) -> HostedWorld | None:
         """The living world of an id."""
         return self._here.get(name)
 
@@ -196,7 +196,7 @@ class Worlds:
         """What the summary says of every world, as far back as it is kept."""
         return [*self._past, *(world.record() for world in self)]
 
-    async def new(self, beginning: Beginning) -> World:
+    async def new(self, beginning: Beginning) -> HostedWorld:
         """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
         cannot begin."""
         if self._make is None:
@@ -208,7 +208,7 @@ class Worlds:
             )
         return await self._new(beginning)
 
-    async def ask(self, beginning: Beginning) -> World | str:
+    async def ask(self, beginning: Beginning) -> HostedWorld | str:
         """Begin another world, or wait for room: the ticket to ask again with. Raises as ``new``,
         when the queue is full as well."""
         try:
@@ -219,7 +219,7 @@ class Worlds:
             raise NoRoom("no room for another world now, and too many wait; try again later")
         return ticket
 
-    async def ask_again(self, ticket: str) -> World | int | None:
+    async def ask_again(self, ticket: str) -> HostedWorld | int | None:
         """The world that a ticket waits for if it begins now, else its place in the queue (1 = the
         next); None when it is not waiting any more, as after a while without asking."""
         place = self.waiting.place(ticket, time.monotonic())
@@ -235,26 +235,26 @@ class Worlds:
         lives = self.tally.lives
         return place * sum(lives) / len(lives) / max(1, len(self)) if lives else None
 
-    async def _new(self, beginning: Beginning) -> World:
+    async def _new(self, beginning: Beginning) -> HostedWorld:
         assert self._make is not None
         self._making += 1
         try:
             show = beginning.show(await self._make(), self._recordings)
         finally:
             self._making -= 1
-        world = World(show, beginning.name or f"world {self.tally.opened + 1}")
+        world = HostedWorld(show, beginning.name or f"world {self.tally.opened + 1}")
         self._here[world.id] = world
         self._begin(world, None)
         return world
 
-    def end(self, name: str) -> World | None:
+    def end(self, name: str) -> HostedWorld | None:
         """Ask the world of an id to end; None if there is none."""
         world = self._here.get(name)
         if world is not None:
             world.end("this world was ended in the lobby")
         return world
 
-    def arrive(self, world: World) -> None:
+    def arrive(self, world: HostedWorld) -> None:
         """Somebody comes to watch a world: it goes on at once if it rests."""
         if world.wake():
             self.tally.woken += 1
@@ -262,13 +262,13 @@ class Worlds:
 
     # -- one world ---------------------------------------------------------------------------------
 
-    def _begin(self, world: World, loaded: Loaded | None) -> None:
+    def _begin(self, world: HostedWorld, loaded: Loaded | None) -> None:
         self.tally.opened += 1
         self._tasks[world.id] = asyncio.create_task(self._live(world, loaded))
         for tell in self.opened:
             tell(world)
 
-    async def _live(self, world: World, loaded: Loaded | None) -> None:
+    async def _live(self, world: HostedWorld, loaded: Loaded | None) -> None:
         """One world from its begin to its end, which is never that of another."""
         try:
             await world.show.run(loaded)

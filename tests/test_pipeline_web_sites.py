@@ -13,20 +13,20 @@ from pipeline.beginning import Beginning
 from pipeline.clients.client import connect
 from pipeline.stage.past import Opening
 from pipeline.web.access import Right
-from pipeline.worlds import World
+from pipeline.worlds import HostedWorld
 from tests.live import TOKEN, Live, live
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("", "static/app.js", "recordings/x", "presets/0", "poll")
 
 
-async def another(theatre: Live, prompt: str = "a car at night", seed: int = 7) -> World:
+async def another(theatre: Live, prompt: str = "a car at night", seed: int = 7) -> HostedWorld:
     world = await theatre.worlds.new(Beginning(prompt, seed))
     await theatre.until(lambda: world.show.ready)
     return world
 
 
-def link(theatre: Live, world: World, right: Right = Right.DRIVER) -> str:
+def link(theatre: Live, world: HostedWorld, right: Right = Right.DRIVER) -> str:
     return f"{theatre.origin}/{theatre.gateway.sites.address(world.id, right)}"
 
 

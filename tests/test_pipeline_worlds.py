@@ -10,7 +10,7 @@ from configs.errors import UserError
 from pipeline import worlds as module
 from pipeline.beginning import Beginning
 from pipeline.stage.show import Show
-from pipeline.worlds import NoRoom, World, Worlds
+from pipeline.worlds import HostedWorld, NoRoom, Worlds
 from tests.test_pipeline_stage_show import Squares
 
 
@@ -42,7 +42,7 @@ class Studio:
     async def make(self) -> Fragile:
         return self.source()
 
-    async def new(self, prompt: str = "another", seed: int = 2) -> World:
+    async def new(self, prompt: str = "another", seed: int = 2) -> HostedWorld:
         world = await self.worlds.new(Beginning(prompt, seed))
         await until(lambda: world.show.ready)
         return world
@@ -141,10 +141,10 @@ def test_there_are_no_more_than_asked_for_even_at_once():
     async def body(studio, running):
         asked = [studio.worlds.new(Beginning("a car", seed)) for seed in range(5)]
         made = await asyncio.gather(*asked, return_exceptions=True)
-        assert sum(isinstance(one, World) for one in made) == 2
+        assert sum(isinstance(one, HostedWorld) for one in made) == 2
         assert sum(isinstance(one, NoRoom) for one in made) == 3
         assert studio.worlds.room == 0 and studio.worlds.tally.refused == 3
-        studio.worlds.end(next(one for one in made if isinstance(one, World)).id)
+        studio.worlds.end(next(one for one in made if isinstance(one, HostedWorld)).id)
         await until(lambda: studio.worlds.room == 1)
 
     assert run(body, most=3) is None

@@ -12,7 +12,7 @@ import pytest
 from pipeline.clients.client import connect
 from pipeline.stage.show import Show
 from pipeline.web.site import Site
-from pipeline.worlds import World
+from pipeline.worlds import HostedWorld
 from tests.live import TOKEN, live
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -40,7 +40,7 @@ def left() -> dict[str, int]:
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
     here = psutil.Process()
-    counted = {kind.__name__: kinds.count(kind) for kind in (World, Show, Site)}
+    counted = {kind.__name__: kinds.count(kind) for kind in (HostedWorld, Show, Site)}
     return counted | {
         "descriptors": here.num_fds(),
         "threads": here.num_threads(),

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline.web.access import Access, Right, address_for_phones
 from pipeline.web.door import Door
-from pipeline.web.lobby import Lobby
+from pipeline.web.lobby import LobbyPages
 from pipeline.web.metrics import all_worlds
 from pipeline.web.server import Server, bind
 from pipeline.web.sites import FOLDER, Sites
@@ -85,7 +85,7 @@ class Gateway:
             Route("/readyz", self._ready),
             Route("/metrics", self._metrics),
             Route("/lobby", self._to_lobby),
-            Mount("/lobby", Lobby(self._worlds, self.sites).application()),
+            Mount("/lobby", LobbyPages(self._worlds, self.sites).application()),
             Mount("/", self.sites.own.application()),
         ]
         return Starlette(routes=routes)

@@ -25,7 +25,7 @@ from pipeline.web.room import fresh_seed
 from pipeline.web.site import PAGE, static_files
 from pipeline.web.sites import Sites
 from pipeline.web.uploads import received
-from pipeline.worlds import NoRoom, OneWorld, World, Worlds
+from pipeline.worlds import HostedWorld, NoRoom, OneWorld, Worlds
 
 Answer = Callable[[Request], Awaitable[Response]]
 END_SECONDS = 10.0  # that a request waits for the end of a world
@@ -33,7 +33,7 @@ FILE = "application/octet-stream"  # the content type of a saved world
 FIELDS = frozenset({"prompt", "seed", "name"})
 
 
-class Lobby:
+class LobbyPages:
     """Sees, begins and ends worlds."""
 
     def __init__(self, worlds: Worlds, sites: Sites) -> None:
@@ -80,7 +80,7 @@ class Lobby:
         else:
             beginning = self._parsed(await body_of(request))
         made = await self._worlds.ask(beginning)
-        return self._made(made) if isinstance(made, World) else await self._queued(made)
+        return self._made(made) if isinstance(made, HostedWorld) else await self._queued(made)
 
     async def _ask_again(self, request: Request) -> Response:
         return await self._queued(request.path_params["ticket"])
@@ -137,16 +137,16 @@ class Lobby:
         made = await self._worlds.ask_again(ticket)
         if made is None:
             return PlainTextResponse("nobody waits with this ticket; ask for a world again\n", 404)
-        if isinstance(made, World):
+        if isinstance(made, HostedWorld):
             return self._made(made)
         seconds = self._worlds.estimate(made)
         estimate = None if seconds is None else round(seconds, 1)
         return JSONResponse({"ticket": ticket, "place": made, "estimate": estimate}, 202)
 
-    def _made(self, world: World) -> Response:
+    def _made(self, world: HostedWorld) -> Response:
         return JSONResponse({"world": self._card(world)}, 201)
 
-    def _card(self, world: World) -> dict[str, Any]:
+    def _card(self, world: HostedWorld) -> dict[str, Any]:
         """A world in the list. Its links are relative to the lobby's address."""
         show, room = world.show, self._sites[world.id].room
         links = {right: f"../{self._sites.address(world.id, right)}" for right in WORLD_LINKS}

@@ -15,7 +15,7 @@ from pipeline.stage.past import Opening
 from pipeline.web.access import Access, Right
 from pipeline.web.door import Door
 from pipeline.web.site import Site
-from pipeline.worlds import World, Worlds
+from pipeline.worlds import HostedWorld, Worlds
 
 FOLDER: Final = "worlds"
 LAST_WORDS: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
@@ -70,7 +70,7 @@ class Sites:
             task.cancel()
         await asyncio.gather(*(site.close() for site in self._sites.values()))
 
-    def _begun(self, world: World) -> None:
+    def _begun(self, world: HostedWorld) -> None:
         """A world begins: it has a site until it ends. The launcher's own keeps it, to say why."""
         if world.own:
             return
@@ -79,7 +79,7 @@ class Sites:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _site(self, world: World) -> Site:
+    def _site(self, world: HostedWorld) -> Site:
         async def branch(opening: Opening) -> str:
             prompt, seed = opening.moment.prompt, opening.moment.seed
             begun = await self._worlds.new(Beginning(prompt, seed, opening=opening))
@@ -89,11 +89,11 @@ class Sites:
         many = branch if self._worlds.most > 1 else None
         return Site(world.show, lambda: self._worlds.arrive(world), many)
 
-    def _open(self, world: World, site: Site) -> None:
+    def _open(self, world: HostedWorld, site: Site) -> None:
         self._sites[world.id] = site
         self._doors[world.id] = self._door(world.id, site.application())
 
-    async def _close(self, world: World) -> None:
+    async def _close(self, world: HostedWorld) -> None:
         await world.over.wait()
         site = self._sites.pop(world.id)
         del self._doors[world.id]
