@@ -293,7 +293,7 @@ def tiny_decoder_cost(
     """Decode of one latent by the tiny decoder, as the convolutions it is composed into."""
     columns, parts = share(width, ranks), ranks > 1
     neighbours = min(2, ranks - 1)
-    frames, scale, kernels, exchanges = 1, 1, 0, 0
+    frames, scale, exchanges = 1, 1, 0
     operations = traffic = state = sent = weights = peak = 0
     # in, out, T, scale, uses
     layers = [(config.latent_channels, config.decoder_widths[0], 1, 1, 1)]
@@ -317,11 +317,10 @@ def tiny_decoder_cost(
         weights += uses * (9 * inputs * outputs + outputs)
         traffic += uses * (inputs + 3 * outputs) * area
         peak = max(peak, (inputs + 2 * uses * outputs) * area)
-        kernels += 3 * uses
     return Cost(
         convolution=operations,
         traffic=traffic * itemsize,
-        kernels=kernels,
+        kernels=3 * sum(uses for *_, uses in layers),
         weights=weights * itemsize,
         state=state * itemsize,
         activations=peak * itemsize,
