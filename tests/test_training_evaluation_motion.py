@@ -7,6 +7,7 @@ from training.evaluation import motion
 from training.evaluation.held_out import simulated
 from training.scene import Scene
 from training.simulator import Car, Drive
+from training.view import LARGE, SMALL, View
 
 SCENES = [
     Scene("desert", "day", "red"),
@@ -15,14 +16,18 @@ SCENES = [
 ]
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.biome)
+@pytest.mark.parametrize(
+    ("scene", "view"),
+    [*((scene, SMALL) for scene in SCENES), (SCENES[0], LARGE)],
+    ids=["desert", "snow", "city", "large desert"],
+)
 @pytest.mark.parametrize(
     ("label", "yaw", "gear"), [("D", 0, "D"), ("DL", 1, "D"), ("DR", -1, "D"), ("B", 0, "B")]
 )
 def test_motion_is_read_from_simulator_frames(
-    scene: Scene, label: str, yaw: int, gear: str
+    scene: Scene, view: View, label: str, yaw: int, gear: str
 ) -> None:
-    found_yaw, found_speed = motion.at_end(simulated(scene, 77, [label] * 8, warm=2))
+    found_yaw, found_speed = motion.at_end(simulated(scene, 77, [label] * 8, warm=2, view=view))
     assert motion.yaw_class(found_yaw) == yaw
     assert motion.speed_class(found_speed) == gear
 

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def evaluate(folder: Path, stage: str, extent: Extent) -> dict[str, Any]:
     """All figures of one stage's weights."""
     checkpoint = Checkpoint.open(folder / stage)
     dream, places = Dream(checkpoint), held_out_scenes(extent.scenes)
-    probe, accuracy = fitted_probe()
+    probe, accuracy = fitted_probe(view=dream.view)
+    true = partial(simulated, view=dream.view)
     figures: dict[str, Any] = {"stage": stage, "scenes": extent.scenes}
     figures |= {"megabytes": megabytes(folder), "probe_accuracy": accuracy}
     figures |= reconstruction(dream.vae, extent.scenes)
-    estimator, truth = held_labels(simulated, places), response(simulated, places)
+    estimator, truth = held_labels(true, places), response(true, places)
     figures["estimator"] = {name: value for name, value in estimator.items() if name != "rows"}
     figures |= stream_of_50(dream, places)
     figures |= held_labels(dream.film, places)
@@ -79,9 +81,9 @@ def driving(dream: Dream, places: list[Place]) -> dict[str, float]:
     """Roads and things over a minute of driving, and a driver who sees only the frames."""
     minute = 60 * LATENTS_PER_SECOND
     return (
-        road_figures(dream.film, places, minute)
+        road_figures(dream.film, places, minute, dream.view)
         | passing_figures(dream.film, places, random_signal(minute, 9))
-        | closed_loop(dream, starts(len(places)))
+        | closed_loop(dream, starts(len(places), dream.view))
     )
 
 

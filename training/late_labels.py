@@ -23,7 +23,7 @@ from training.evaluation.probe import fitted_probe
 
 def compared(checkpoint: Checkpoint, scenes: int) -> Iterator[dict[str, Any]]:
     """Response, turns, sharpness and five minutes' drift for every number of late labels."""
-    places, probe = held_out_scenes(scenes), fitted_probe()[0]
+    places, probe = held_out_scenes(scenes), fitted_probe(view=Dream(checkpoint).view)[0]
     groups = checkpoint.streaming.noise_groups
     for late in range(1, groups + 1):
         dream = Dream(checkpoint, late)

@@ -25,6 +25,7 @@ from training.evaluation.dream import Dream
 from training.evaluation.horizon import MINUTE
 from training.scene import BIOMES, COLOURS, TIMES, Scene
 from training.simulator import Drive, Frame
+from training.view import View
 
 HORIZON_MINUTES = 30
 
@@ -42,7 +43,7 @@ def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
 def render_strips(dream: Dream, folder: Path) -> None:
     """The strips of docs/training.md: simulator, reconstruction, turns, worlds, prompt and horizon,
     all .png."""
-    _save(_simulated(), folder / "simulator.png")
+    _save(_simulated(dream.view), folder / "simulator.png")
     _save(_reconstructions(dream), folder / "reconstruction.png")
     _save(_turns(dream), folder / "turns.png")
     _save(_worlds(dream), folder / "worlds.png")
@@ -85,13 +86,13 @@ def _first_and_last_minute(dream: Dream, minutes: int) -> list[list[Frame]]:
     return [list(frames[3 :: 8 * FPS]) for frames in (first, dream.drive(labels[-MINUTE:]))]
 
 
-def _simulated() -> list[list[Frame]]:
+def _simulated(view: View) -> list[list[Frame]]:
     """Every biome and time of day in the simulator itself: straight, right, straight, left,
     reverse."""
     script = ["D"] * 6 + ["DR"] * 6 + ["D"] * 4 + ["DL"] * 6 + ["B"] * 10
     rows = []
     for k, (biome, time) in enumerate(itertools.product(BIOMES, TIMES)):
-        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), k)
+        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), k, view)
         rows.append([drive.frames(label)[-1] for label in script][3::4])
     return rows
 
@@ -99,7 +100,7 @@ def _simulated() -> list[list[Frame]]:
 def _reconstructions(dream: Dream) -> list[list[Frame]]:
     rows = []
     for k in range(len(PRESET_SCENES) // 2):
-        frames = render_clip(4_100_000 + k, Recording(12)).frames
+        frames = render_clip(4_100_000 + k, Recording(12, dream.view)).frames
         made = served_stream(dream.vae).push(
             dream.vae.encode(to_video(frames)[None])[0].detach() * dream.vae.scaling_factor
         )

@@ -61,3 +61,17 @@ class View:
 
 
 SMALL, LARGE = View(1), View(2)  # 144 x 96, 288 x 192
+
+
+def averaged(pictures: npt.NDArray[np.generic], scale: int) -> npt.NDArray[np.float32]:
+    """Pictures [n, h, w, ...] at a whole fraction of their size: means of scale x scale pixels."""
+    count, height, width, *rest = pictures.shape
+    blocks = (count, height // scale, scale, width // scale, scale, *rest)
+    return np.asarray(pictures.reshape(blocks).mean((2, 4)), np.float32)
+
+
+def shrunk(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Frames uint8 [n, H, W, 3] of any view as they are in the small one, for what reads motion and
+    scenes, not detail."""
+    scale = View.of(frames).scale
+    return frames if scale == 1 else averaged(frames, scale).round().astype(np.uint8)

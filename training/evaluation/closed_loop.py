@@ -21,7 +21,7 @@ from training.evaluation.ground import GroundReader, fitted_reader
 from training.evaluation.held_out import WARM, Place, held_out_scenes
 from training.roads import ROAD_HALF_WIDTH, nearest_road
 from training.simulator import Car, Drive, Frame
-from training.view import CAMERA_HEIGHT, View
+from training.view import CAMERA_HEIGHT, SMALL, View
 
 TURNS = ("D", "DL", "DR")
 SIGHT = (7.0, 26.0)  # metres ahead that the driver looks at
@@ -88,18 +88,18 @@ def _along(road: npt.NDArray[np.float32], path: npt.NDArray[np.float64]) -> floa
 
 def on_road(reader: GroundReader, frame: Frame) -> bool:
     """Whether the ground BESIDE the car in a frame [H, W, 3] is road."""
-    view = View.of(frame)
+    view = SMALL  # as the reader's shares are
     depth, right = view.depth(), np.abs(view.right())
     beside = (depth >= BESIDE[0]) & (depth <= BESIDE[1]) & (right <= BESIDE[2]) & view.ground()
     return bool(reader.read(frame[None])[0][0][beside].mean() > ON_ROAD)
 
 
-def starts(count: int) -> list[Place]:
+def starts(count: int, view: View = SMALL) -> list[Place]:
     """Held-out places where the car is on a road when the film begins, and would be a second later
     without steering."""
     found: list[Place] = []
     for scene, seed in held_out_scenes(8 * count, seed=STARTS_SEED):
-        drive = Drive(scene, seed)
+        drive = Drive(scene, seed, view)
         for _ in range(WARM):
             drive.skip("D")
         there = truly_on_road(drive)
@@ -126,13 +126,13 @@ def held(driver: Driver, step: Step, judge: Callable[[Frame], bool], latents: in
     return latents
 
 
-def held_in_simulator(place: Place, latents: int) -> int:
+def held_in_simulator(place: Place, latents: int, view: View = SMALL) -> int:
     """Latents for which the driver holds the simulator's road, which is known."""
     scene, seed = place
-    drive = Drive(scene, seed)
+    drive = Drive(scene, seed, view)
     for _ in range(WARM):
         drive.skip("D")
-    driver = Driver(fitted_reader(scene.biome, scene.time))
+    driver = Driver(fitted_reader(scene.biome, scene.time, view))
     return held(driver, drive.frames, lambda frame: truly_on_road(drive), latents)
 
 
@@ -142,11 +142,11 @@ def closed_loop(dream: Dream, places: list[Place], seconds: int = 60) -> dict[st
     latents = seconds * LATENTS_PER_SECOND
     dreamed, true = [], []
     for scene, seed in tqdm(places, desc="closed loop", unit="drive"):
-        reader = fitted_reader(scene.biome, scene.time)
+        reader = fitted_reader(scene.biome, scene.time, dream.view)
         dream.start_in(scene, seed)
         step = dream.stepper()
         dreamed.append(held(Driver(reader), step, partial(on_road, reader), latents))
-        true.append(held_in_simulator((scene, seed), latents))
+        true.append(held_in_simulator((scene, seed), latents, dream.view))
     return {
         "closed_loop": float(np.mean([count == latents for count in dreamed])),
         "closed_loop_seconds": float(np.mean(dreamed)) / LATENTS_PER_SECOND,

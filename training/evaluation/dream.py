@@ -21,6 +21,7 @@ from training.autoencoder import to_video
 from training.evaluation.held_out import WARM, Place, simulated, whole_caption
 from training.scene import Scene
 from training.simulator import Drive, Frame
+from training.view import View
 
 START_AFTER = 3  # latents of the warm-up: before them the encoder's memory is still filling
 
@@ -50,6 +51,11 @@ class Dream:
         assert isinstance(vae, TinyVAE), "worlds of this recipe have the tiny autoencoder"
         self.vae = vae
 
+    @property
+    def view(self) -> View:
+        """The simulator's picture that it learned from."""
+        return View(self.vae.config.patch_size)
+
     def embed(self, prompt: str) -> Tensor:
         """The prompt's embedding and, for guidance, the empty prompt's: [2, N_t, Dt]."""
         return self.encode([prompt, ""])
@@ -58,7 +64,7 @@ class Dream:
         """Resets the world to a held-out drive of the scene, straight on, its start encoded from
         simulator frames."""
         if (scene, seed) not in self.starts:
-            frames = Drive(scene, seed).frames("D", WARM * FRAMES_PER_LATENT)
+            frames = Drive(scene, seed, self.view).frames("D", WARM * FRAMES_PER_LATENT)
             video = to_video(frames)[None].to(next(self.vae.parameters()).device)
             with torch.inference_mode():
                 latents = self.vae.encode(video)[0, START_AFTER:]
@@ -86,7 +92,7 @@ class Dream:
 
     def shown_again(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
         """The simulator's frames of a drive, encoded and decoded: the best a dream could show."""
-        frames = simulated(scene, seed, labels)
+        frames = simulated(scene, seed, labels, view=self.view)
         video = to_video(frames)[None].to(next(self.vae.parameters()).device)
         with torch.inference_mode():
             latents = self.vae.encode(video)[0] * self.vae.scaling_factor

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from training.drivers import road_label
 from training.scene import COLOURS, Scene
 from training.simulator import Drive, Frame
-from training.view import View
+from training.view import SMALL, View, averaged, shrunk
 
 FIRST_SEED, DRIVES, PICTURES = 7_000_000, 16, 6  # simulator drives to fit on, pictures of each
 APART = 6  # latents from one picture to the next
 STEPS, BATCH, RATE = 240, 6, 1e-2
 RARE = 3.0  # how much more a pixel with a thing counts than one without
 WIDTH, DILATIONS = 16, (1, 2, 4, 8)
-Share = npt.NDArray[np.float32]  # of pixels below the horizon [n, H - horizon, W], 0 to 1
+Share = npt.NDArray[np.float32]  # of small pixels below the horizon [n, H - horizon, W], 0 to 1
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class GroundReader:
         return GroundReader(network.eval().requires_grad_(False), centre=centre, spread=spread)
 
     def read(self, frames: Frame) -> tuple[Share, Share]:
-        """Road and things in frames [n, H, W, 3]; nothing where the car is."""
-        seen = torch.from_numpy(View.of(frames).ground())
+        """Road and things in frames [n, H, W, 3] of any view, as shares of the small one's pixels;
+        nothing where the car is."""
+        seen, frames = torch.from_numpy(SMALL.ground()), shrunk(frames)
         shares = [
             self.network((_pixels(part) - self.centre) / self.spread).sigmoid() * seen
             for part in _parts(frames)
@@ -76,11 +77,12 @@ class GroundReader:
 
 
 @cache
-def fitted_reader(biome: str, time: str) -> GroundReader:
-    """The reader of a biome at a time of day, fitted on drives that follow a road or leave it."""
+def fitted_reader(biome: str, time: str, view: View = SMALL) -> GroundReader:
+    """The reader of a biome at a time of day, fitted on drives that follow a road or leave it; it
+    reads frames of this view."""
     frames, roads, things = [], [], []
     for k in range(DRIVES):
-        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), FIRST_SEED + k)
+        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), FIRST_SEED + k, view)
         for j in range(PICTURES):
             for _ in range(APART):
                 label = road_label(drive.car, biome) if k % 2 else ("D", "DL", "D", "DR")[j % 4]
@@ -89,7 +91,8 @@ def fitted_reader(biome: str, time: str) -> GroundReader:
             road, thing = drive.painter.layout(drive.car)
             roads.append(road)
             things.append(thing)
-    return GroundReader.fit(np.stack(frames), np.stack(roads), np.stack(things))
+    shares = (averaged(np.stack(kind), view.scale) for kind in (roads, things))
+    return GroundReader.fit(shrunk(np.stack(frames)), *shares)
 
 
 def _network() -> nn.Sequential:

@@ -10,6 +10,7 @@ from configs.geometry import FRAMES_PER_LATENT
 from training.captions import caption, scene_of
 from training.scene import BIOMES, COLOURS, TIMES, Scene
 from training.simulator import Drive, Frame
+from training.view import SMALL, View
 
 WARM = 8  # latents straight on before a film begins: the start of a stream is encoded from them
 Place = tuple[Scene, int]  # a scene and the seed of its world
@@ -42,8 +43,10 @@ def whole_caption(scene: Scene, seed: int) -> str:
     return text
 
 
-def simulated(scene: Scene, seed: int, labels: Sequence[str], warm: int = WARM) -> Frame:
+def simulated(
+    scene: Scene, seed: int, labels: Sequence[str], warm: int = WARM, view: View = SMALL
+) -> Frame:
     """What the simulator shows where `Dream.film` shows the model: frames [4 n, H, W, 3]."""
-    drive = Drive(scene, seed)
+    drive = Drive(scene, seed, view)
     drive.frames("D", warm * FRAMES_PER_LATENT)
     return np.concatenate([drive.frames(label) for label in labels])

@@ -27,6 +27,7 @@ from training.evaluation.held_out import held_out_scenes, simulated
 from training.evaluation.look import Look
 from training.evaluation.probe import Probe
 from training.scene import Scene
+from training.view import SMALL, View
 
 MINUTE = 60 * LATENTS_PER_SECOND  # latents
 PLACES = 8  # of the simulator, whose minutes are compared with each other
@@ -115,7 +116,7 @@ def _drift(checkpoint: Checkpoint, late_labels: int | None, probe: Probe, course
     for k in range(minute + len(labels) % minute, len(labels), minute):
         looks.append(Look.of(dream.drive(labels[k : k + minute]), probe))
     distances = [looks[0].distance(look) for look in looks[1:]]
-    pairs = _simulator_pairs(course, probe)
+    pairs = _simulator_pairs(course, probe, dream.view)
     widest = _widest([pair for row in pairs for pair in row])
     return Drift(
         stream=distances[-1],
@@ -126,13 +127,13 @@ def _drift(checkpoint: Checkpoint, late_labels: int | None, probe: Probe, course
     )
 
 
-def _simulator_pairs(course: Course, probe: Probe) -> list[list[Distance]]:
+def _simulator_pairs(course: Course, probe: Probe, view: View = SMALL) -> list[list[Distance]]:
     """Distances of the simulator's first minute in one place from its last minute in another:
     [PLACES][PLACES]."""
     labels, minute = course.labels, course.minute
     places = [course.seed + 50 * k for k in range(PLACES)]
     firsts, lasts = (
-        [Look.of(simulated(course.scene, place, part), probe) for place in places]
+        [Look.of(simulated(course.scene, place, part, view=view), probe) for place in places]
         for part in (labels[:minute], labels[-minute:])
     )
     return [[first.distance(last) for last in lasts] for first in firsts]

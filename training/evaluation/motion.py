@@ -15,7 +15,7 @@ from training.view import BASE_FOCAL as FOCAL
 from training.view import BASE_HEIGHT as HEIGHT
 from training.view import BASE_HORIZON as HORIZON
 from training.view import BASE_WIDTH as WIDTH
-from training.view import CAMERA_HEIGHT
+from training.view import CAMERA_HEIGHT, shrunk
 
 Floats = npt.NDArray[np.float64]
 STRIP = slice(3, HORIZON)  # rows of the picture at infinity
@@ -45,6 +45,7 @@ def panorama_shift(before: Frame, after: Frame, reach: int) -> float:
 
 def yaw_rates(frames: Frame, every: int = 4, reach: int = 24) -> Floats:
     """Yaw in rad/s (left positive) between frames `every` apart: [(len(frames) - 1) // every]."""
+    frames = shrunk(frames)
     shifts = [
         panorama_shift(frames[k], frames[k + every], reach)
         for k in range(0, len(frames) - every, every)
@@ -66,7 +67,7 @@ def _ground_mask() -> npt.NDArray[np.bool_]:
 def _detail(frames: Frame) -> npt.NDArray[np.float32]:
     """Frames without their broad light: a headlight's pool travels with the camera, as if the car
     stood still."""
-    video = torch.from_numpy(frames).movedim(-1, 1).float()
+    video = torch.from_numpy(shrunk(frames)).movedim(-1, 1).float()
     broad = torch.nn.functional.avg_pool2d(video, 13, 1, 6, count_include_pad=False)
     return np.ascontiguousarray((video - broad).movedim(1, -1).numpy())
 

@@ -39,10 +39,11 @@ def passing_figures(film: Film, places: list[Place], labels: list[str]) -> dict[
     """Things a minute that come near and pass, and that over the simulator's."""
     dreamed, true, frames = 0, 0, 0
     for scene, seed in tqdm(places, desc="passing", unit="scene"):
-        reader = fitted_reader(scene.biome, scene.time)
         shown = film(scene, seed, labels)
+        view = View.of(shown)
+        reader = fitted_reader(scene.biome, scene.time, view)
         dreamed += passed(reader.read(shown)[1])
-        true += passed(reader.read(simulated(scene, seed, labels))[1])
+        true += passed(reader.read(simulated(scene, seed, labels, view=view))[1])
         frames += len(shown)
     minutes = frames / (60 * FPS)
     return {

@@ -36,11 +36,11 @@ def _patches(dream: Dream, places: list[Place], labels: list[str]) -> dict[str, 
     elsewhere; the first over the last."""
     found: dict[str, list[float]] = {"dreamed": [], "reconstructed": [], "floor": []}
     for scene, seed in tqdm(places, desc="patches", unit="scene"):
-        true = simulated(scene, seed, labels)
+        true = simulated(scene, seed, labels, view=dream.view)
         shown = {
             "dreamed": dream.film(scene, seed, labels),
             "reconstructed": dream.shown_again(scene, seed, labels),
-            "floor": simulated(scene, seed + ELSEWHERE, labels),
+            "floor": simulated(scene, seed + ELSEWHERE, labels, view=dream.view),
         }
         for name, frames in shown.items():
             found[name].append(patch_distance(frames, true))
@@ -53,7 +53,7 @@ def _true_frames(dream: Dream, places: list[Place], labels: list[str]) -> dict[s
     found: dict[str, list[Fidelity]] = {"reconstructed": [], "dream_1s": [], "dream_4s": []}
     second = LATENTS_PER_SECOND * FRAMES_PER_LATENT
     for scene, seed in tqdm(places, desc="true frames", unit="scene"):
-        true = simulated(scene, seed, labels)[: 4 * second]
+        true = simulated(scene, seed, labels, view=dream.view)[: 4 * second]
         again = dream.shown_again(scene, seed, labels)[: 4 * second]
         dreamed = dream.film(scene, seed, labels[: 4 * LATENTS_PER_SECOND])
         found["reconstructed"].append(fidelity(again, true))

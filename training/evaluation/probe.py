@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.scene import SIZES, Scene
 from training.simulator import Drive, Frame
-from training.view import BASE_HEIGHT, BASE_WIDTH
+from training.view import BASE_HEIGHT, BASE_WIDTH, SMALL, View, shrunk
 
 MIDDLE = BASE_WIDTH // 2
 
@@ -19,7 +19,7 @@ MIDDLE = BASE_WIDTH // 2
 def features(frames: Frame) -> Tensor:
     """What the scene probe looks at: [n, features] coarse colours of the whole frame, finer ones of
     the car."""
-    video = torch.from_numpy(frames).movedim(-1, 1).float() / 255
+    video = torch.from_numpy(shrunk(frames)).movedim(-1, 1).float() / 255
     whole = torch.nn.functional.avg_pool2d(video, 8)
     rough = torch.nn.functional.avg_pool2d(
         (video - torch.nn.functional.interpolate(whole, scale_factor=8)).abs(), 12
@@ -58,7 +58,7 @@ class Probe:
         return torch.stack([part.argmax(1) for part in scores.split(list(SIZES), 1)], 1).numpy()
 
 
-def fitted_probe(clips: int = 400) -> tuple[Probe, float]:
+def fitted_probe(clips: int = 400, view: View = SMALL) -> tuple[Probe, float]:
     """The scene probe, fitted on simulator frames, and its accuracy on held-out simulator
     frames."""
 
@@ -67,7 +67,7 @@ def fitted_probe(clips: int = 400) -> tuple[Probe, float]:
         for k in range(count):
             rng = np.random.default_rng((first, k))
             scene = Scene.random(rng)
-            drive = Drive(scene, first + k)
+            drive = Drive(scene, first + k, view)
             for _ in range(int(rng.integers(40))):
                 drive.car = drive.car.moved(str(rng.choice(["D", "DL", "DR"])))
             frames += [drive.frame("D"), drive.frames("DL" if k % 2 else "DR", 3)[-1]]

@@ -8,18 +8,20 @@ from models.tae import TinyVAE
 from training.autoencoder import psnr
 from training.clips import Recording, render_clip
 from training.simulator import Frame
+from training.view import SMALL, View
 
 FIRST_SEED, LATENTS = 4_000_000, 12  # of held-out clips, and their length
 
 
-def clips(count: int) -> Frame:
+def clips(count: int, view: View = SMALL) -> Frame:
     """Held-out clips [count, 48, H, W, 3]."""
-    return np.stack([render_clip(FIRST_SEED + k, Recording(LATENTS)).frames for k in range(count)])
+    how = Recording(LATENTS, view)
+    return np.stack([render_clip(FIRST_SEED + k, how).frames for k in range(count)])
 
 
 def reconstruction(vae: TinyVAE, count: int) -> dict[str, float]:
     """PSNR of encoded and decoded held-out clips."""
-    values = psnr(vae, clips(count))
+    values = psnr(vae, clips(count, View(vae.config.patch_size)))
     return {
         "reconstruction_db": float(values.mean()),
         "reconstruction_median_db": float(np.median(values)),

@@ -14,7 +14,7 @@ from training.evaluation.ground import Share, fitted_reader
 from training.evaluation.held_out import WARM, Film, Place, simulated
 from training.scene import Scene
 from training.simulator import Drive, Frame
-from training.view import View
+from training.view import SMALL, View
 
 AHEAD, ASIDE = (4.0, 30.0), 10.0  # metres of ground that is looked at: from, to; to each side
 IN_SIGHT = 0.05  # share of that ground which has to be road
@@ -33,13 +33,13 @@ def road_share(road: Share) -> npt.NDArray[np.float64]:
 
 def time_in_sight(scene: Scene, frames: Frame) -> float:
     """The share of some frames [n, H, W, 3] of a scene in which a road is in sight."""
-    road, _ = fitted_reader(scene.biome, scene.time).read(frames[::EVERY])
+    road, _ = fitted_reader(scene.biome, scene.time, View.of(frames)).read(frames[::EVERY])
     return float(np.mean(road_share(road) > IN_SIGHT))
 
 
-def followed(scene: Scene, seed: int, latents: int) -> list[str]:
+def followed(scene: Scene, seed: int, latents: int, view: View = SMALL) -> list[str]:
     """The labels of a driver who follows the road in the simulator, from a held-out state."""
-    drive, labels = Drive(scene, seed), []
+    drive, labels = Drive(scene, seed, view), []
     for _ in range(WARM):
         drive.skip("D")
     for _ in range(latents):
@@ -48,13 +48,15 @@ def followed(scene: Scene, seed: int, latents: int) -> list[str]:
     return labels
 
 
-def road_figures(film: Film, places: list[Place], latents: int) -> dict[str, float]:
+def road_figures(
+    film: Film, places: list[Place], latents: int, view: View = SMALL
+) -> dict[str, float]:
     """Time with a road in sight over the simulator's, straight on, under random labels and under
     those of a driver who follows it."""
     drivers: dict[str, Callable[[Scene, int], list[str]]] = {
         "straight": lambda scene, seed: ["D"] * latents,
         "random": lambda scene, seed: random_signal(latents, seed),
-        "followed": lambda scene, seed: followed(scene, seed, latents),
+        "followed": lambda scene, seed: followed(scene, seed, latents, view),
     }
     figures = {}
     for name, labels_of in drivers.items():
@@ -62,7 +64,7 @@ def road_figures(film: Film, places: list[Place], latents: int) -> dict[str, flo
         for scene, seed in tqdm(places, desc=f"road {name}", unit="scene"):
             labels = labels_of(scene, seed)
             dreamed.append(time_in_sight(scene, film(scene, seed, labels)))
-            true.append(time_in_sight(scene, simulated(scene, seed, labels)))
+            true.append(time_in_sight(scene, simulated(scene, seed, labels, view=view)))
         figures[f"road_{name}_simulator"] = float(np.mean(true))
         figures[f"road_{name}"] = float(np.mean(dreamed)) / max(float(np.mean(true)), 1e-6)
     return figures

@@ -27,7 +27,8 @@ def edge_ratios(film: Film, places: list[Place], labels: list[str]) -> dict[str,
     of any biome and time of day, and each of these."""
     ratios: dict[str, list[float]] = defaultdict(list)
     for scene, seed in places:
-        ratio = edges(film(scene, seed, labels)) / edges(simulated(scene, seed, labels))
+        shown = film(scene, seed, labels)
+        ratio = edges(shown) / edges(simulated(scene, seed, labels, view=View.of(shown)))
         ratios[f"edges_{scene.biome}"].append(ratio)
         ratios[f"edges_{scene.time}"].append(ratio)
     means = {name: float(np.mean(found)) for name, found in sorted(ratios.items())}
