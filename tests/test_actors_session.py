@@ -377,7 +377,6 @@ def test_a_drive_that_goes_back_by_hand_is_the_one_its_log_tells_of(drive, tmp_p
     parts = Parts(replace(checkpoint, engine=engine), CPU)
     dreamed = [again(parts, take)[4 * take.first :] for take in takes]
     assert (np.concatenate(dreamed)[: len(frames)] == frames).all()
-    assert story["summary"]["stalls"] <= 1, "the repair alone"
 
 
 def test_worlds_of_two_replicas_are_those_of_one(many, model, undisturbed):
