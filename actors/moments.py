@@ -1,11 +1,14 @@
 """Moments of a live stream as files: NAME.world (models/snapshot.py), the same that a world in Python
 reads and writes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from actors.dit import pack
 from actors.records import LatentChunk
 from actors.source import Moment, Take
 from actors.timeline import Commit, Prompt, Route
@@ -26,21 +29,7 @@ def save(
             f"save: latent {moment.latent} is not kept; expected one that is, such as {commit.index}"
         )
     checkpoint = Checkpoint.open(weights)
-    _, height, width = (checkpoint.pixels_per_latent * n for n in commit.state.latents.shape[1:])
-    latents = [latent for chunk in commit.history for latent in unpack(chunk)][-REPLAY:]
-    whole = len(latents) == min(REPLAY, commit.index)
-    memory = commit.memories[0] if commit.fits(1) else {}
-    assert memory is not None
-    snapshot = Snapshot(
-        state=commit.state,
-        settings=checkpoint.streaming,
-        guidance=checkpoint.streaming.served_guidance,
-        labels=take.labels,
-        prompts=changes(take.prompts),
-        frames=np.zeros((0, height, width, 3), np.uint8),
-        memory={name: torch.from_numpy(array) for name, array in memory.items()},
-        latents=tuple(latents) if whole else (),
-    )
+    snapshot = snapshot_of(commit, take.labels, changes(take.prompts), checkpoint)
     snapshot.save(path, checkpoint, engine)
 
 
@@ -48,24 +37,54 @@ def load(path: Path, weights: WeightChoice) -> tuple[Moment, Take]:
     """Read what ``save``, or a world in Python, wrote with these weights. Blocks. Raises
     UserError."""
     snapshot, engine = read_snapshot(path, Checkpoint.open(weights))
+    commit, prompts = commit_of(snapshot), every(snapshot.prompts, snapshot.index)
+    moment = Moment(snapshot.index, commit.seed, commit.prompt.text, Route(commit))
+    return moment, Take(commit.seed, snapshot.labels, prompts, engine)
+
+
+def snapshot_of(
+    commit: Commit,
+    labels: Sequence[str],
+    prompts: Sequence[tuple[int, str]],
+    checkpoint: Checkpoint,
+) -> Snapshot:
+    """A commit with a state as a snapshot. labels: of all latents before it; prompts: (latent,
+    text) wherever they change."""
+    assert commit.state is not None, "latent 0 needs no snapshot"
+    _, height, width = (checkpoint.pixels_per_latent * n for n in commit.state.latents.shape[1:])
+    latents = [latent for chunk in commit.history for latent in unpack(chunk)][-REPLAY:]
+    whole = len(latents) == min(REPLAY, commit.index)
+    memory = commit.memories[0] if commit.fits(1) else {}
+    assert memory is not None
+    return Snapshot(
+        state=commit.state,
+        settings=checkpoint.streaming,
+        guidance=checkpoint.streaming.served_guidance,
+        labels=tuple(labels),
+        prompts=tuple(prompts),
+        frames=np.zeros((0, height, width, 3), np.uint8),
+        memory={name: _short(torch.from_numpy(array.copy())) for name, array in memory.items()},
+        latents=tuple(latents) if whole else (),
+    )
+
+
+def commit_of(snapshot: Snapshot) -> Commit:
+    """Where a snapshot stands."""
     state = snapshot.state
-    prompts = every(snapshot.prompts, snapshot.index)
-    text = snapshot.prompts[-1][1]
     first = snapshot.index - len(snapshot.latents)
-    commit = Commit(
+    memory = {name: tensor.float().numpy() for name, tensor in snapshot.memory.items()}
+    return Commit(
         index=snapshot.index,
         seed=state.seed,
-        prompt=Prompt(text, state.prompt_version, state.text.numpy()),
+        prompt=Prompt(snapshot.prompts[-1][1], state.prompt_version, state.text.float().numpy()),
         state=state,
-        memories=_memories(snapshot),
+        memories=(memory,) if memory else (),
         history=tuple(
-            LatentChunk(first + number, latent[None].numpy(), bfloat16=False)
+            LatentChunk(first + number, *pack(latent[None]))
             for number, latent in enumerate(snapshot.latents)
         ),
         frame=snapshot.index * FRAMES_PER_LATENT,
     )
-    moment = Moment(snapshot.index, state.seed, text, Route(commit))
-    return moment, Take(state.seed, snapshot.labels, prompts, engine)
 
 
 def changes(prompts: tuple[str, ...]) -> tuple[tuple[int, str], ...]:
@@ -85,7 +104,7 @@ def every(changes: tuple[tuple[int, str], ...], latents: int) -> tuple[str, ...]
     )
 
 
-def _memories(snapshot: Snapshot) -> tuple[dict[str, np.ndarray], ...]:
-    if not snapshot.memory:
-        return ()
-    return ({name: tensor.float().numpy() for name, tensor in snapshot.memory.items()},)
+def _short(tensor: Tensor) -> Tensor:
+    """In bfloat16, at half the size, where that is exact: what a decoder in bfloat16 remembers."""
+    half = tensor.bfloat16()
+    return half if torch.equal(half.float(), tensor) else tensor

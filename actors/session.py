@@ -91,8 +91,13 @@ class Session:
         """See ChunkSource. The newest wins: one that has not begun is forgotten."""
         if take is None:
             return self._want(Reset(seed))
-        epoch = self._want(Reset(seed, ready=False))
-        self._reading = asyncio.create_task(self._read(take))
+        return self.resume(take, None)
+
+    def resume(self, take: Take, commit: Commit | None) -> int:
+        """As ``reset`` with a take, from ``commit`` of its stream on: what is before that is not
+        made again."""
+        epoch = self._want(Reset(take.seed, ready=False))
+        self._reading = asyncio.create_task(self._read(take, commit))
         return epoch
 
     def kept(self) -> Sequence[int]:
@@ -261,16 +266,17 @@ class Session:
         self._changed.set()
         return self._timeline.epoch
 
-    async def _read(self, take: Take) -> None:
+    async def _read(self, take: Take, commit: Commit | None) -> None:
         """Read the prompts of a drive that is to be followed; then it can begin."""
+        prompts = take.prompts[commit.index :] if commit else take.prompts
         embeddings: dict[str, np.ndarray] = {}
         try:
-            embeddings = await self._fleet.prompts.read_all(take.prompts, self.say)
+            embeddings = await self._fleet.prompts.read_all(prompts, self.say)
         except UserError as error:
             self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
             self.fail(error)
-        route = route_of(take, embeddings, self._steering.prompt)
+        route = route_of(take, embeddings, self._steering.prompt, commit)
         self._steering.wanted = Reset(take.seed, route, take.first)
         self._changed.set()
 

@@ -28,18 +28,21 @@ class Reset:
         return self.route or Route(Commit(0, self.seed, prompt))
 
 
-def route_of(take: Take, embeddings: Mapping[str, np.ndarray], prompt: Prompt) -> Route:
-    """From latent 0 on by a drive's labels and prompts; ``prompt`` in place of those that could not
-    be read."""
+def route_of(
+    take: Take, embeddings: Mapping[str, np.ndarray], prompt: Prompt, commit: Commit | None = None
+) -> Route:
+    """From latent 0, or from ``commit`` on, by a drive's labels and prompts; ``prompt`` in place of
+    those that could not be read."""
     prompts = {
         text: replace(prompt, text=text, embedding=embedding)
         for text, embedding in embeddings.items()
     }
+    begin = commit.index if commit else 0
     way = tuple(
         (label, prompts.get(text, prompt))
-        for label, text in zip(take.labels, take.prompts, strict=True)
+        for label, text in zip(take.labels[begin:], take.prompts[begin:], strict=True)
     )
-    return Route(Commit(0, take.seed, way[0][1] if way else prompt), way)
+    return Route(commit or Commit(0, take.seed, way[0][1] if way else prompt), way)
 
 
 @dataclass

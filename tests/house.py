@@ -27,7 +27,7 @@ COVERED: dict[str, str] = {
     "models/saving.py": "tests/test_models_checkpoint.py",
     "models/start_clips.py": "tests/test_models_checkpoint.py",
     "pipeline/commands/doctor.py": "tests/test_pipeline_doctor.py",
-    "actors/journal/moment.py": "tests/test_actors_journal_drive.py",
+    "actors/journal/kept.py": "tests/test_actors_session.py",
     "actors/journal/scribe.py": "tests/test_actors_journal_drive.py",
     "actors/journal/story.py": "tests/test_actors_journal_records.py",
     "actors/gang.py": "tests/test_actors_session.py",

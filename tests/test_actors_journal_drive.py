@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from actors.journal.drive import Drive, read_drive, read_log
-from actors.journal.moment import Moment
 from actors.journal.records import (
     LOG,
     Asked,
@@ -22,12 +21,12 @@ from actors.journal.records import (
     Head,
     Made,
     Recorded,
-    Rewound,
     Shown,
     write_record,
 )
 from actors.journal.scribe import EVERY, KEPT, LONG, Scribe, snapshots
 from actors.journal.story import Story
+from actors.moments import commit_of, snapshot_of
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.controls import write_signal
@@ -92,7 +91,7 @@ class Driven:
             self.frames[index] = self.live.step(labels)
             self.scribe.write(Made(index, write_signal(labels), TURNS.get(index, "")))
             if (index + window) % EVERY == 0:
-                self.scribe.save(Moment.of(self.live.snapshot()))
+                self.scribe.save(commit_of(self.live.snapshot()))
             if index:
                 self.scribe.write(Shown(index - window))
             yield
@@ -146,10 +145,10 @@ def test_a_moment_is_a_snapshot_and_back(parts: Parts, tmp_path: Path, kept: str
         pass
     live, latents = driven.live, tuple(driven.live._latents)
     whole = replace(live.snapshot(), latents=latents)
-    moment = Moment.of(whole)
-    moment = replace(moment, memory=None) if kept == "latents" else moment
-    moment = replace(moment, chunks=()) if kept == "memory" else moment
-    snapshot = moment.snapshot(parts.checkpoint, live.labels, whole.prompts)
+    commit = commit_of(whole)
+    commit = replace(commit, memories=()) if kept == "latents" else commit
+    commit = replace(commit, history=()) if kept == "memory" else commit
+    snapshot = snapshot_of(commit, live.labels, whole.prompts, parts.checkpoint)
     assert (bool(snapshot.memory), len(snapshot.latents)) == (
         kept != "latents",
         0 if kept == "memory" else 20,
@@ -195,13 +194,16 @@ def test_across_a_reset_and_a_rewind(tiny: Parts, tmp_path: Path) -> None:
         pass
     assert snapshots(tmp_path / "drive") == [(1, 16), (1, 32)]
     driven.live.rewind(18)
-    driven.scribe.write(Rewound(20))
-    assert snapshots(tmp_path / "drive") == [(1, 16)]
+    driven.stream, there = 2, driven.live.snapshot()
+    story = Story(2, 0, 9, list(there.labels), list(there.prompts))
+    driven.scribe.begin(story, commit_of(there))
+    assert snapshots(tmp_path / "drive") == [(2, 20)]
+    assert read_log(tmp_path / "drive")[1].first == 20
     for _ in driven.steps(UNTIL):
         pass
     drive = read_drive(tmp_path / "drive", tiny.checkpoint)
     assert (drive.story.seed, drive.index, drive.shown) == (9, 32, 42)
-    assert drive.prompts == tuple(
+    assert drive.take.prompts == tuple(
         [text for start, text in [(0, PROMPTS[0]), *TURNS.items()] if start <= at][-1]
         for at in range(UNTIL)
     )
@@ -234,12 +236,13 @@ def test_it_stays_small_and_a_minute_can_be_gone_back(
     driven.begin(7)
     for _ in driven.steps(32):
         pass
-    moment = Moment.of(driven.live.snapshot())
+    commit = commit_of(driven.live.snapshot())
     for index in range(32, 480):  # as far as files go; nothing is computed
         driven.scribe.write(Made(index, "D", PROMPTS[index // 100 % 3]))
         if (index + 1) % EVERY == 0:
-            state = replace(moment.state, index=index + 1)
-            driven.scribe.save(Moment(state, moment.memory, (), moment.frames))
+            assert commit.state is not None
+            state = replace(commit.state, index=index + 1)
+            driven.scribe.save(replace(commit, index=index + 1, state=state, history=()))
         driven.scribe.write(Shown(index - 1))
     kept = snapshots(tmp_path / "drive")
     assert len(kept) == KEPT and kept[-1] == (0, 480) and kept[0][1] <= 480 - 240
@@ -248,8 +251,8 @@ def test_it_stays_small_and_a_minute_can_be_gone_back(
     assert short.first > 0
     drive = read_drive(tmp_path / "drive", tiny.checkpoint)
     assert drive.story.labels == LABELS[:32] + ["D"] * 448 and drive.story.first == 0
-    assert list(drive.prompts[100:]) == [PROMPTS[at // 100 % 3] for at in range(100, 480)]
-    assert drive.prompts[:32] == tuple(
+    assert list(drive.take.prompts[100:]) == [PROMPTS[at // 100 % 3] for at in range(100, 480)]
+    assert drive.take.prompts[:32] == tuple(
         [text for start, text in [(0, PROMPTS[0]), *TURNS.items()] if start <= at][-1]
         for at in range(32)
     )

@@ -16,10 +16,12 @@ import torch
 
 from actors.journal.drive import read_drive, read_log
 from actors.journal.journal import Journal
-from actors.journal.moment import Moment
 from actors.journal.place import Place, StateFolder
 from actors.journal.records import Head
 from actors.journal.scribe import Scribe, snapshots
+from actors.moments import commit_of
+from actors.source import Take
+from actors.timeline import Commit
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.live_world import LiveWorld
@@ -43,19 +45,29 @@ class Told:
         self.lines: list[str] = []
         checkpoint = parts.checkpoint
         head = Head(checkpoint.name, checkpoint.world_hash, parts.engine, 1.75e9)
-        self.journal = Journal(place, head, checkpoint, self.lines.append, **going_on)
+        self.journal = Journal(place, head, checkpoint, **going_on)
+        self.journal.tell(self.lines.append)
         self.longest = 0.0
 
     def drive(self, steps: int) -> None:
         for _ in range(steps):
             self.live.step("DL")
             began = time.perf_counter()
-            self.journal.made(("DL",), self.live.prompt, self.moment)
+            self.note()
             self.journal.shown(self.live.index - 2)
             self.longest = max(self.longest, time.perf_counter() - began)
 
-    def moment(self) -> Moment:
-        return Moment.of(self.live.snapshot())
+    def note(self) -> None:
+        self.journal.made(("DL",), self.live.prompt)
+        first, last = self.journal.due
+        if first <= last:
+            self.journal.save(self.commit())
+
+    def begin(self) -> None:
+        self.journal.began(Take(7, (), ()), PROMPTS[0])
+
+    def commit(self) -> Commit:
+        return commit_of(self.live.snapshot())
 
 
 def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -74,7 +86,7 @@ def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 def test_it_is_kept_while_the_session_goes_on(parts: Parts, tmp_path: Path) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
-    told.journal.began(7, PROMPTS[0])
+    told.begin()
     told.drive(20)
     told.journal.asked(PROMPTS[1])
     told.journal.recorded("/a/drive.mp4")
@@ -82,11 +94,13 @@ def test_it_is_kept_while_the_session_goes_on(parts: Parts, tmp_path: Path) -> N
     wait(lambda: read_log(folder)[1].recording)
     drive = read_drive(folder, parts.checkpoint)
     assert (drive.index, drive.shown, drive.story.asked) == (16, 18, PROMPTS[1])
-    told.journal.rewound(10)
     told.live.rewind(10)
+    led = Take(7, told.live.labels, (PROMPTS[0],) * 10)
+    told.journal.began(led, PROMPTS[0], told.commit())
     told.drive(2)
     wait(lambda: read_log(folder)[1].next == 12)
-    assert read_drive(folder, parts.checkpoint).index == 0
+    drive = read_drive(folder, parts.checkpoint)
+    assert (drive.index, drive.shown, drive.story.labels) == (10, 10, ["DL"] * 12)
     told.journal.close(ended=True)
     assert read_log(folder)[1].ended and not told.journal.place.held and not told.lines
     told.journal.close(ended=True)
@@ -95,7 +109,7 @@ def test_it_is_kept_while_the_session_goes_on(parts: Parts, tmp_path: Path) -> N
 def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     first = Told(parts, state.new())
-    first.journal.began(7, PROMPTS[0])
+    first.begin()
     first.drive(20)
     first.journal.close(ended=False)
     folder = first.journal.place.folder
@@ -119,7 +133,7 @@ def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
 
 def test_nothing_made_is_nothing_kept(parts: Parts, tmp_path: Path) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
-    told.journal.began(7, PROMPTS[0])
+    told.begin()
     told.journal.close(ended=True)
     assert not list(tmp_path.iterdir())
 
@@ -129,7 +143,7 @@ def test_a_folder_that_goes_away_costs_the_journal_and_it_comes_back(
 ) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
     folder, journal = told.journal.place.folder, told.journal
-    journal.began(7, PROMPTS[0])
+    told.begin()
     told.drive(18)
     wait(lambda: snapshots(folder))
     folder.rename(tmp_path / "away")
@@ -156,7 +170,7 @@ import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 parts = tests.Parts(tests.Checkpoint.open(Path(sys.argv[1])), tests.CPU, "float32")
 told = tests.Told(parts, StateFolder(Path(sys.argv[2])).new())
-told.journal.began(7, PROMPTS[0])
+told.begin()
 told.drive(4)
 tests.wait(lambda: tests.read_log(told.journal.place.folder)[1].next == 4)
 size = (told.journal.place.folder / 'drive.log').stat().st_size
@@ -185,7 +199,7 @@ def test_a_device_that_takes_nothing_is_one_notice(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
-    told.journal.began(7, PROMPTS[0])
+    told.begin()
     told.drive(2)
     wait(lambda: read_log(told.journal.place.folder)[1].next == 2)
     full = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
@@ -205,7 +219,7 @@ def test_a_disk_that_hangs_delays_nobody(
     monkeypatch.setattr("actors.journal.journal.END_SECONDS", 0.1)
     monkeypatch.setattr(Scribe, "write", lambda *_: time.sleep(0.5))
     told = Told(parts, StateFolder(tmp_path).new())
-    told.journal.began(7, PROMPTS[0])
+    told.begin()
     told.drive(40)
     assert len(told.lines) == 1 and "fell 40 records behind" in told.lines[0]
     assert told.longest < 0.1
@@ -217,12 +231,18 @@ def test_a_disk_that_hangs_delays_nobody(
 def test_nobody_waits_for_it(parts: Parts, tmp_path: Path) -> None:
     """What the session's loop pays for a latent, and for one after which a snapshot is due."""
     told = Told(parts, StateFolder(tmp_path).new())
-    moment, spent = told.moment(), []
-    told.journal.began(7, PROMPTS[0])
+    commit, spent = told.commit(), []
+    told.begin()
     for index in range(200):
-        now = replace(moment, state=replace(moment.state, index=index + 1))
+        assert commit.state is not None
+        now = replace(commit, index=index + 1, state=replace(commit.state, index=index + 1))
+        told.commit = lambda now=now: now
         began = time.thread_time()
+<<<<<<< HEAD
         told.journal.made(("DL",), PROMPTS[0], functools.partial(replace, now))
+=======
+        told.note()
+>>>>>>> 5d52a57 (A session that is kept: its journal hears of every chunk, prompt, reset and rewind; moments of a session and of its journal are the same)
         told.journal.shown(index - 1)
         spent.append(time.thread_time() - began)
         time.sleep(0.002)

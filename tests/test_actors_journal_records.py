@@ -14,7 +14,6 @@ from actors.journal.records import (
     Made,
     Record,
     Recorded,
-    Rewound,
     Shown,
     read_last,
     read_records,
@@ -36,8 +35,6 @@ DRIVE: list[Record] = [
     Made(3, "D", ""),
     Shown(2),
     Made(4, "D,DR", "snow"),
-    Rewound(4),
-    Made(4, "B", ""),
     Began(1, 0, 8, "hills"),
     Made(0, "DL", ""),
     Recorded(""),
@@ -81,8 +78,6 @@ def test_what_they_tell() -> None:
     assert (story.seed, story.labels) == (7, ["D", "DL", "DL", "D", "D", "DR"])
     assert [latent for latent, _ in story.prompts] == [0, 1, 4] and story.prompt == "snow"
     assert (story.shown, story.asked, story.recording) == (2, "", "/home/me/drive one.mp4")
-    story = told(DRIVE[:12])
-    assert story.labels[4:] == ["B"] and [latent for latent, _ in story.prompts] == [0, 1]
     assert told(DRIVE[:8]).asked == "snow"
     story = told(DRIVE)
     assert (story.stream, story.seed, story.labels, story.ended) == (1, 8, ["DL"], True)
@@ -106,7 +101,6 @@ WRONG: dict[str, list[Record]] = {
     "latent 0 follows where 1": [Began(0, 0, 1, "a"), Made(0, "D", ""), Made(0, "D", "")],
     "did not begin": [Made(0, "D", "")],
     "before it was made": [Began(0, 0, 1, "a"), Made(0, "D", ""), Shown(1)],
-    "cannot be gone back to": [Began(0, 4, 1, "a"), Made(4, "D", ""), Rewound(3)],
     "within one": [Began(0, 0, 1, "a"), Began(1, 5, 1, "a")],
     "after the end": [Began(0, 0, 1, "a"), Ended(), Ended()],
 }

@@ -2,12 +2,15 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from actors.journal.records import LOG, Head, read_records
 from actors.journal.scribe import snapshots
 from actors.journal.story import Story
+from actors.moments import every
+from actors.source import Take
 from configs.errors import UserError
 from configs.files import read_bytes
 from models.checkpoint import Checkpoint
@@ -37,15 +40,12 @@ class Drive:
         """The latent before which the snapshot stands."""
         return 0 if self.snapshot is None else self.snapshot.index
 
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """The prompt in force for each latent that was made."""
-        changes = [*self.story.prompts, (self.story.next, "")]
-        return tuple(
-            text
-            for (start, text), (end, _) in zip(changes, changes[1:], strict=False)
-            for _ in range(start, end)
-        )
+    @cached_property
+    def take(self) -> Take:
+        """The whole drive; its latents from ``shown`` on are to be shown again."""
+        story = self.story
+        labels, prompts = tuple(story.labels), every(tuple(story.prompts), story.next)
+        return Take(story.seed, labels, prompts, self.head.engine, self.shown)
 
 
 def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:

@@ -5,13 +5,15 @@ costs the journal, never the drive: one notice says that nothing is kept, anothe
 """
 
 import contextlib
+import copy
+import functools
 import logging
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from actors.journal.moment import Moment
 from actors.journal.place import Place
 from actors.journal.records import (
     Asked,
@@ -21,11 +23,13 @@ from actors.journal.records import (
     Made,
     Record,
     Recorded,
-    Rewound,
     Shown,
 )
 from actors.journal.scribe import EVERY, Scribe
 from actors.journal.story import NONE_SHOWN, Story
+from actors.moments import changes
+from actors.source import Take
+from actors.timeline import Commit
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.controls import write_signal
@@ -39,72 +43,82 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Keeps one session in ``place``. ``story``: what a journal that goes on has told already.
-
-    say: called with one line when nothing is kept any more, and when it is again; from the writer's
-    thread.
-    """
+    """Keeps one session in ``place``. ``story``: what a journal that goes on has told already."""
 
     def __init__(
         self,
         place: Place,
         head: Head,
         checkpoint: Checkpoint,
-        say: Callable[[str], None],
         story: Story | None = None,
     ) -> None:
-        story = story or Story()
+        story = copy.deepcopy(story) if story else Story()  # it grows here
+        story.ended = False
         self.place = place
         self._scribe = Scribe(place.folder, head, checkpoint, story)
-        self._say = say
-        self._queue: queue.Queue[Record | Moment | None] = queue.Queue(WAITING)
+        self._said: list[str] = []  # before somebody listened
+        self._say: Callable[[str], None] = self._said.append
+        self._queue: queue.Queue[_Item] = queue.Queue(WAITING)
         self._stream, self._shown = story.stream, story.shown
         self._next = self._known = story.next  # the latent that is made next; first not yet noted
         self._prompt = story.prompts[-1][1] if story.prompts else ""
-        self._saved = 0  # latent of the newest snapshot that was asked for
+        self._saved = self._known  # latent of the newest snapshot that was asked for
         self._behind = self._lost = False
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Call ``say`` with one line when nothing is kept any more, and when it is again; from the
+        writer's thread."""
+        said, self._say = self._said, say
+        for line in said:
+            say(line)
+
     # -- what happens in the session ---------------------------------------------------------------
 
-    def began(self, seed: int, prompt: str) -> None:
-        """A stream begins at latent 0."""
+    def began(self, led: Take, prompt: str, commit: Commit | None = None) -> None:
+        """A stream begins with the latent that ``led`` leads to, under ``prompt``. It can be made
+        again from ``commit`` on, and without one from latent 0."""
         self._stream += 1
-        self._next = self._known = self._saved = 0
+        self._next = self._known = len(led.labels)
         self._shown, self._prompt = NONE_SHOWN, prompt
-        self._put(Began(self._stream, 0, seed, prompt))
+        self._saved = commit.index if commit else 0
+        if not led.labels:
+            return self._put(Began(self._stream, 0, led.seed, prompt))
+        self._prompt = led.prompts[-1]
+        prompts = list(changes(led.prompts))
+        story = Story(self._stream, 0, led.seed, list(led.labels), prompts)
+        self._put(_Other(story, commit))
 
-    def made(self, labels: tuple[str, ...], prompt: str, moment: Callable[[], Moment]) -> None:
-        """A step is done: it was given these labels, one a latent, under this prompt. ``moment``
-        makes what a snapshot after it needs; it is called when one is due."""
+    def stands(self, latent: int) -> None:
+        """The session goes on from a snapshot, and ``latent`` is the first that it hands on: it
+        makes again what is noted already."""
+        self._next = self._saved = latent
+
+    def made(self, labels: tuple[str, ...], prompt: str) -> None:
+        """Latents came: their steps were given these labels under this prompt."""
         latent, self._next = self._next, self._next + len(labels)
         if latent < self._known:
             return
         changed, self._prompt = prompt if prompt != self._prompt else "", prompt
         self._put(Made(latent, write_signal(labels), changed))
-        if self._next - self._saved >= EVERY:
-            self._saved = self._next
-            self._put(moment())
+
+    @property
+    def due(self) -> tuple[int, int]:
+        """A snapshot is due where the world stood before a latent from the first to the second;
+        none if there is no such latent."""
+        return max(self._saved + EVERY, self._known), self._next
+
+    def save(self, commit: Commit) -> None:
+        """Where the world stood at a latent that is due."""
+        self._saved = commit.index
+        self._put(commit)
 
     def shown(self, latent: int) -> None:
         """The newest latent that reached the screen."""
         if self._shown < latent < self._next:
             self._shown = latent
             self._put(Shown(latent))
-
-    def stands(self, latent: int) -> None:
-        """The session goes on from a snapshot before ``latent``: it makes again what is noted
-        already."""
-        self._next = self._saved = latent
-
-    def rewound(self, latent: int) -> None:
-        """The world went back to before ``latent``, and what came later is forgotten. ``prompt`` is
-        in force there."""
-        self._next = self._known = latent
-        self._saved = min(self._saved, latent)
-        self._shown = min(self._shown, latent - 1)
-        self._put(Rewound(latent))
 
     def asked(self, prompt: str) -> None:
         """A prompt that the next step will take."""
@@ -128,7 +142,7 @@ class Journal:
         else:
             self.place.remove()
 
-    def _put(self, item: Record | Moment | None) -> None:
+    def _put(self, item: "_Item") -> None:
         if self._behind:
             return
         try:
@@ -142,23 +156,28 @@ class Journal:
     def _write(self) -> None:
         self._attempt(self._scribe.open)
         while (item := self._queue.get()) is not None:
-            if isinstance(item, Moment):
-                self._attempt(self._save, item)
-            else:
-                self._attempt(self._scribe.write, item)
+            self._attempt(functools.partial(self._do, item))
         self._attempt(self._scribe.close)
 
-    def _save(self, moment: Moment) -> None:
+    def _do(self, item: "Record | Commit | _Other") -> None:
+        if isinstance(item, _Other):
+            self._scribe.begin(item.story, item.commit)
+        elif isinstance(item, Commit):
+            self._save(item)
+        else:
+            self._scribe.write(item)
+
+    def _save(self, commit: Commit) -> None:
         if not self._scribe.keeps:  # the disk may have room by now
             self._scribe.open()
-        self._scribe.save(moment)
+        self._scribe.save(commit)
         if self._lost:
             self._lost = False
             self._tell("the drive is kept again")
 
-    def _attempt(self, action: Callable[..., None], *items: Record | Moment) -> None:
+    def _attempt(self, action: Callable[[], None]) -> None:
         try:
-            action(*items)
+            action()
         except (OSError, UserError) as error:
             with contextlib.suppress(OSError):
                 self._scribe.close()
@@ -169,3 +188,14 @@ class Journal:
     def _tell(self, line: str) -> None:
         logger.warning("%s: %s", self.place.folder, line)
         self._say(line)
+
+
+@dataclass(frozen=True)
+class _Other:
+    """Another stream, and where it can be made again from."""
+
+    story: Story
+    commit: Commit | None
+
+
+_Item = Record | Commit | _Other | None

@@ -62,13 +62,6 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Rewound:
-    """The world went back to before ``latent``: what came later is forgotten."""
-
-    latent: int
-
-
-@dataclass(frozen=True)
 class Asked:
     """A prompt was asked for: it is in force from the next step on."""
 
@@ -87,7 +80,7 @@ class Ended:
     """The session ended because it was told to. Nothing comes after it."""
 
 
-Record = Head | Began | Made | Shown | Rewound | Asked | Recorded | Ended
+Record = Head | Began | Made | Shown | Asked | Recorded | Ended
 
 
 def write_record(record: Record) -> bytes:
@@ -156,8 +149,6 @@ def _record(value: object) -> Record:
             return Made(_latent(k), labels, check_prompt(p) if p != "" else "")
         case {"kind": "shown", "latent": k, **rest} if not rest:
             return Shown(_latent(k))
-        case {"kind": "rewound", "latent": k, **rest} if not rest:
-            return Rewound(_latent(k))
         case {"kind": "asked", "prompt": p, **rest} if not rest:
             return Asked(check_prompt(p))
         case {"kind": "recorded", "path": p, **rest} if not rest:

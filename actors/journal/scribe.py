@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
-from actors.journal.moment import Moment
-from actors.journal.records import LOG, Head, Record, Rewound, write_record
+from actors.journal.records import LOG, Head, Record, write_record
 from actors.journal.story import Story
+from actors.moments import snapshot_of
+from actors.timeline import Commit
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.controls import MAX_SIGNAL
@@ -64,13 +65,11 @@ class Scribe:
     def write(self, record: Record) -> None:
         """The next record. Raises OSError, and UserError for a drive of several days."""
         self.story.take(record)
-        if isinstance(record, Rewound):
-            self._forget(after=record.latent)
         if self._log is None:
             return
         if self.story.next > MAX_SIGNAL:
             raise UserError(f"a drive is kept up to {MAX_SIGNAL} latents")
-        if self._log.tell() > LONG or (isinstance(record, Rewound) and record.latent < self._first):
+        if self._log.tell() > LONG:
             return self.open()
         data = write_record(record)
         if self._log.write(data) != len(data):
@@ -79,17 +78,29 @@ class Scribe:
             os.fdatasync(self._log.fileno())
             self._synced = time.monotonic()
 
-    def save(self, moment: Moment) -> None:
-        """A snapshot of the newest moment of the story. Raises UserError when it cannot be
+    def begin(self, story: Story, commit: Commit | None) -> None:
+        """Another stream begins within a drive that led there: from ``commit`` on it can be made
+        again. Raises OSError, UserError."""
+        self.story = story
+        if commit is not None and commit.state is not None:
+            self._snapshot(commit)
+        self.open()
+        self._forget()
+
+    def save(self, commit: Commit) -> None:
+        """A snapshot of a moment of the story. Raises OSError, and UserError when it cannot be
         written."""
+        self._snapshot(commit)
+        self._forget()
+
+    def _snapshot(self, commit: Commit) -> None:
         story = self.story
-        labels = story.labels[: moment.index]
-        prompts = [prompt for prompt in story.prompts if prompt[0] < moment.index]
-        snapshot = moment.snapshot(self._checkpoint, labels, prompts)
-        path = self.folder / f"{story.stream}-{moment.index}{SUFFIX}"
+        labels = story.labels[: commit.index]
+        prompts = [prompt for prompt in story.prompts if prompt[0] < commit.index]
+        snapshot = snapshot_of(commit, labels, prompts, self._checkpoint)
+        path = self.folder / f"{story.stream}-{commit.index}{SUFFIX}"
         snapshot.save(path, self._checkpoint, self._head.engine, overwrite=True, private=True)
         settle(self.folder)
-        self._forget()
 
     def close(self) -> None:
         """Keep nothing from now on. Idempotent. Raises OSError."""
@@ -98,15 +109,15 @@ class Scribe:
             with log:
                 os.fdatasync(log.fileno())
 
-    def _forget(self, after: int = MAX_SIGNAL) -> None:
-        """Delete the snapshots of other streams, those after a latent, and the oldest ones."""
+    def _forget(self) -> None:
+        """Delete the snapshots of other streams, and the oldest ones."""
         size = mine = 0
         for stream, index in reversed(snapshots(self.folder)):
             path = self.folder / f"{stream}-{index}{SUFFIX}"
             size += path.stat().st_size
             mine += stream == self.story.stream
             old = mine > KEPT or (size > KEPT_BYTES and mine > 2)
-            if stream != self.story.stream or index > after or old:
+            if stream != self.story.stream or old:
                 path.unlink()
 
 

@@ -12,7 +12,6 @@ from actors.journal.records import (
     Made,
     Record,
     Recorded,
-    Rewound,
     Shown,
 )
 from configs.errors import UserError
@@ -65,8 +64,6 @@ class Story:
                 if not latent < self.next:
                     raise UserError(f"latent {latent} was shown before it was made")
                 self.shown = latent
-            case Rewound(latent):
-                self._rewind(latent)
             case Asked(prompt):
                 self.asked = prompt
             case Recorded(path):
@@ -111,11 +108,3 @@ class Story:
         if self.asked == self.prompt:
             self.asked = ""
         self.labels += parse_signal(record.labels)
-
-    def _rewind(self, latent: int) -> None:
-        if not self.first <= latent <= self.next:
-            raise UserError(f"latent {latent} cannot be gone back to from {self.next}")
-        del self.labels[latent - self.first :]
-        while len(self.prompts) > 1 and self.prompts[-1][0] >= latent:
-            self.prompts.pop()
-        self.shown, self.asked = min(self.shown, latent - 1), ""

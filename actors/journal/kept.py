@@ -1,0 +1,171 @@
+"""A session that is kept: all that happens to its stream is told to a journal on the way."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from actors.journal.drive import Drive
+from actors.journal.journal import Journal
+from actors.moments import commit_of
+from actors.session import Session
+from actors.source import FrameChunk, Moment, Pace, StageReport, Take
+from actors.timeline import Commit, Route
+
+
+@dataclass(frozen=True)
+class Led:
+    """How a moment is reached (`Moment.state`), and the whole drive that led there."""
+
+    route: Route
+    take: Take
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """A stream that was asked for: it is noted when its first latents come."""
+
+    led: Take
+    commit: Commit | None = None
+
+
+class Kept:
+    """A ChunkSource (actors/source.py): ``session``, and its journal, which makes again what
+    ``drive`` says when that drive's take is asked for."""
+
+    def __init__(self, session: Session, journal: Journal, drive: Drive | None = None) -> None:
+        self.info = session.info
+        self._session, self._journal = session, journal
+        self._drive = drive
+        self._epoch = 0
+        self._coming: _Coming | None = None
+        self._labels: list[str] = []  # of the stream so far, and the prompts in force
+        self._prompts: list[str] = []
+
+    async def start(
+        self,
+        seed: int,
+        prompt: str,
+        report: Callable[[StageReport], None],
+        moment: Moment | None = None,
+    ) -> None:
+        """See ChunkSource."""
+        loop, say = asyncio.get_running_loop(), self._session.say
+
+        def tell(line: str) -> None:
+            loop.call_soon_threadsafe(say, "journal", None, line)
+
+        self._journal.tell(tell)
+        self._coming = _Coming(Take(seed, (), ())) if moment is None else _coming(moment)
+        inner = None if moment is None else replace(moment, state=_led(moment).route)
+        await self._session.start(seed, prompt, report, inner)
+
+    async def next(self) -> FrameChunk:
+        """See ChunkSource."""
+        chunk = await self._session.next()
+        if chunk.epoch >= self._epoch:
+            self._note(chunk)
+        return chunk
+
+    def hold(self, label: str, cursor: int) -> None:
+        """See ChunkSource."""
+        self._session.hold(label, cursor)
+
+    async def set_prompt(self, text: str, version: int) -> None:
+        """See ChunkSource."""
+        await self._session.set_prompt(text, version)
+        if self._coming is None:
+            self._journal.asked(text)
+
+    def reset(self, seed: int, take: Take | None = None) -> int:
+        """See ChunkSource."""
+        if take is not None and self._drive is not None and take == self._drive.take:
+            return self._resume(self._drive)
+        led = Take(seed, take.labels[: take.first], take.prompts[: take.first]) if take else None
+        return self._come(_Coming(led or Take(seed, (), ())), self._session.reset(seed, take))
+
+    def kept(self) -> Sequence[int]:
+        """See ChunkSource."""
+        return self._session.kept()
+
+    def moment(self, latent: int) -> Moment:
+        """See ChunkSource."""
+        moment = self._session.moment(latent)
+        labels, prompts = tuple(self._labels[:latent]), tuple(self._prompts[:latent])
+        assert isinstance(moment.state, Route)
+        return replace(moment, state=Led(moment.state, Take(moment.seed, labels, prompts)))
+
+    def open(self, moment: Moment) -> int:
+        """See ChunkSource."""
+        epoch = self._session.open(replace(moment, state=_led(moment).route))
+        return self._come(_coming(moment), epoch)
+
+    async def save(self, moment: Moment, take: Take, path: Path) -> None:
+        """See ChunkSource."""
+        await self._session.save(replace(moment, state=_led(moment).route), take, path)
+
+    async def load(self, path: Path) -> tuple[Moment, Take]:
+        """See ChunkSource."""
+        moment, take = await self._session.load(path)
+        assert isinstance(moment.state, Route)
+        return replace(moment, state=Led(moment.state, take)), take
+
+    def pace(self, pace: Pace) -> None:
+        """See ChunkSource."""
+        if self._coming is None:
+            self._journal.shown(pace.shown)
+        self._session.pace(pace)
+
+    def rest(self) -> None:
+        """As `Session.rest`."""
+        self._session.rest()
+
+    async def close(self) -> None:
+        """See ChunkSource."""
+        await self._session.close()
+
+    # -- what the journal hears --------------------------------------------------------------------
+
+    def _come(self, coming: _Coming, epoch: int) -> int:
+        self._epoch, self._coming = epoch, coming
+        return epoch
+
+    def _resume(self, drive: Drive) -> int:
+        """The stream of the journal goes on."""
+        self._drive = None
+        take, snapshot = drive.take, drive.snapshot
+        self._labels = list(take.labels[: take.first])
+        self._prompts = list(take.prompts[: take.first])
+        self._journal.stands(take.first)
+        self._coming = None
+        commit = None if snapshot is None else commit_of(snapshot)
+        self._epoch = self._session.resume(take, commit)
+        return self._epoch
+
+    def _note(self, chunk: FrameChunk) -> None:
+        """A chunk of the stream that was asked for last."""
+        if self._coming is not None:
+            coming, self._coming = self._coming, None
+            self._labels, self._prompts = list(coming.led.labels), list(coming.led.prompts)
+            self._journal.began(coming.led, chunk.prompt, coming.commit)
+        self._epoch = chunk.epoch
+        self._labels += chunk.steered
+        self._prompts += [chunk.prompt] * len(chunk.steered)
+        self._journal.made(chunk.steered, chunk.prompt)
+        first, last = self._journal.due
+        due = [latent for latent in self._session.kept() if first <= latent <= last]
+        if due:
+            state = self._session.moment(due[-1]).state
+            assert isinstance(state, Route)
+            self._journal.save(state.commit)
+
+
+def _led(moment: Moment) -> Led:
+    assert isinstance(moment.state, Led), "a moment of another kind of source"
+    return moment.state
+
+
+def _coming(moment: Moment) -> _Coming:
+    """The stream that goes on from a moment."""
+    led = _led(moment)
+    return _Coming(led.take, led.route.commit)
