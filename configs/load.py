@@ -90,6 +90,14 @@ def cache_folder() -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "the-matrix-live"
 
 
+def state_folder() -> Path:
+    """Where this user's programs keep what must outlive them (XDG_STATE_HOME, ~/.local/state)."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    return (
+        Path(home) if home.startswith("/") else Path.home() / ".local/state"
+    ) / "the-matrix-live"
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with ``changes``, for processes we start."""
     return {**os.environ, **changes}

@@ -117,6 +117,8 @@ class RunConfig(WeightFlags):
     token: what opens the page (never a flag: other users see those). None makes a new one; a
     launcher that is started again with the same token gets its pages back by themselves.
     keep_logs: a folder for the logs of launcher, Ray and workers.
+    state: where journals lie, so that a drive can go on in another launcher; None: the user's state
+    folder; no_state: nowhere. go_on: the name of a journal whose drive goes on; "" = the newest.
     """
 
     num_gpus_dit: int | None = None
@@ -145,9 +147,13 @@ class RunConfig(WeightFlags):
     json_logs: bool = False
     log_level: str = "warning"
     keep_logs: Path | None = None
+    state: Path | None = None
+    no_state: bool = False
+    go_on: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_state()
         for name in ("num_gpus_dit", "num_gpus_vae"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, 999)
@@ -192,6 +198,13 @@ class RunConfig(WeightFlags):
             raise UserError(
                 "tls_cert and tls_key: expected both or none, got only one; name both files"
             )
+
+    def _check_state(self) -> None:
+        if self.no_state and (self.state is not None or self.go_on is not None):
+            raise UserError("no_state: nothing is kept then; leave out state and continue")
+        for name in ("prompt", "replay"):
+            if self.go_on is not None and getattr(self, name) is not None:
+                raise UserError(f"continue: the drive has its own past; leave out {name}")
 
     @property
     def rests_after(self) -> float:

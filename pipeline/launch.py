@@ -1,5 +1,6 @@
 """A live run put together: settings checked, then a session, a show and its files."""
 
+import asyncio
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from actors.gang import peak_memory
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
 from actors.session import Session
-from actors.source import Take, WorldInfo
+from actors.source import ChunkSource, Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import seconds_of
@@ -34,6 +35,7 @@ from models.parts import Parts
 from models.start_picture import start_frames
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
+from pipeline.keeping import Keeping, note_recordings
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
@@ -56,6 +58,7 @@ class Launch:
     seed: int
     takes: tuple[Take, ...]
     files: RunFiles
+    keeping: Keeping
     notes: tuple[str, ...]  # what was chosen where nothing was named, and what to mind
 
     @staticmethod
@@ -76,12 +79,11 @@ class Launch:
         if config.ray_address is None:
             check_machine()
         info = describe(checkpoint, layout)
+        keeping = Keeping.of(config, checkpoint)
         prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
-        takes: tuple[Take, ...] = ()
-        seed = config.seed
-        if config.replay is not None:
-            takes = tuple(read_control_log(config.replay, info))
-            prompt, seed = takes[0].prompts[0], takes[0].seed
+        takes, seed = past_drives(config, info, keeping), config.seed
+        if takes:
+            prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
         device = torch.device("cuda" if layout.gpus else "cpu")
         choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes))
         weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
@@ -96,7 +98,8 @@ class Launch:
             prompt=prompt,
             seed=seed,
             takes=takes,
-            files=files,
+            files=keeping.files(files),
+            keeping=keeping,
             notes=notes,
         )
 
@@ -109,6 +112,10 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         fleet = self.fleet()
         worlds = self.worlds(fleet)
+        noting: set[asyncio.Task[None]] = set()
+        worlds.opened.append(
+            lambda world: noting.add(asyncio.create_task(note_recordings(world.show)))
+        )
         broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
         code = 1
@@ -117,7 +124,8 @@ class Launch:
         finally:
             await fleet.close()
             if worlds.own.show.figures.frames:
-                text = json.dumps(told(worlds, fleet, begun), indent=2) + "\n"
+                record = {**told(worlds, fleet, begun), **self.keeping.summary()}
+                text = json.dumps(record, indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
         return code
@@ -134,19 +142,23 @@ class Launch:
     def worlds(self, fleet: Fleet) -> Worlds:
         """The first world and, where there is a page to ask for them, others on the same workers."""
 
-        async def another() -> Session:
-            return self.session(fleet)
+        async def another() -> ChunkSource:
+            return self.kept(self.session(fleet))
 
         config = self.config
         return Worlds(
-            self.show(self.session(fleet)),
+            self.show(self.kept(self.session(fleet))),
             None if config.headless else another,
             most=config.worlds,
             rest=config.rests_after,
             room=lambda: fleet.room,
         )
 
-    def show(self, session: Session, **settings: Any) -> Show:
+    def kept(self, session: Session) -> ChunkSource:
+        """The session with its journal, unless nothing is kept."""
+        return self.keeping.session(session, Checkpoint.open(self.weights), self.info.engine)
+
+    def show(self, session: ChunkSource, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's
         end."""
         alone = self.config.headless and self.config.duration is None
@@ -163,6 +175,8 @@ class Launch:
     def _introduce(self, console: Console) -> None:
         for note in filter(None, self.notes):
             console.say("choice", note)
+        for note in self.keeping.notes:
+            console.say("journal", note)
         info, model = self.info, self.info.model_hash[:12]
         size = f"{info.width}x{info.height}"
         console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
@@ -192,6 +206,13 @@ def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]
     return latents.float().numpy()
 
 
+def past_drives(config: RunConfig, info: WorldInfo, keeping: Keeping) -> tuple[Take, ...]:
+    """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
+    if keeping.drive is not None:
+        return (keeping.drive.take,)
+    return () if config.replay is None else tuple(read_control_log(config.replay, info))
+
+
 def logged_engine(takes: Sequence[Take]) -> str | None:
     """The engine that made these takes, None if nobody knows. Raises UserError for several: one run
     has one."""
@@ -209,7 +230,7 @@ def other_engine(takes: Sequence[Take], name: str) -> str:
     if not others:
         return ""
     return (
-        f"warning: the replay was made with engine {', '.join(others)}; with {name} its frames are "
+        f"warning: the drive was made with engine {', '.join(others)}; with {name} its frames are "
         "close, not equal"
     )
 

@@ -21,11 +21,15 @@ class RunFiles:
 
     @staticmethod
     def checked(config: RunConfig) -> "RunFiles":
-        """The files of a run. Raises UserError for a name that may not be written, or is given
-        twice."""
+        """The files of a run. Raises UserError as ``check``."""
         files = RunFiles(config.record, config.control_log, config.summary)
+        files.check()
+        return files
+
+    def check(self) -> None:
+        """Raise UserError for a name that may not be written, or is given twice."""
         taken: dict[Path, str] = {}
-        for purpose, path in files._purposes():
+        for purpose, path in self._purposes():
             check = check_video_file if purpose == "--record" else check_output_file
             place = check(path, purpose).resolve()
             if place in taken:
@@ -34,7 +38,6 @@ class RunFiles:
                     "choose another name for one of them"
                 )
             taken[place] = purpose
-        return files
 
     def open(self, show: Show) -> None:
         """Begin recording and control log. Raises UserError."""

@@ -14,6 +14,14 @@ from tests.browser import chromium
 from tests.live import live
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory):
+    """Drives of tests are kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def desk():
     """One browser for all tests of a file, and the event loop it lives in."""

@@ -8,10 +8,11 @@ LATENT] | ["pause", SECONDS] | ["replay", LABELS, PROMPTS] | ["overtake", LABELS
 SEED] | ["flood", COUNT]}, "frames": N, "until": TEXT, "log": FILE}. FAULT is ["kill" | "stop", "dit
 0"], with the seconds to wait as a third part where it comes later; "overtake" is a replay and, so
 many seconds later, a reset; ["suspend", SECONDS] stops every process of the run for a while;
-["slay", PID] kills one outside it. "loading": [FAULT, ...] happen one each time that the models
-begin to load; Ray's own processes are called by their names ("raylet", "guardian"). It ends after N
-frames, or with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and
-everything else as JSON (``story``).
+["slay", PID] kills one outside it, or (0) this launcher itself. "state": where it is kept; "go_on":
+NAME of a drive there. "loading": [FAULT, ...] happen one each time that the models begin to load;
+Ray's own processes are called by their names ("raylet", "guardian"). It ends after N frames, or
+with the first of the prompt TEXT. OUT holds the frames in order (``frames``), and everything else
+as JSON (``story``).
 """
 
 import asyncio
@@ -80,16 +81,20 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         headless=True,
         ray_address=spec.get("address"),
         engine=spec.get("engine"),
+        state=Path(spec["state"]) if "state" in spec else None,
+        no_state="state" not in spec,
+        go_on=spec.get("go_on"),
     )
     plan = Launch.make(config)
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
     fleet = plan.fleet()
-    session = Session(fleet)
-    takes = [
+    session = plan.kept(Session(fleet))
+    takes = [] if plan.keeping.drive is None else list(plan.takes)
+    takes += [
         Take(config.seed, tuple(labels), tuple(prompts))
         for labels, prompts in spec.get("takes", [])
     ]
-    show = Watched(session, seed=config.seed, prompt=plan.prompt, takes=takes)
+    show = Watched(session, seed=plan.seed, prompt=plan.prompt, takes=takes)
     faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
     holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
     acts = {int(frame): act for frame, act in spec.get("acts", {}).items()}
@@ -124,7 +129,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
             os.kill(pids[name], SIGNALS[kind])
 
     def slay(pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid or os.getpid(), signal.SIGKILL)
 
     def suspend(seconds: float) -> None:
         everybody = [str(each.pid) for each in (*family(), psutil.Process())]

@@ -1,7 +1,6 @@
 """The journal beside a session: nobody waits for it, and a disk that fails costs the journal alone."""
 
 import contextlib
-import functools
 import resource
 import subprocess
 import sys
@@ -238,11 +237,7 @@ def test_nobody_waits_for_it(parts: Parts, tmp_path: Path) -> None:
         now = replace(commit, index=index + 1, state=replace(commit.state, index=index + 1))
         told.commit = lambda now=now: now
         began = time.thread_time()
-<<<<<<< HEAD
-        told.journal.made(("DL",), PROMPTS[0], functools.partial(replace, now))
-=======
         told.note()
->>>>>>> 5d52a57 (A session that is kept: its journal hears of every chunk, prompt, reset and rewind; moments of a session and of its journal are the same)
         told.journal.shown(index - 1)
         spent.append(time.thread_time() - began)
         time.sleep(0.002)

@@ -6,6 +6,8 @@ running."""
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -62,6 +64,7 @@ def drive(head, tmp_path_factory):
         text = json.dumps({**SPEC, "model": str(model), "address": head.address, **spec})
         (folder / "spec.json").write_text(text)
         command = [sys.executable, "-m", "tests.drive", folder / "spec.json", folder / "out.npz"]
+        killed = spec.get("killed", False)
         done = subprocess.run(
             command,
             env=os.environ | head.environment,
@@ -69,7 +72,9 @@ def drive(head, tmp_path_factory):
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr[-2000:]
+        if killed:
+            return np.zeros(0), {}
         out = np.load(folder / "out.npz")
         return out["frames"], json.loads(str(out["story"]))
 
@@ -271,6 +276,31 @@ def test_of_a_flood_of_resets_the_last_one_counts(drive, model):
     assert (frames[12:] == directly(model, 1999, ["D"] * 6, [PROMPTS[2]] * 6)).all()
 
 
+def goes_on(drive, model, state, direct, cut, **spec):
+    """Kill the launcher when it has shown so many frames, go on in another, and compare."""
+    drive(model, state=str(state), acts={str(cut): ["slay", 0]}, killed=True, **spec)
+    frames, story = drive(model, state=str(state), go_on="", takes=[], prompt=None, frames=80)
+    first, take = story["labels"][0][1], story["take"]
+    made = next(n for n, label in enumerate([*take["labels"], "X"]) if label != [*LABELS, ""][n])
+    assert cut - 9 < first <= cut and first % 4 == 0, "where it was shown last"
+    assert made >= cut // 4 and take["labels"][made:] == ["D"] * (len(take["labels"]) - made)
+    assert [label[1] for label in story["labels"]] == list(range(first, first + 80))
+    whole = directly(model, 7, take["labels"], take["prompts"])
+    assert (whole[: 4 * made] == direct[: 4 * made]).all()
+    assert (frames == whole[first : first + 80]).all() and story["error"] == ""
+
+
+def test_a_killed_launcher_is_gone_on_from(drive, model, direct, tmp_path):
+    goes_on(drive, model, tmp_path / "state", direct, 46)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_a_launcher_killed_at_any_moment_is_gone_on_from(drive, model, direct, tmp_path, seed):
+    cut = random.Random(seed).randrange(1, FRAMES)
+    goes_on(drive, model, tmp_path / "state", direct, cut)
+
+
 def test_a_stopped_text_worker_is_replaced_and_the_picture_does_not_wait(drive, model):
     spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"20": ["prompt", PROMPTS[1]]}}
     frames, story = drive(model, takes=[], frames=4000, until=PROMPTS[1], **spec)
@@ -298,10 +328,13 @@ def many(head, model, tmp_path_factory):
         (folder / "spec.json").write_text(json.dumps({**spec, "worlds": worlds}))
         command = [sys.executable, "-m", "tests.many", folder / "spec.json", folder / "out.npz"]
         environment = os.environ | head.environment
+        killed = spec.get("killed", False)
         done = subprocess.run(
             command, env=environment, timeout=HANGS, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr[-2000:]
+        if killed:
+            return np.zeros(0), {}
         out = np.load(folder / "out.npz")
         frames = [out[f"frames_{number}"] for number in range(len(worlds))]
         return frames, json.loads(str(out["story"]))

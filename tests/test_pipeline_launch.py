@@ -60,7 +60,8 @@ class Drawn(Squares):
 
 def perform(monkeypatch: pytest.MonkeyPatch, source: Squares, config: RunConfig) -> int:
     monkeypatch.setattr(Launch, "session", lambda launch, fleet: source)
-    return asyncio.run(Launch.make(config).run(Console(), time.monotonic()))
+    launch = Launch.make(replace(config, no_state=True))
+    return asyncio.run(launch.run(Console(), time.monotonic()))
 
 
 @pytest.mark.parametrize(

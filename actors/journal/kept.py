@@ -11,6 +11,7 @@ from actors.moments import commit_of
 from actors.session import Session
 from actors.source import FrameChunk, Moment, Pace, StageReport, Take
 from actors.timeline import Commit, Route
+from models.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Kept:
         self._session, self._journal = session, journal
         self._drive = drive
         self._epoch = 0
+        self._broke = False
         self._coming: _Coming | None = None
+        self._unasked, self._made = "", 0  # see _ask_again
         self._labels: list[str] = []  # of the stream so far, and the prompts in force
         self._prompts: list[str] = []
 
@@ -62,9 +65,14 @@ class Kept:
 
     async def next(self) -> FrameChunk:
         """See ChunkSource."""
-        chunk = await self._session.next()
+        try:
+            chunk = await self._session.next()
+        except RuntimeError:
+            self._broke = True
+            raise
         if chunk.epoch >= self._epoch:
             self._note(chunk)
+            await self._ask_again(chunk)
         return chunk
 
     def hold(self, label: str, cursor: int) -> None:
@@ -79,8 +87,11 @@ class Kept:
 
     def reset(self, seed: int, take: Take | None = None) -> int:
         """See ChunkSource."""
-        if take is not None and self._drive is not None and take == self._drive.take:
-            return self._resume(self._drive)
+        if take is not None and self._drive is not None:  # the first one is the drive's
+            drive, self._drive = self._drive, None
+            self._unasked, self._made = drive.story.asked, drive.story.next
+            return self._resume(take, drive.snapshot)
+        self._unasked = ""
         led = Take(seed, take.labels[: take.first], take.prompts[: take.first]) if take else None
         return self._come(_Coming(led or Take(seed, (), ())), self._session.reset(seed, take))
 
@@ -123,6 +134,11 @@ class Kept:
     async def close(self) -> None:
         """See ChunkSource."""
         await self._session.close()
+        await asyncio.to_thread(self._journal.close, ended=not self._broke)
+
+    def recorded(self, path: str) -> None:
+        """A recording of this stream begins at an absolute path; "": it ends."""
+        self._journal.recorded(path)
 
     # -- what the journal hears --------------------------------------------------------------------
 
@@ -130,10 +146,8 @@ class Kept:
         self._epoch, self._coming = epoch, coming
         return epoch
 
-    def _resume(self, drive: Drive) -> int:
+    def _resume(self, take: Take, snapshot: Snapshot | None) -> int:
         """The stream of the journal goes on."""
-        self._drive = None
-        take, snapshot = drive.take, drive.snapshot
         self._labels = list(take.labels[: take.first])
         self._prompts = list(take.prompts[: take.first])
         self._journal.stands(take.first)
@@ -141,6 +155,12 @@ class Kept:
         commit = None if snapshot is None else commit_of(snapshot)
         self._epoch = self._session.resume(take, commit)
         return self._epoch
+
+    async def _ask_again(self, chunk: FrameChunk) -> None:
+        """A prompt that no step had taken when the drive was cut off, once all others are made."""
+        if self._unasked and len(self._labels) >= self._made:
+            text, self._unasked = self._unasked, ""
+            await self._session.set_prompt(text, chunk.prompt_version)
 
     def _note(self, chunk: FrameChunk) -> None:
         """A chunk of the stream that was asked for last."""

@@ -68,6 +68,14 @@ def _add_drive(group: "argparse._ActionsContainer") -> None:
         metavar="FILE.jsonl",
         help="follow a control log again, frame for frame; --controls come after it",
     )
+    group.add_argument(
+        "--continue",
+        dest="go_on",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="go on with a drive that was cut off, where it was shown last (the newest one)",
+    )
     add_end(group)
     add_headless(group, "ends with the controls or duration")
 
@@ -96,6 +104,12 @@ def _add_files(group: "argparse._ActionsContainer") -> None:
     add_record(group)
     group.add_argument("--control-log", metavar="FILE.jsonl", help="write the control log there")
     group.add_argument("--summary", metavar="FILE.json", help="write the figures of the run there")
+    group.add_argument(
+        "--state",
+        metavar="DIR",
+        help="keep drives there, so that they can go on after a crash (the user's state folder)",
+    )
+    group.add_argument("--no-state", action="store_true", default=None, help="keep nothing")
     group.add_argument(
         "--config", metavar="FILE.yaml", help="settings by name; flags and environment win over it"
     )

@@ -1,0 +1,118 @@
+"""What a launcher keeps of its worlds, and what it says of a drive that was cut off."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.journal.place import StateFolder
+from actors.journal.records import (
+    LOG,
+    Began,
+    Ended,
+    Head,
+    Made,
+    Record,
+    Recorded,
+    Shown,
+    write_record,
+)
+from configs.errors import UserError
+from configs.schema import RunConfig
+from models.checkpoint import Checkpoint
+from pipeline.keeping import Keeping
+from pipeline.launch import Launch
+from tests.tiny_checkpoint import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+def cut_off(state: Path, model: Path, *more: Record, engine: str = "torch-fp32") -> StateFolder:
+    """A state folder with one drive of six latents, whose launcher was killed."""
+    folder = StateFolder(state)
+    place = folder.new()
+    checkpoint = Checkpoint.open(model)
+    head = Head(checkpoint.name, checkpoint.world_hash, engine, 1.75e9)
+    records = [head, Began(0, 0, 7, "a road"), Made(0, "D*4,DL*2", ""), Shown(4), *more]
+    (place.folder / LOG).write_bytes(b"".join(map(write_record, records)))
+    place.leave()
+    return folder
+
+
+def test_a_start_says_that_a_drive_can_go_on(model: Path, tmp_path: Path) -> None:
+    config = RunConfig(model_path=model, headless=True, state=tmp_path / "state")
+    assert Launch.make(config).keeping.notes == []
+    state = cut_off(tmp_path / "state", model)
+    (line,) = Launch.make(config).keeping.notes
+    assert line == "a drive was cut off 2 s in (a road); it goes on with --continue"
+    living = state.hold_newest()
+    assert Launch.make(config).keeping.notes == [], "its session lives"
+    living.leave()
+    cut_off(tmp_path / "state", model, Ended())
+    assert Launch.make(config).keeping.notes == [], "the newest one ended"
+
+
+def test_it_goes_on_where_it_was_shown_last(model: Path, tmp_path: Path) -> None:
+    video = tmp_path / "drive.mp4"
+    video.touch()
+    cut_off(tmp_path / "state", model, Recorded(str(video)))
+    config = RunConfig(
+        model_path=model, headless=True, state=tmp_path / "state", go_on="", controls="DR*2"
+    )
+    launch = Launch.make(config)
+    (take,) = launch.takes
+    assert (take.seed, take.first, launch.seed, launch.prompt) == (7, 4, 7, "a road")
+    assert take.labels == ("D",) * 4 + ("DL", "DL", "DR", "DR")
+    assert launch.info.engine == "torch-fp32", "what made it"
+    assert launch.files.record == tmp_path / "drive-2.mp4"
+    summary = launch.keeping.summary()["continued"]
+    assert summary["frame"] == 16
+    assert summary["recordings"] == [str(video), str(tmp_path / "drive-2.mp4")]
+    with pytest.raises(UserError, match="can go on"):
+        Launch.make(config)  # this process has it
+
+
+def test_another_engine_is_said(model: Path, tmp_path: Path) -> None:
+    cut_off(tmp_path / "state", model)
+    config = RunConfig(model_path=model, headless=True, state=tmp_path / "state", go_on="")
+    launch = Launch.make(replace(config, engine="torch-bf16"))
+    assert any("close, not equal" in note for note in launch.notes)
+
+
+def test_what_cannot_go_on_is_one_line(model: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    config = RunConfig(model_path=model, headless=True, state=state, go_on="")
+    with pytest.raises(UserError, match="no drive .* can go on"):
+        Launch.make(config)
+    cut_off(state, model)
+    other = write_checkpoint(tmp_path / "other", seed=1)
+    for wrong, message in {
+        replace(config, model_path=other): "choose its weights",
+        replace(config, go_on="../x"): "no journal",
+        replace(config, go_on="absent"): "no journal",
+    }.items():
+        with pytest.raises(UserError, match=message) as error:
+            Launch.make(wrong)
+        assert "\n" not in str(error.value)
+    for settings in ({"prompt": "a"}, {"replay": tmp_path}, {"no_state": True, "state": None}):
+        with pytest.raises(UserError, match="leave out"):
+            replace(config, **settings)
+
+
+def test_a_folder_that_cannot_be_is_an_error_if_it_was_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    checkpoint = Checkpoint.open(model)
+    with pytest.raises(UserError, match="cannot be used"):
+        Keeping.of(RunConfig(state=tmp_path / "file"), checkpoint)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    keeping = Keeping.of(RunConfig(), checkpoint)
+    assert keeping.state is None and "not kept" in keeping.notes[0]
+    assert Keeping.of(RunConfig(no_state=True), checkpoint) == Keeping(None)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    Keeping.of(RunConfig(), checkpoint)
+    assert (tmp_path / "home" / "the-matrix-live").stat().st_mode & 0o777 == 0o700
