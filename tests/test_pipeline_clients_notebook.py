@@ -69,7 +69,7 @@ async def driven(folder: Path) -> dict[str, object]:
         async with chromium() as browser, page(browser, address) as tab:
             await tab.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
             idle = ".jp-Notebook-ExecutionIndicator[data-status=idle]"  # a cell before is not run
-            await tab.wait_for_selector(idle, timeout=60_000)
+            await tab.wait_for_selector(idle, state="attached", timeout=60_000)
             await tab.click(".jp-Notebook .cm-content >> nth=0")
             await tab.keyboard.press("Shift+Enter")
             player = tab.locator("[role=application]")
