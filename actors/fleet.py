@@ -8,7 +8,9 @@ the labels they had.
 
 import asyncio
 import collections
+import functools
 import itertools
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ from actors.groups import Groups
 from actors.layout import Layout
 from actors.prompts import PromptReader
 from actors.records import Slice, StepReply
-from actors.repair import FIRST_STEP_SECONDS, Fault, Faults, cancel
+from actors.repair import FAULT_SECONDS, FIRST_STEP_SECONDS, Fault, Faults, cancel
 from actors.replica import Replica, Rewound
 from actors.source import Reporter, WorldInfo
 from actors.turns import Turns
@@ -78,6 +80,8 @@ class Fleet:
         self._loops: dict[int, list[asyncio.Task[None]]] = {}  # of those that are being served
         self._faults = Faults()
         self._overhead = Overhead()
+        self._struck: int | None = None  # whose loop met the fault
+        self._refused: dict[int, float] = {}  # when a worker refused something of a world last
         self._opening = asyncio.Lock()
         self._broken: asyncio.Future[None] | None = (
             None  # while nothing is broken: what waits for it
@@ -129,6 +133,7 @@ class Fleet:
     async def leave(self, number: int) -> None:
         """A session ends; its world is forgotten."""
         self._sessions.pop(number, None)
+        self._refused.pop(number, None)
         await cancel(*self._loops.pop(number, ()))
         replica = self._places.pop(number, None)
         if replica is not None and not self.groups.lost:
@@ -164,7 +169,8 @@ class Fleet:
             try:
                 await self._serve()
             except Fault as fault:
-                await self._mend(fault)
+                if not await self._end_guilty(fault):
+                    await self._mend(fault)
 
     async def _serve(self) -> None:
         """Let all sessions be served until something breaks: Fault."""
@@ -184,14 +190,32 @@ class Fleet:
     def _start(self, number: int) -> None:
         loops = [asyncio.create_task(loop) for loop in self._sessions[number].loops()]
         for task in loops:
-            task.add_done_callback(self._stopped)
+            task.add_done_callback(functools.partial(self._stopped, number=number))
         self._loops[number] = loops
 
-    def _stopped(self, task: "asyncio.Task[None]") -> None:
+    def _stopped(self, task: "asyncio.Task[None]", number: int | None = None) -> None:
         if task.cancelled() or self._broken is None or self._broken.done():
             return
+        self._struck = number
         error = task.exception() or RuntimeError("a loop of the fleet came to an end")
         self._broken.set_exception(error)
+
+    async def _end_guilty(self, fault: Fault) -> bool:
+        """End a world whose steps a living worker refuses once more (what is in it makes no
+        picture), before it costs the others more than a repair; whether it was that."""
+        number, now = self._struck, time.monotonic()
+        if number is None or number not in self._loops or not fault.refused:
+            return False
+        again = now - self._refused.get(number, -math.inf) < FAULT_SECONDS
+        self._refused[number] = now
+        if again:
+            await self._end(number, fault)
+        return again
+
+    async def _end(self, number: int, fault: Fault) -> None:
+        session = self._sessions[number]
+        await self.leave(number)
+        session.fail(RuntimeError(f"this world cannot go on: {fault}"))
 
     async def _mend(self, fault: Fault) -> None:
         """Replace what broke, set every world back to its newest commit, and let the sessions ask
@@ -216,8 +240,15 @@ class Fleet:
             session.go_on(time.monotonic() - began)
 
     async def _rewind(self) -> None:
-        for rewound in [session.rewind() for session in self._served()]:
-            await rewound.hold(FIRST_STEP_SECONDS)
+        """Set every world back; one that cannot stand there is ended."""
+        on_their_way = [(number, self._sessions[number].rewind()) for number in self._loops]
+        for number, rewound in on_their_way:
+            try:
+                await rewound.hold(FIRST_STEP_SECONDS)
+            except Fault as fault:
+                if not fault.refused:
+                    raise
+                await self._end(number, fault)
 
     def _served(self) -> list[Served]:
         return [self._sessions[number] for number in self._loops]

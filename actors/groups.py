@@ -63,6 +63,9 @@ class Groups:
                         " causes are too little memory and a machine that is too busy"
                     ) from error
                 self._say("cluster", 5, f"{error}; once more")
+            except BaseException:  # who asked for it is gone, or the weights do not load
+                await self.close()
+                raise
         self._whole.set()
 
     async def _open(self) -> None:

@@ -2,22 +2,26 @@
 reads and writes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from actors.dit import pack
-from actors.records import LatentChunk
+from actors.records import LatentChunk, Memory
 from actors.source import Moment, Take
 from actors.timeline import Commit, Prompt, Route
 from actors.vae import unpack
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.geometry import FRAMES_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from models.checkpoint import Checkpoint
 from models.snapshot import REPLAY, Snapshot, read_snapshot
+
+LONGEST: Final = 24 * 3600 * LATENTS_PER_SECOND  # latents of a drive that is opened
 
 
 def save(
@@ -33,13 +37,46 @@ def save(
     snapshot.save(path, checkpoint, engine)
 
 
-def load(path: Path, weights: WeightChoice) -> tuple[Moment, Take]:
-    """Read what ``save``, or a world in Python, wrote with these weights. Blocks. Raises
-    UserError."""
-    snapshot, engine = read_snapshot(path, Checkpoint.open(weights))
+def load(
+    path: Path, weights: WeightChoice, like: Sequence[Memory | None] = ()
+) -> tuple[Moment, Take]:
+    """Read what ``save``, or a world in Python, wrote with these weights. Blocks. Raises UserError
+    for one that the workers could not go on from. like: memories that they gave back themselves; one
+    of another form in the file is left out, and made again from the latents."""
+    checkpoint = Checkpoint.open(weights)
+    snapshot, engine = read_snapshot(path, checkpoint)
+    try:
+        check_served(snapshot, checkpoint)
+    except UserError as error:
+        raise UserError(f"snapshot {path}: {error}") from None
     commit, prompts = commit_of(snapshot), every(snapshot.prompts, snapshot.index)
+    if [_form(each) for each in commit.memories] != [_form(each) for each in like]:
+        commit = replace(commit, memories=())
     moment = Moment(snapshot.index, commit.seed, commit.prompt.text, Route(commit))
     return moment, Take(commit.seed, snapshot.labels, prompts, engine)
+
+
+def check_served(snapshot: Snapshot, checkpoint: Checkpoint) -> None:
+    """Raise UserError unless workers that serve these weights can go on from it: a worker that
+    cannot would be mended again and again, and every world with it."""
+    served = checkpoint.streaming
+    if (snapshot.settings, snapshot.guidance) != (served, served.served_guidance):
+        raise UserError("its settings or its guidance are not those that are served here")
+    config = checkpoint.transformer_config
+    size, wanted = (
+        tuple(snapshot.state.latents.shape[2:]),
+        (config.sample_height, config.sample_width),
+    )
+    if size != wanted:
+        raise UserError(f"latents of {size}: expected {wanted}, the size that is served here")
+    if snapshot.index > LONGEST:
+        hours = LONGEST // (3600 * LATENTS_PER_SECOND)
+        raise UserError(f"a drive of {snapshot.index} latents: expected at most {hours} hours")
+    numbers = (snapshot.state.latents, snapshot.state.text, *snapshot.latents)
+    if not all(bool(torch.isfinite(each).all()) for each in numbers):
+        raise UserError("it holds numbers that are none (NaN or infinite)")
+    if len(snapshot.latents) != min(REPLAY, snapshot.index):
+        raise UserError("the latents before it are missing, which rebuild the decoder's memory")
 
 
 def snapshot_of(
@@ -102,6 +139,13 @@ def every(changes: tuple[tuple[int, str], ...], latents: int) -> tuple[str, ...]
     return tuple(
         text for (begin, text), end in zip(changes, ends, strict=True) for _ in range(begin, end)
     )
+
+
+def _form(memory: Memory | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a memory of numbers; of one with NaN in it nothing."""
+    if memory is None or not all(np.isfinite(array).all() for array in memory.values()):
+        return {}
+    return {name: array.shape for name, array in memory.items()}
 
 
 def _short(tensor: Tensor) -> Tensor:

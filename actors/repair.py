@@ -38,6 +38,11 @@ class Fault(Exception):
         super().__init__(f"{gang.name}: {reason}" if gang else reason)
         self.gang = gang
 
+    @property
+    def refused(self) -> bool:
+        """A worker that lives could not do what it was asked: it may be what it was asked."""
+        return hasattr(self.__cause__, "cause")  # Ray's way to hand on what a call raised
+
 
 class ClusterLost(Fault):
     """The cluster itself is gone, and every worker with it."""

@@ -119,7 +119,8 @@ class Session:
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
-        return await asyncio.to_thread(load, path, self._fleet.weights)
+        like = self._timeline.commit.memories
+        return await asyncio.to_thread(load, path, self._fleet.weights, like)
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""

@@ -1,6 +1,7 @@
 """Writing safetensors: whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,12 @@ def save_tensors(
     tensors: Mapping[str, Tensor],
     metadata: dict[str, str] | None = None,
     private: bool = False,
+    overwrite: bool = True,
 ) -> None:
     """Write a safetensors file whole or not at all: a temporary file beside it, then a rename.
-    private: nobody else may read it (mode 0600), and it is on the disk before it has its name."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    private: nobody else may read it (mode 0600), and it is on the disk before it has its name.
+    Raises UserError; without ``overwrite`` also for a file that came there meanwhile."""
+    temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}")
     try:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata
@@ -28,8 +31,23 @@ def save_tensors(
             temporary.chmod(0o600)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-        temporary.replace(file)
+        if overwrite:
+            temporary.replace(file)
+        else:
+            _name(temporary, file)
+    except FileExistsError:
+        raise UserError(f"{file}: the file exists already") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file}: cannot be written ({str(error)[:200]})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _name(temporary: Path, file: Path) -> None:
+    """Give a whole file its name, unless there is one. Raises FileExistsError."""
+    try:
+        os.link(temporary, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the check before has to do
+        temporary.replace(file)

@@ -95,7 +95,7 @@ class Snapshot:
             tensors["latents"] = torch.stack(self.latents)
         if self.frames.size:
             tensors["frames"] = torch.from_numpy(self.frames)
-        save_tensors(path, tensors, {"world": header}, private)
+        save_tensors(path, tensors, {"world": header}, private, overwrite)
 
     def _header(self, checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
         state = self.state

@@ -1,15 +1,17 @@
 """Several worlds on one fleet, in a launcher of their own, for tests: ``python -m tests.many
 SPEC.json OUT.npz``.
 
-SPEC: {"model": DIR, "dit": 1, "vae": 1, "replicas": 1, "address": HOST:PORT, "engine": NAME, "worlds": [{"seed": 1,
-"labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null, "flood":
-FRAME | null, "back": [FROM, TO] | null, "save": PATH | null, "open": PATH | null}], "faults": [[FRAME,
-"kill" | "stop", "dit 0", SECONDS LATER], ...]}. FRAME counts what its world has shown, for the faults
-the first one. A world that ends at a FRAME does so by itself; one that rests is paused, its memory given back,
-and woken; "flood" begins it anew a hundred times a second from then on until the others are through.
-One that goes "back" has no show: it is driven as fast as it can, goes back once from latent FROM to
-TO, and is driven again by the labels from TO on; its newest kept moment is saved to PATH at the end;
-with "open" it goes on from such a file. OUT holds the frames of every world (``frames_0`` ...) and
+SPEC: {"model": DIR, "dit": 1, "vae": 1, "replicas": 1, "address": HOST:PORT, "engine": NAME,
+"worlds": [WORLD, ...], "faults": [[FRAME, "kill" | "stop", "dit 0", SECONDS LATER], ...]}. WORLD:
+{"seed": 1, "labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null,
+"flood": FRAME | null, "poison": FRAME | null, "back": [FROM, TO] | null, "save": PATH | null,
+"open": PATH | null}. FRAME counts what its world has shown, for the faults the first one. A world
+that ends at a FRAME does so by itself; one that rests is paused, its memory given back, and woken;
+"flood" begins it anew a hundred times a second from then on until the others are through; "poison"
+lets it go on from numbers that are none. One that goes "back" has no show: it is driven as fast as it
+can, goes back once from latent FROM to TO, and is driven again by the labels from TO on; its newest
+kept moment is saved to PATH at the end; with "open" it goes on from such a file. OUT
+holds the frames of every world (``frames_0`` ...) and
 the rest as JSON (``story``).
 """
 
@@ -19,13 +21,15 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actors.session import Session
-from actors.source import Pace, Take
+from actors.source import Moment, Pace, Take
+from actors.timeline import Route
 from configs.schema import RunConfig
 from pipeline.launch import Launch
 from tests.drive import SIGNALS, Watched
@@ -63,6 +67,7 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         "restarts": [world.show.figures.restarts for world in worlds if isinstance(world, World)],
         "gaps": [world.show.figures.longest_gap for world in worlds if isinstance(world, World)],
         "resets": [world.resets for world in worlds if isinstance(world, World)],
+        "errors": [world.error for world in worlds if isinstance(world, World)],
         "room": fleet.room,
         "nodes": fleet.groups.nodes,
     }
@@ -88,10 +93,14 @@ class World:
         self.faults: list[list] = []
         self.hurt: Callable[[str, str], None] = lambda kind, name: None
         self.resets = 0
+        self.error = ""
         self.tasks: list[asyncio.Task] = []
 
     async def play(self) -> None:
-        await self.show.run()
+        try:
+            await self.show.run()
+        except RuntimeError as error:
+            self.error = str(error)
         await asyncio.gather(*self.tasks)
 
     def frames(self) -> np.ndarray:
@@ -106,6 +115,8 @@ class World:
             self.show.stop()
         if wanted.get("rests") and count == wanted["rests"][0]:
             self.tasks.append(asyncio.create_task(self.rest(wanted["rests"][1])))
+        if wanted.get("poison") == count:
+            self.session.open(spoilt(self.session.moment(self.session.kept()[-1])))
         if wanted.get("flood") == count:
             self.tasks.append(asyncio.create_task(self.flood()))
 
@@ -129,6 +140,15 @@ class World:
             self.resets += 1
             await asyncio.sleep(0.01)
         self.show.stop()
+
+
+def spoilt(moment: Moment) -> Moment:
+    """A moment from which nothing but NaN comes."""
+    assert isinstance(moment.state, Route)
+    commit = moment.state.commit
+    assert commit.state is not None
+    state = replace(commit.state, latents=commit.state.latents * float("nan"))
+    return replace(moment, state=Route(replace(commit, state=state)))
 
 
 class Walk:

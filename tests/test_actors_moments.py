@@ -1,5 +1,6 @@
 """Moments as files: what a live session keeps and what a world in Python saves are the same."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,3 +119,55 @@ def test_prompts_one_a_latent_and_where_they_change_are_the_same() -> None:
     assert every(changes(prompts), 6) == prompts
     assert every(((0, "a"), (0, "b")), 2) == ("b", "b")
     assert np.all(every(((0, "a"), (2, "b")), 2) == ("a", "a"))
+
+
+def test_what_no_worker_could_go_on_from_is_refused_before_any_tries(weights, parts, tmp_path):
+    world = LiveWorld.begin(parts, PROMPTS[0], 9)
+    for label in LABELS:
+        world.step(label)
+    good = world.snapshot()
+    state = good.state
+    wide = replace(state, latents=torch.zeros(*state.latents.shape[:3], 2 * state.latents.shape[3]))
+    broken = {
+        "size": replace(good, state=wide, latents=(), memory={}, frames=good.frames[:0]),
+        "NaN": replace(good, state=replace(state, latents=state.latents * float("nan"))),
+        "guidance": replace(
+            good, guidance=3.0, state=replace(state, text=state.text.repeat(2, 1, 1))
+        ),
+        "missing": replace(good, latents=()),
+    }
+    for reason, snapshot in broken.items():
+        path = tmp_path / f"{reason}.world"
+        snapshot.save(path, parts.checkpoint, ENGINE)
+        with pytest.raises(UserError, match=reason):
+            load(path, weights)
+
+
+def test_a_memory_of_another_form_is_made_again_from_the_latents(weights, parts, tmp_path):
+    world = LiveWorld.begin(parts, PROMPTS[0], 9)
+    for label in LABELS:
+        world.step(label)
+    good, path = world.snapshot(), tmp_path / "evil.world"
+    replace(good, memory={"evil": torch.zeros(3)}).save(path, parts.checkpoint, ENGINE)
+    like = ({name: tensor.numpy() for name, tensor in good.memory.items()},)
+    moment, _ = load(path, weights, like)
+    assert isinstance(moment.state, Route) and moment.state.commit.memories == ()
+    moment, _ = load(world.save(tmp_path / "good.world"), weights, like)
+    assert isinstance(moment.state, Route) and len(moment.state.commit.memories) == 1
+
+
+def test_of_two_that_save_under_one_name_one_is_told(weights, tmp_path):
+    moment, commit = driven(weights)
+    take, path = Take(7, tuple(LABELS), (PROMPTS[2],) * 5), tmp_path / "same.world"
+
+    def attempt(_: int) -> bool:
+        try:
+            save(commit, moment, take, path, weights, ENGINE)
+        except UserError as error:
+            assert "exists" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(attempt, range(4))) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["same.world"]

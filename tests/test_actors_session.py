@@ -364,6 +364,14 @@ def test_worlds_of_one_replica_are_those_that_run_alone(many, model, undisturbed
     assert max(story["gaps"][:2]) < 2.0
 
 
+def test_a_world_that_cannot_go_on_ends_alone(many, model, undisturbed):
+    """What makes nothing but NaN is refused twice; the others are late by a repair, no more."""
+    frames, story = many(world(7), world(8, "DL", poison=40))
+    assert (frames[0] == undisturbed[0]).all() and story["errors"][0] == ""
+    assert "this world cannot go on" in story["errors"][1] and "NaN" in story["errors"][1]
+    assert story["restarts"][0] == 1
+
+
 def test_a_fault_is_mended_once_for_all_worlds_and_not_a_byte_differs(many, model, undisturbed):
     worlds = [world(7), world(8, "DL"), world(9, "DR", rests=[12, 20.0])]
     frames, story = many(*worlds, faults=[[24, "kill", "dit 0", 0]])

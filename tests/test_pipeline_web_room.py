@@ -7,6 +7,7 @@ import random
 import time
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline.stage.program import Program
@@ -292,20 +293,50 @@ def test_a_recording_that_cannot_be_written_is_said_and_the_driver_drives_on(tmp
     stage(body, tmp_path / "file" / "recordings")
 
 
-def test_the_room_has_a_last_seat(monkeypatch):
-    monkeypatch.setattr(rooms, "MOST_VIEWERS", 3)
+def test_the_room_has_a_last_seat_and_watchers_leave_some_to_drivers(monkeypatch):
+    monkeypatch.setattr(rooms, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(rooms, "KEPT_SEATS", 1)
 
     async def body(s):
-        for _ in range(3):
+        for _ in range(2):
+            s.room.join({}, rooms.Right.WATCHER)
+        with pytest.raises(rooms.UserError, match="full"):
+            s.room.join({}, rooms.Right.WATCHER)
+        s.join()
+        with pytest.raises(rooms.UserError, match="full"):
             s.join()
-        try:
-            s.join()
-        except rooms.UserError as refusal:
-            assert "full" in str(refusal)
-        else:
-            raise AssertionError("a fourth was let in")
 
     stage(body)
+
+
+def test_a_long_drive_is_put_together_once_a_second(monkeypatch):
+    made = []
+
+    def parts(take):
+        made.append(take)
+        return []
+
+    monkeypatch.setattr(rooms.messages, "take_parts", parts)
+
+    async def body(s):
+        watcher = s.join("somebody")
+        for _ in range(50):
+            s.say(watcher, "take")
+        assert len(s.heard(watcher, "take")) and len(made) == 1
+
+    stage(body)
+
+
+def test_a_file_that_cannot_be_named_so_is_an_answer_and_no_end(tmp_path):
+    async def body(s):
+        driver = s.join("driver")
+        s.show.tape.files["x.world"] = tmp_path / "x.world"
+        s.say(driver, "rename", name="x.world", to="\U0001d49c" * 80)
+        assert s.heard(driver, "error")
+        s.say(driver, "delete", name="x.world")
+        assert "x.world" not in s.show.tape.files
+
+    stage(body, tmp_path)
 
 
 def test_twelve_thousand_hostile_messages_harm_nobody(tmp_path):

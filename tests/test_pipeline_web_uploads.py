@@ -67,7 +67,11 @@ def test_what_is_too_large_or_too_slow_is_refused(parts, monkeypatch):
                 await asyncio.sleep(0.1)
 
         answer = await http.post(await address(link), content=slowly())
-        assert answer.status_code == 400 and "within" in answer.text
+        assert answer.status_code == 400 and "too slowly" in answer.text
+        monkeypatch.setattr(uploads, "UPLOAD_SECONDS", 60.0)
+        monkeypatch.setattr(uploads, "PIECE_SECONDS", 0.05)
+        answer = await http.post(await address(link), content=slowly())
+        assert answer.status_code == 400 and "too slowly" in answer.text
 
     run(parts, body)
 

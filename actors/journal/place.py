@@ -17,6 +17,7 @@ from actors.journal.records import LOG, Ended, read_last
 from configs.errors import UserError
 
 LOCK: Final = "lock"
+TIDY: Final = ".tidy"
 IDLE: Final = 8  # journals of sessions that do not live
 IDLE_BYTES: Final = 1 << 30  # of all of them
 EMPTY_SECONDS: Final = 3600.0  # after which a folder without a log is nobody's
@@ -87,7 +88,8 @@ class StateFolder:
     def new(self) -> Place:
         """A journal for a new session; the oldest ones of others that do not live go. Raises
         UserError."""
-        self._make_room()
+        with self._alone():
+            self._make_room()
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         folder = self.path / name
         try:
@@ -110,10 +112,21 @@ class StateFolder:
 
     def hold_newest(self) -> Place:
         """The one that was written last, of those whose session does not live. Raises UserError."""
-        for name in reversed(self.names()):
-            with contextlib.suppress(UserError):
-                return self.hold(name)
+        with self._alone():
+            for name in reversed(self.names()):
+                with contextlib.suppress(UserError):
+                    return self.hold(name)
         raise UserError(f"no drive in {self.path} that can go on")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other launcher tidies up, which holds every idle journal for a moment."""
+        handle = os.open(self.path / TIDY, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _make_room(self) -> None:
         """Keep some journals of sessions that do not live: rather those that were cut off than
@@ -125,7 +138,7 @@ class StateFolder:
                 places.append((was_ended(place.folder), place))
         size = 0
         for count, (_, place) in enumerate(sorted(places, key=lambda each: each[0]), 1):
-            size += sum(file.stat().st_size for file in place.folder.iterdir())
+            size += sum(file.lstat().st_size for file in place.folder.iterdir())
             place.remove() if count >= IDLE or size > IDLE_BYTES else place.leave()
         self._sweep()
 

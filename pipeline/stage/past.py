@@ -1,6 +1,7 @@
 """What a show can go back to: moments of the world that is shown, the world that was left, worlds in
 files."""
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -96,7 +97,8 @@ class Past:
             raise UserError(f"save: this run has saved {MOST_SAVED} worlds; delete some of them")
         self._saving = True
         try:
-            path = self._tape.free_name("world", ".world")
+            # other worlds may save into the same folder in the same second
+            path = self._tape.free_name(f"world-{secrets.token_hex(2)}", ".world")
             await self._source.save(opening.moment, opening.led, path)
         except OSError as error:
             raise UserError(f"save: it cannot be written ({error.strerror or error})") from None

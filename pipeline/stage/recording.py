@@ -82,7 +82,7 @@ class Recorder:
 
 
 class ControlLog:
-    """Append-only JSONL: one self-contained line per shown latent, flushed at once."""
+    """Append-only JSONL: one self-contained line per shown latent."""
 
     def __init__(self, path: Path, info: WorldInfo) -> None:
         """Raises UserError if the file exists or its folder does not."""
@@ -110,8 +110,12 @@ class ControlLog:
         }
         clocks = {"time": round(time.time(), 6), "monotonic": round(time.monotonic(), 6)}
         self._file.write(json.dumps(line | clocks) + "\n")
-        self._file.flush()
         self._lines += 1
+
+    def flush(self) -> None:
+        """What was added is in the file."""
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         """Idempotent. A log without a line is taken away."""
@@ -176,6 +180,7 @@ class Tape:
         log = ControlLog(path, self._info)
         for index in range(len(self._labels)):
             self._add(log, index, epoch)
+        log.flush()
         self._logs.append(log)
         return log
 
@@ -220,7 +225,7 @@ class Tape:
         """Delete a saved world, or a finished recording and its control log, of this run. Raises
         UserError."""
         for path in self._pair(name):
-            path.unlink()
+            path.unlink(missing_ok=True)
             self.files.pop(path.name, None)
 
     def rename(self, name: str, stem: str) -> None:
@@ -263,6 +268,7 @@ class Tape:
             try:
                 for index in latents:
                     self._add(log, index, epoch)
+                log.flush()
             except OSError as error:
                 self._drop(log)
                 failures.append(f"control log {log.path} ended: {error.strerror or error}")

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 
 from configs.errors import UserError
+from configs.limits import check_prompt
 from pipeline.beginning import Beginning
 from pipeline.web.access import Access, Right
 from pipeline.web.door import ACCESS
@@ -130,7 +131,8 @@ class LobbyPages:
         name, seed = fields.get("name"), fields.get("seed")
         if not isinstance(name, str | None):
             raise UserError(f"name: expected text, got {shown(name)}")
-        prompt = fields.get("prompt") or self._worlds.own.show.prompt
+        prompt = fields.get("prompt")
+        prompt = self._worlds.own.show.prompt if prompt is None else check_prompt(prompt)
         return Beginning(prompt, fresh_seed() if seed is None else seed, name or "")
 
     async def _queued(self, ticket: str) -> Response:

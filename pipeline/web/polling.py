@@ -125,10 +125,10 @@ class Polling:
         if box is None:
             return PlainTextResponse("nobody polls under this name\n", 410)
         try:
-            lines = (await body_of(request)).splitlines()
+            lines = (await body_of(request)).split("\n")
         except UserError as error:
             return PlainTextResponse(f"{error}\n", 413)
-        for line in lines:
+        for line in filter(None, lines):
             self._room.handle(box.viewer, line)
             now = time.monotonic()
             await asyncio.sleep(box.allowance.take(now))

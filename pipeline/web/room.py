@@ -1,6 +1,7 @@
 """Who drives, who watches, and what each of their messages does to the show."""
 
 import asyncio
+import math
 import secrets
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from pipeline.web.travel import Branch, Travel
 from pipeline.web.viewer import Viewer
 
 MOST_VIEWERS = 64
+KEPT_SEATS = 4  # more, for those who may drive: no crowd of watchers locks them out
+TAKE_SECONDS = 1.0  # between two takes that are put together: a long drive takes a while
 SILENCE = 1.0  # seconds without an input after which the held keys count as released
 UNANSWERED = (
     64  # controls that wait for their first frame; older ones are answered by a newer answer
@@ -50,6 +53,7 @@ class Room:
         self._label = STRAIGHT_ON
         self._unanswered: deque[tuple[int, int]] = deque(maxlen=UNANSWERED)  # seq, cursor
         self._last_receipt: Message | None = None
+        self._taken: tuple[float, Message] = (-math.inf, {})  # the last drive, and when
         self._silence: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.travel = Travel(
@@ -80,7 +84,8 @@ class Room:
     def join(self, hello: Message, right: Right = Right.DRIVER) -> Viewer:
         """Seat a client that came by a link of this ``right``. Raises UserError when the room is
         full."""
-        if len(self.viewers) >= MOST_VIEWERS:
+        kept = 0 if right == Right.WATCHER else KEPT_SEATS
+        if len(self.viewers) >= MOST_VIEWERS + kept:
             raise UserError(f"the room is full: {MOST_VIEWERS} are watching; try again later")
         name = messages.text_field(hello, "client", 64, default="")
         video = hello.get("video") is True
@@ -139,9 +144,10 @@ class Room:
             else:
                 known = ", ".join(sorted({**self._anyone, **self._driver_only}))
                 raise UserError(f"message type {shown(kind)}: expected one of {known}")
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: a file of the run, or its name
             self._counters.refused.labels("message").inc()
-            viewer.tell("error", message=str(error))
+            said = error.strerror if isinstance(error, OSError) else None
+            viewer.tell("error", message=said or str(error))
 
     def hear(self, viewer: Viewer, event: Event) -> None:
         """Turn an event of the show into this client's messages."""
@@ -214,15 +220,13 @@ class Room:
             self._show.reset(check_seed(message["seed"]) if "seed" in message else None)
 
     def _take(self, viewer: Viewer, message: Message) -> None:
-        take = self._show.take()
-        parts = messages.take_parts(take)
-        viewer.tell(
-            "take",
-            seed=take.seed,
-            model=self._show.info.model_hash,
-            latents=len(take.labels),
-            parts=parts,
-        )
+        now = time.monotonic()
+        if now >= self._taken[0] + TAKE_SECONDS:
+            take = self._show.take()
+            model, parts = self._show.info.model_hash, messages.take_parts(take)
+            told = {"seed": take.seed, "model": model, "latents": len(take.labels), "parts": parts}
+            self._taken = now, told
+        viewer.tell("take", **self._taken[1])
 
     def _replay(self, viewer: Viewer, message: Message) -> None:
         model, ours = message.get("model"), self._show.info.model_hash

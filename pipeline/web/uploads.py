@@ -16,6 +16,7 @@ from pipeline.web.travel import LARGEST_UPLOAD, Travel
 
 Read = TypeVar("Read")
 UPLOAD_SECONDS: Final = 300.0  # for the whole of a file
+PIECE_SECONDS: Final = 10.0  # for the next piece of it
 
 
 class Uploads:
@@ -56,17 +57,21 @@ async def received(request: Request, read: Callable[[Path], Awaitable[Read]]) ->
 
 
 async def _store(request: Request, path: Path) -> None:
-    """Write the body. Raises UserError beyond LARGEST_UPLOAD bytes or UPLOAD_SECONDS."""
+    """Write the body. Raises UserError beyond LARGEST_UPLOAD bytes, UPLOAD_SECONDS, or when nothing
+    comes for PIECE_SECONDS."""
     size = 0
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
             with path.open("xb") as file:
-                async for piece in request.stream():
+                pieces = aiter(request.stream())
+                while piece := await asyncio.wait_for(anext(pieces, b""), PIECE_SECONDS):
                     size += len(piece)
                     if size > LARGEST_UPLOAD:
                         raise UserError(f"expected at most {LARGEST_UPLOAD >> 20} MiB")
                     file.write(piece)
     except TimeoutError:
-        raise UserError(f"expected the file within {UPLOAD_SECONDS:.0f} s") from None
+        raise UserError(
+            f"the file came too slowly; at most {UPLOAD_SECONDS:.0f} s for it"
+        ) from None
     except OSError as error:
         raise UserError(f"the file cannot be kept here ({error.strerror or error})") from None
