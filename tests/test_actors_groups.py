@@ -46,7 +46,8 @@ def drive(tmp_path, model):
 
 
 LOSSES = [
-    *(["kill", "gcs_server"], ["kill", "guardian"]),
+    ["kill", "gcs_server"],
+    pytest.param(["kill", "guardian"], marks=pytest.mark.soak),
     pytest.param(["kill", "raylet"], marks=pytest.mark.soak),
 ]
 
@@ -79,7 +80,7 @@ def test_a_frozen_cluster_is_replaced_and_not_a_byte_differs(drive, undisturbed)
 @pytest.mark.parametrize(
     "fault",
     [
-        ["kill", "raylet"],
+        pytest.param(["kill", "raylet"], marks=pytest.mark.soak),
         pytest.param(["kill", "gcs_server", 1.0], marks=pytest.mark.soak),
         pytest.param(["stop", "gcs_server"], marks=pytest.mark.soak),
     ],

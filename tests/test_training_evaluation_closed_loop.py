@@ -35,6 +35,7 @@ def test_starts_are_on_the_road_and_differ(places: list[Place]) -> None:
     assert all(truly_on_road(at(place)) for place in places)
 
 
+@pytest.mark.soak
 def test_the_driver_holds_the_road_by_sight(places: list[Place]) -> None:
     latents = 60
     seen = [closed_loop.held_in_simulator(place, latents) for place in places[:3]]
