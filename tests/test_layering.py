@@ -179,6 +179,12 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not house.circles()
 
 
+def test_imports_inside_functions_are_few_and_have_their_reason() -> None:
+    """Only where a heavy or optional package is spared on purpose."""
+    said = [reason for each in house.sources() for reason in house.deferred_imports(each).values()]
+    assert len(said) <= 20 and all(said)
+
+
 def test_every_module_has_a_test() -> None:
     """One of its name, or the one that house.COVERED names."""
     assert not house.untested()

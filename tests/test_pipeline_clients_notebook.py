@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ipykernel", reason="the extra [test] brings it")
+pytest.importorskip("anywidget", reason="the extra [test] brings it")
 from jupyter_client.manager import AsyncKernelManager
 
 from configs.errors import UserError
@@ -165,6 +166,5 @@ def test_a_world_is_driven_through_a_real_kernel() -> None:
 
 
 def test_outside_a_notebook_it_is_one_line() -> None:
-    pytest.importorskip("anywidget", reason="the extra [notebook] is not installed")
     with pytest.raises(UserError, match="expected a notebook"):
         drive(None)  # type: ignore[arg-type]

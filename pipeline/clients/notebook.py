@@ -20,6 +20,15 @@ from models.offline import clip_frames
 from pipeline.video import encode_jpeg
 from pipeline.web.messages import label_of
 
+try:  # of the extra [notebook]; nobody else imports this module
+    import anywidget
+    import traitlets
+except ImportError:
+    raise UserError(
+        "drive in a notebook: expected anywidget, which is not installed; "
+        "pip install 'the-matrix-live[notebook]'"
+    ) from None
+
 AHEAD: Final = 2  # latents that lie ready in the browser at most; more would be delay
 QUALITY: Final = 90
 
@@ -71,15 +80,6 @@ class Player:
 
 def drive(world: LiveWorld) -> Any:
     """A player of this world, to stand at the end of a cell. Raises UserError outside a notebook."""
-    try:
-        # the extra [notebook]; nobody else needs them
-        import anywidget
-        import traitlets
-    except ImportError:
-        raise UserError(
-            "drive in a notebook: expected anywidget, which is not installed; "
-            "pip install 'the-matrix-live[notebook]'"
-        ) from None
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
