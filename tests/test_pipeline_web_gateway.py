@@ -280,15 +280,17 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
 
 def test_the_room_is_full_in_words(monkeypatch):
     monkeypatch.setattr(rooms, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(rooms, "KEPT_SEATS", 1)
 
     async def body(theatre, http):
         async with (
             socket(theatre.port),
             socket(theatre.port),
-            socket(theatre.port, hello=False) as third,
+            socket(theatre.port),  # kept for who may drive
+            socket(theatre.port, hello=False) as fourth,
         ):
-            await third.say("hello")
-            assert "full" in (await third.hear("bye"))["reason"]
+            await fourth.say("hello")
+            assert "full" in (await fourth.hear("bye"))["reason"]
 
     with_show(body)
 

@@ -24,8 +24,9 @@ from configs.geometry import FRAMES_PER_LATENT
 from models.device import mixed_precision, pick_device
 from models.engines.serve import served_stream
 from models.parallel import SequenceGroup
-from models.tae import ENCODER_LAST, TinyVAE, TinyVAEConfig
+from models.tae import DECODER_FIRST, ENCODER_FIRST, ENCODER_LAST, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, Recording, render
+from training.growing import all_grown, finer_patches
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
 from training.settings import TrainSettings
@@ -169,9 +170,11 @@ def _widths(text: str) -> tuple[int, int, int, int]:
 
 def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
     """Loads trained weights; where the decoder is to have other widths, its layers start afresh.
+    Larger patches and more latent channels are grown into (`training.growing`).
 
     The encoder has to fit: its latents are what everything else was trained on. Raises UserError
     where it does not."""
+    tensors = _at_both_ends(vae, tensors)
     fresh = _misfits(vae, tensors)
     if wrong := [name for name in fresh if name.startswith("encoder.")]:
         raise UserError(
@@ -181,6 +184,18 @@ def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
     vae.load_state_dict(
         {name: tensor for name, tensor in tensors.items() if name not in fresh}, strict=False
     )
+
+
+def _at_both_ends(vae: TinyVAE, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Trained weights with the patches and the latent channels of this autoencoder."""
+    own, first = vae.state_dict(), f"encoder.{ENCODER_FIRST}.weight"
+    finer, left = divmod(own[first].shape[1], tensors[first].shape[1])
+    if not left and finer > 1:
+        tensors = finer_patches(tensors, math.isqrt(finer))
+    latent = [f"encoder.{ENCODER_LAST}.weight", f"encoder.{ENCODER_LAST}.bias"]
+    if vae.config.decoder_widths[0] == len(tensors[f"decoder.{DECODER_FIRST}.bias"]):
+        latent.append(f"decoder.{DECODER_FIRST}.weight")
+    return tensors | all_grown(own, {name: tensors[name] for name in latent})
 
 
 def _misfits(vae: TinyVAE, tensors: dict[str, Tensor]) -> set[str]:

@@ -25,6 +25,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
+from training.growing import all_grown
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
@@ -106,8 +107,10 @@ class WorldModel(nn.Module):
         self.transformer = Transformer(transformer_config(settings))
         self.text = text.trained(settings).requires_grad_(False)
         self.control = nn.Embedding(NULL_ID + 1, settings.control_width)
+        initialise(self.transformer)
         if settings.start:
-            self.transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}"))
+            trained = started(settings, f"transformer/{WEIGHTS}")
+            self.transformer.load_state_dict(all_grown(self.transformer.state_dict(), trained))
             vectors = started(settings, "control_embeddings.safetensors")
             self.control.load_state_dict(
                 {
@@ -116,8 +119,6 @@ class WorldModel(nn.Module):
                     )
                 }
             )
-        else:
-            initialise(self.transformer)
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
         """latents [B, F, C, h, w], timesteps [B, F], token ids [B, N_t], label ids [B, F] ->
