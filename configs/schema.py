@@ -24,6 +24,7 @@ HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}")
 DEFAULT_PROMPT = "A car drives along a road through open country under a clear sky."
+ALL_DRIVES = "all"  # in place of the name of one that goes on
 LEAST_REST = 10.0  # seconds: what a world costs is measured meanwhile
 MAX_LATENTS = 1024  # of one window; attention grows with its square
 
@@ -118,7 +119,8 @@ class RunConfig(WeightFlags):
     launcher that is started again with the same token gets its pages back by themselves.
     keep_logs: a folder for the logs of launcher, Ray and workers.
     state: where journals lie, so that a drive can go on in another launcher; None: the user's state
-    folder; no_state: nowhere. go_on: the name of a journal whose drive goes on; "" = the newest.
+    folder; no_state: nowhere. go_on: the name of a journal whose drive goes on; "" = the newest,
+    "all" = every one of the launcher that was cut off last.
     """
 
     num_gpus_dit: int | None = None
@@ -202,6 +204,10 @@ class RunConfig(WeightFlags):
     def _check_state(self) -> None:
         if self.no_state and (self.state is not None or self.go_on is not None):
             raise UserError("no_state: nothing is kept then; leave out state and continue")
+        if self.go_on == ALL_DRIVES and self.headless:
+            raise UserError(
+                "continue: all worlds go on behind a page; leave out headless, or name one drive"
+            )
         for name in ("prompt", "replay"):
             if self.go_on is not None and getattr(self, name) is not None:
                 raise UserError(f"continue: the drive has its own past; leave out {name}")

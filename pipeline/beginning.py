@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from actors.source import ChunkSource
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
+from pipeline.host import Made, PastDrive
 from pipeline.stage.past import Opening
 from pipeline.stage.show import Show
 
@@ -16,13 +16,16 @@ NAME: Final = re.compile(r"[\w][\w .,()'’&+-]{0,59}")
 
 @dataclass(frozen=True)
 class Beginning:
-    """A prompt and a seed, or a moment of another stream of the same weights to go on from. ``name``
-    is for people; "" = one is made. Raises UserError for what no world can begin with."""
+    """A prompt and a seed, a moment of another stream of the same weights to go on from, or the
+    drive in a journal. ``name`` is for people, ``id`` what the world is called in addresses if
+    nothing else is; "" = one is made. Raises UserError for what no world can begin with."""
 
     prompt: str
     seed: int
     name: str = ""
     opening: Opening | None = None
+    drive: str = ""
+    id: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
@@ -33,12 +36,23 @@ class Beginning:
                 f"the first a letter or digit, got {self.name[:60]!a}"
             )
 
-    def show(self, source: ChunkSource, recordings: Path) -> Show:
+    @staticmethod
+    def again(drive: PastDrive) -> "Beginning":
+        """What a drive of another launcher goes on with: under the same id, so that its links are
+        good again where the launcher's token is the same."""
+        whose = drive.whose
+        return Beginning(drive.prompt, drive.seed, whose.name, drive=drive.journal, id=whose.id)
+
+    def show(self, made: Made, recordings: Path) -> Show:
         """Its show, not yet run."""
+        take, seed, prompt = made.take, self.seed, self.prompt
+        if take is not None:
+            seed, prompt = take.seed, take.prompts[take.first]
         return Show(
-            source,
-            seed=self.seed,
-            prompt=self.prompt,
+            made.source,
+            seed=seed,
+            prompt=prompt,
             opening=self.opening,
+            takes=() if take is None else (take,),
             recordings=recordings,
         )

@@ -1,5 +1,6 @@
-"""What is kept of the worlds of a launcher, and the drive of another that goes on here."""
+"""What is kept of the worlds of a launcher, and the drives of others that go on here."""
 
+import secrets
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,30 +10,57 @@ from actors.journal.drive import Drive, read_drive, read_log
 from actors.journal.journal import Journal
 from actors.journal.kept import Kept
 from actors.journal.place import Place, StateFolder, was_ended
-from actors.journal.records import Head
+from actors.journal.records import LOG, Head
+from actors.journal.story import Story
 from actors.session import Session
 from actors.source import ChunkSource
 from configs.errors import UserError
-from configs.geometry import LATENTS_PER_SECOND
+from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.load import state_folder
-from configs.schema import RunConfig
+from configs.schema import ALL_DRIVES, RunConfig
 from models.checkpoint import Checkpoint
+from pipeline.beginning import NAME
+from pipeline.host import OWN, PastDrive, Whose
 from pipeline.run_files import RunFiles
 from pipeline.stage.show import Show
 
 NAMES: Final = 1000  # of recordings that go on
 
 
+@dataclass(frozen=True)
+class Held:
+    """A drive that goes on here: its journal is ours."""
+
+    place: Place
+    drive: Drive
+
+    def recording(self) -> Path | None:
+        """Where a recording that was cut off goes on: a free name beside it; None: there was
+        none."""
+        if not self.drive.story.recording:
+            return None
+        cut = Path(self.drive.story.recording)
+        names = (cut.with_stem(f"{cut.stem}-{number}") for number in range(2, NAMES))
+        return next(p for p in names if not p.exists() and not p.with_suffix(".jsonl").exists())
+
+    def summary(self, recording: Path | None) -> dict[str, Any]:
+        """What the summary of a run says of it: the seam is before ``frame``, counted from its
+        reset; of two recordings the second, ``recording``, begins there."""
+        frame, cut = self.drive.shown * FRAMES_PER_LATENT, self.drive.story.recording
+        files = [cut, str(recording)] if cut and recording is not None else []
+        return {"continued": {"journal": self.drive.name, "frame": frame, "recordings": files}}
+
+
 @dataclass
 class Keeping:
-    """``state`` None: nothing is kept. ``drive`` goes on in the first session; its ``place`` is
-    ours. ``notes``: lines to be said at the start."""
+    """``state`` None: nothing is kept. ``held`` goes on in the first session, ``others`` beside it.
+    ``notes``: lines to be said at the start. ``launcher``: what our journals call us."""
 
     state: StateFolder | None
-    place: Place | None = None
-    drive: Drive | None = None
+    held: Held | None = None
+    others: tuple[PastDrive, ...] = ()
     notes: list[str] = field(default_factory=list)
-    recordings: list[Path] = field(default_factory=list)  # of the drive that goes on
+    launcher: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
 
     @staticmethod
     def of(config: RunConfig, checkpoint: Checkpoint) -> "Keeping":
@@ -48,50 +76,72 @@ class Keeping:
             return Keeping(None, notes=[f"{error}: the drive is not kept"])
         if config.go_on is None:
             return Keeping(state, notes=[line] if (line := unfinished(state)) else [])
-        place = state.hold(config.go_on) if config.go_on else state.hold_newest()
+        others: tuple[PastDrive, ...] = ()
+        if config.go_on == ALL_DRIVES:
+            first, *rest = cut_off_together(state, checkpoint)
+            place, others = state.hold(first.journal), tuple(rest)
+        else:
+            place = state.hold(config.go_on) if config.go_on else state.hold_newest()
         drive = read_drive(place.folder, checkpoint)
         note = f"going on with {place.name} where it was shown last, {_seconds(drive.shown)} s in"
-        return Keeping(state, place, drive, [note])
+        return Keeping(state, Held(place, drive), others, [note])
 
-    def session(self, session: Session, checkpoint: Checkpoint, engine: str) -> ChunkSource:
-        """A session that is kept from now on, the first one with the drive that goes on."""
+    @property
+    def drive(self) -> Drive | None:
+        """The one that goes on in the first session."""
+        return self.held.drive if self.held else None
+
+    def session(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        whose: Whose,
+        held: Held | None = None,
+    ) -> ChunkSource:
+        """A session that is kept from now on; with ``held`` that drive goes on in it."""
         if self.state is None:
             return session
-        place, self.place = self.place, None
-        if place is not None and self.drive is not None:
-            head = replace(self.drive.head, engine=engine)
-            journal = Journal(place, head, checkpoint, self.drive.story)
-            return Kept(session, journal, self.drive)
+        engine = session.info.engine
+        if held is not None:
+            head = replace(self._head(held.drive.head, whose), engine=engine)
+            journal = Journal(held.place, head, checkpoint, held.drive.story)
+            if held is not self.held and held.drive.head.engine != engine:  # else Launch says it
+                journal.note(
+                    f"the drive was made with engine {held.drive.head.engine}; with {engine} its "
+                    "frames are close, not equal"
+                )
+            return Kept(session, journal, held.drive)
         head = Head(checkpoint.name, checkpoint.world_hash, engine, time.time())
         try:
-            return Kept(session, Journal(self.state.new(), head, checkpoint))
+            return Kept(session, Journal(self.state.new(), self._head(head, whose), checkpoint))
         except UserError as error:
             self.notes.append(f"{error}: the drive is not kept")
             return session
 
+    def take_up(self, journal: str, checkpoint: Checkpoint) -> Held:
+        """The drive of a journal, which is ours from now on. Blocks. Raises UserError."""
+        if self.state is None:
+            raise UserError("nothing is kept here, and no drive can go on")
+        place = self.state.hold(journal)
+        try:
+            return Held(place, read_drive(place.folder, checkpoint))
+        except BaseException:
+            place.leave()
+            raise
+
+    def drives(self, checkpoint: Checkpoint) -> list[PastDrive]:
+        """Those that can go on with these weights, the newest first. Blocks."""
+        return [] if self.state is None else past_drives(self.state, checkpoint)
+
     def files(self, files: RunFiles) -> RunFiles:
         """The files of this run: a recording that was cut off goes on beside itself."""
-        if self.drive is None or not (path := self.drive.story.recording):
-            return files
-        cut = Path(path)
-        self.recordings = [cut]
-        if files.record is None:
-            names = (cut.with_stem(f"{cut.stem}-{number}") for number in range(2, NAMES))
-            free = (p for p in names if not p.exists() and not p.with_suffix(".jsonl").exists())
-            files = replace(files, record=next(free))
+        if files.record is None and self.held is not None:
+            files = replace(files, record=self.held.recording())
             files.check()
-        assert files.record is not None
-        self.recordings.append(files.record)
         return files
 
-    def summary(self) -> dict[str, Any]:
-        """What the summary of a run says of the drive that goes on: the seam is before ``frame``,
-        counted from its reset; of two recordings the second begins there."""
-        if self.drive is None:
-            return {}
-        frame = self.drive.shown * 4
-        files = [str(path) for path in self.recordings]
-        return {"continued": {"journal": self.drive.name, "frame": frame, "recordings": files}}
+    def _head(self, head: Head, whose: Whose) -> Head:
+        return replace(head, launcher=self.launcher, world=whose.id, name=whose.name)
 
 
 async def note_recordings(show: Show) -> None:
@@ -108,8 +158,33 @@ async def note_recordings(show: Show) -> None:
                 show.source.recorded(str(path.absolute()) if going and path else "")
 
 
+def past_drives(state: StateFolder, checkpoint: Checkpoint) -> list[PastDrive]:
+    """Drives that can go on with these weights, as their logs tell, the newest first."""
+    found = []
+    for folder, ended in state.idle():
+        try:
+            head, story = read_log(folder)
+            noted = (folder / LOG).stat().st_mtime
+        except (OSError, UserError):  # deleted meanwhile; or nothing to go on from
+            continue
+        if head.weights == checkpoint.world_hash and story.next:
+            found.append(_told(folder.name, head, story, ended, noted))
+    return found
+
+
+def cut_off_together(state: StateFolder, checkpoint: Checkpoint) -> list[PastDrive]:
+    """The drive that was cut off last and those of the same launcher, its own first. Raises
+    UserError when there is none."""
+    cut = [drive for drive in past_drives(state, checkpoint) if not drive.ended]
+    if not cut:
+        raise UserError(f"no drive in {state.path} was cut off; --continue NAME takes up any other")
+    together = [each for each in cut[1:] if each.launcher and each.launcher == cut[0].launcher]
+    return sorted([cut[0], *together], key=lambda each: each.whose.id != OWN)
+
+
 def unfinished(state: StateFolder) -> str:
-    """One line of the drive that was written last, if it was cut off; "" for none."""
+    """One line of the drive that was written last, if it was cut off, and of those that lived with
+    it; "" for none."""
     name = next(reversed(state.names()), None)
     if name is None:
         return ""
@@ -120,14 +195,38 @@ def unfinished(state: StateFolder) -> str:
     try:
         if was_ended(place.folder):
             return ""
-        _, story = read_log(place.folder)
+        head, story = read_log(place.folder)
     except UserError as error:
         return f"a drive was cut off and cannot go on: {error}"
     finally:
         place.leave()
+    how = f"--continue{'' if len(state.names()) == 1 else f' {name}'}"
+    others = sum(_is_of(head.launcher, folder) for folder, ended in state.idle() if not ended) - 1
+    if others > 0:
+        how += f", {others} more of that launcher with it by --continue {ALL_DRIVES}"
     return (
-        f"a drive was cut off {_seconds(story.next)} s in ({story.prompt[:60]}); it goes on with "
-        f"--continue{'' if len(state.names()) == 1 else f' {name}'}"
+        f"a drive was cut off {_seconds(story.next)} s in ({story.prompt[:60]}); "
+        f"it goes on with {how}"
+    )
+
+
+def _is_of(launcher: str, folder: Path) -> bool:
+    try:
+        return bool(launcher) and read_log(folder)[0].launcher == launcher
+    except UserError:
+        return False
+
+
+def _told(journal: str, head: Head, story: Story, ended: bool, noted: float) -> PastDrive:
+    return PastDrive(
+        journal=journal,
+        whose=Whose(head.world, head.name if NAME.fullmatch(head.name) else ""),
+        launcher=head.launcher,
+        prompt=story.prompt,
+        seed=story.seed,
+        seconds=story.next / LATENTS_PER_SECOND,
+        ended=ended,
+        noted=noted,
     )
 
 

@@ -35,13 +35,14 @@ from models.parts import Parts
 from models.start_picture import start_frames
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
+from pipeline.hosting import Hosting, take_up
 from pipeline.keeping import Keeping, note_recordings
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
 from pipeline.video import read_beginning
-from pipeline.worlds import Worlds
+from pipeline.worlds import FIRST, Worlds
 
 logger = logging.getLogger(__name__)
 
@@ -112,19 +113,20 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         fleet = self.fleet()
         worlds = self.worlds(fleet)
-        noting: set[asyncio.Task[None]] = set()
+        beside: set[asyncio.Task[None]] = set()
         worlds.opened.append(
-            lambda world: noting.add(asyncio.create_task(note_recordings(world.show)))
+            lambda world: beside.add(asyncio.create_task(note_recordings(world.show)))
         )
         broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
+        beside.add(asyncio.create_task(self._take_up(worlds, console)))
         code = 1
         try:
             code = await broadcast.run()
         finally:
             await fleet.close()
             if worlds.own.show.figures.frames:
-                record = {**told(worlds, fleet, begun), **self.keeping.summary()}
+                record = {**told(worlds, fleet, begun), **self._continued()}
                 text = json.dumps(record, indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
@@ -142,21 +144,19 @@ class Launch:
     def worlds(self, fleet: Fleet) -> Worlds:
         """The first world and, where there is a page to ask for them, others on the same workers."""
 
-        async def another() -> ChunkSource:
-            return self.kept(self.session(fleet))
-
         config = self.config
+        hosting = Hosting(fleet, self.keeping, Checkpoint.open(self.weights))
         return Worlds(
             self.show(self.kept(self.session(fleet))),
-            None if config.headless else another,
+            None if config.headless else hosting,
             most=config.worlds,
             rest=config.rests_after,
-            room=lambda: fleet.room,
         )
 
     def kept(self, session: Session) -> ChunkSource:
-        """The session with its journal, unless nothing is kept."""
-        return self.keeping.session(session, Checkpoint.open(self.weights), self.info.engine)
+        """The first world's session with its journal, unless nothing is kept."""
+        keeping = self.keeping
+        return keeping.session(session, Checkpoint.open(self.weights), FIRST, keeping.held)
 
     def show(self, session: ChunkSource, **settings: Any) -> Show:
         """The show of a session. Without a viewer and a duration, a script's end is the show's
@@ -171,6 +171,14 @@ class Launch:
             duration=self.config.duration,
             **settings,
         )
+
+    async def _take_up(self, worlds: Worlds, console: Console) -> None:
+        """The drives of the launcher that died go on beside the first one."""
+        await take_up(worlds, self.keeping.others, lambda line: console.say("journal", line))
+
+    def _continued(self) -> Mapping[str, Any]:
+        held = self.keeping.held
+        return held.summary(self.files.record) if held else {}
 
     def _introduce(self, console: Console) -> None:
         for note in filter(None, self.notes):

@@ -2,31 +2,31 @@
 others are made on request, as long as there is room for them."""
 
 import asyncio
+import functools
 import logging
 import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
-from actors.source import ChunkSource
 from configs.errors import UserError
 from pipeline.beginning import Beginning
+from pipeline.host import OWN, Host, PastDrive, Whose
 from pipeline.stage.show import Show
 from pipeline.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 MOST_WORLDS: Final = 8
+FIRST: Final = Whose(OWN, "the first world")
 LOOK_SECONDS: Final = 1.0  # between two looks at who watches
-OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
 MOST_RECORDS: Final = 200  # worlds of which the summary tells
 PAST: Final = 20  # lives of worlds that ended: an estimate of the next
 
 Loaded = Callable[[Show], None]
-MakeSource = Callable[[], Awaitable[ChunkSource]]
 
 
 @runtime_checkable
@@ -47,13 +47,14 @@ class OneWorld(UserError):
 
 
 class HostedWorld:
-    """One show of many. ``id`` is part of its address, ``name`` is for people."""
+    """One show of many. ``whose``: the id that is part of its address, and its name for people;
+    ``continued``: what the summary says of a drive that goes on in it."""
 
-    def __init__(self, show: Show, name: str, own: bool = False) -> None:
-        self.id = OWN if own else secrets.token_hex(4)
+    def __init__(self, show: Show, whose: Whose, continued: dict[str, Any] | None = None) -> None:
+        self.id, self.name = whose.id, whose.name
         self.show = show
-        self.name = name
-        self.own = own  # the launcher's
+        self.own = whose.id == OWN  # the launcher's
+        self.continued = continued or {}
         self.born = time.monotonic()
         self.resting = False
         self.asked = False  # to end, by a person
@@ -88,7 +89,8 @@ class HostedWorld:
         figures = show.figures.summary(self.born, show.drops, {})
         del figures["peak_rss_mb"]
         fault = {"fault": str(self.fault)} if self.fault is not None else {}
-        return {"id": self.id, "name": self.name, "seed": show.seed, **figures, **fault}
+        named = {"id": self.id, "name": self.name, "seed": show.seed}
+        return {**named, **figures, **fault, **self.continued}
 
     def end(self, reason: str) -> None:
         """Ask it to end; ``over`` says when it has."""
@@ -120,24 +122,21 @@ class Worlds:
     def __init__(
         self,
         own: Show,
-        make: MakeSource | None = None,
+        host: Host | None = None,
         *,
         most: int = MOST_WORLDS,
         rest: float = math.inf,
-        room: Callable[[], float] = lambda: math.inf,
         recordings: Path = Path("recordings"),
     ) -> None:
-        """make: the source of another world; None: there is only this one. rest: seconds without a
-        viewer. room: how many more keep their frame rate beside those that are awake, as it was
-        measured."""
-        self.own = HostedWorld(own, "the first world", own=True)
+        """host: what makes other worlds; None: there is only this one. rest: seconds without a
+        viewer."""
+        self.own = HostedWorld(own, FIRST)
         self.tally = Tally()
         self.waiting = Waiting()
         self.opened: list[Callable[[HostedWorld], None]] = []  # told of every world that begins
-        self.most = most if make else 1
-        self._make = make
+        self.most = most if host else 1
+        self.host = host
         self._rest = rest
-        self._room = room
         self._recordings = recordings
         self._here = {self.own.id: self.own}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -188,8 +187,10 @@ class Worlds:
         beyond what lets all keep their frame rate. One that rests keeps its place."""
         if self.own.show.state == "starting":
             return 0
+        if self.host is None:
+            return 0
         resting = sum(world.resting for world in self)
-        free = min(self.most - len(self._here), self._room() - resting)
+        free = min(self.most - len(self._here), self.host.room - resting)
         return max(0, int(free) - self._making)
 
     def records(self) -> list[dict[str, Any]]:
@@ -199,7 +200,7 @@ class Worlds:
     async def new(self, beginning: Beginning) -> HostedWorld:
         """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
         cannot begin."""
-        if self._make is None:
+        if self.host is None:
             raise OneWorld("this launcher shows one world only")
         if self.room <= self.waiting.length(time.monotonic()):
             self.tally.refused += 1
@@ -229,6 +230,31 @@ class Worlds:
         assert beginning is not None
         return await self._new(beginning)
 
+    async def in_turn(self, beginning: Beginning) -> HostedWorld:
+        """Begin another world as soon as there is room, in the queue like everybody. Raises as
+        ``ask``."""
+        made: HostedWorld | str | int | None = await self.ask(beginning)
+        ticket = made if isinstance(made, str) else ""
+        while not isinstance(made, HostedWorld):
+            if made is None:
+                raise NoRoom("it lost its place in the queue")
+            await asyncio.sleep(LOOK_SECONDS)
+            made = await self.ask_again(ticket)
+        return made
+
+    async def drives(self) -> Sequence[PastDrive]:
+        """Drives of earlier launchers that can go on here, the newest first."""
+        return () if self.host is None else await self.host.drives()
+
+    async def drive(self, journal: str) -> PastDrive:
+        """One of them. Raises UserError."""
+        if self.host is None:
+            raise OneWorld("this launcher shows one world only")
+        for drive in await self.drives():
+            if drive.journal == journal:
+                return drive
+        raise UserError(f"no drive {journal[:80]!a} can go on here now")
+
     def estimate(self, place: int) -> float | None:
         """Seconds until a place in the queue is served, by how long worlds lived so far; None while
         nobody can know."""
@@ -236,15 +262,19 @@ class Worlds:
         return place * sum(lives) / len(lives) / max(1, len(self)) if lives else None
 
     async def _new(self, beginning: Beginning) -> HostedWorld:
-        assert self._make is not None
+        assert self.host is not None
+        taken = beginning.id in ("", OWN) or beginning.id in self._here
+        named = secrets.token_hex(4) if taken else beginning.id
+        whose = Whose(named, beginning.name or f"world {self.tally.opened + 1}")
         self._making += 1
         try:
-            show = beginning.show(await self._make(), self._recordings)
+            made = await self.host.source(whose, beginning.drive)
+            show = beginning.show(made, self._recordings)
         finally:
             self._making -= 1
-        world = HostedWorld(show, beginning.name or f"world {self.tally.opened + 1}")
+        world = HostedWorld(show, whose, made.continued)
         self._here[world.id] = world
-        self._begin(world, None)
+        self._begin(world, functools.partial(_record, made.recording) if made.recording else None)
         return world
 
     def end(self, name: str) -> HostedWorld | None:
@@ -296,3 +326,11 @@ class Worlds:
                 if world.look(now, self._rest):
                     self.tally.rested += 1
                     logger.info("world %s rests", world.id)
+
+
+def _record(path: Path, show: Show) -> None:
+    """A recording that was cut off goes on in this file, if it can."""
+    try:
+        show.start_recording(path)
+    except UserError as error:
+        logger.warning("a recording does not go on: %s", error)

@@ -55,6 +55,7 @@ COVERED: dict[str, str] = {
     "pipeline/bench/plot.py": "tests/test_pipeline_commands_bench.py",
     "pipeline/bench/timing.py": "tests/test_pipeline_commands_bench.py",
     "pipeline/broadcast.py": "tests/test_pipeline_launch.py",
+    "pipeline/host.py": "tests/test_pipeline_web_lobby.py",
     "pipeline/commands/stream.py": "tests/test_pipeline_main.py",
     "pipeline/commands/flags.py": "tests/test_pipeline_main.py",
     "pipeline/dit_speed.py": "tests/test_pipeline_commands_dit.py",

@@ -5,8 +5,9 @@ import asyncio
 import contextlib
 import functools
 import json
+import math
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from actors.source import ChunkSource
+from actors.source import ChunkSource, Take
+from configs.errors import UserError
+from pipeline.host import Host, Made, PastDrive, Whose
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
@@ -78,6 +81,28 @@ class Live:
                 await asyncio.sleep(0.02)
 
 
+class Making(Host):
+    """A host of sources that a function makes. ``room``, ``past``: what it says of itself."""
+
+    room = math.inf
+
+    def __init__(self, make: Callable[[], Awaitable[ChunkSource]]) -> None:
+        self.make = make
+        self.past: list[PastDrive] = []
+
+    async def source(self, whose: Whose, drive: str = "") -> Made:
+        if not drive:
+            return Made(await self.make())
+        if drive not in [each.journal for each in self.past]:
+            raise UserError(f"no journal {drive}")
+        self.past = [each for each in self.past if each.journal != drive]
+        take = Take(7, ("DL",) * 12, ("a sea",) * 12, first=8)
+        return Made(await self.make(), take, continued={"continued": {"journal": drive}})
+
+    async def drives(self) -> Sequence[PastDrive]:
+        return tuple(self.past)
+
+
 @contextlib.asynccontextmanager
 async def live(
     *road: str,
@@ -93,7 +118,8 @@ async def live(
     each with a source of its own."""
     make = source or functools.partial(Program.launch, [*ROAD, *road])
     show = Show(await make(), seed=42, prompt=PROMPT, recordings=recordings)
-    worlds = Worlds(show, None if many is None else make, recordings=recordings, **many or {})
+    host = None if many is None else Making(make)
+    worlds = Worlds(show, host, recordings=recordings, **many or {})
     gateway = Gateway(worlds, **{"host": "127.0.0.1", "port": port, "token": TOKEN, **settings})
     await gateway.start()
     running = asyncio.create_task(worlds.run())

@@ -1,6 +1,7 @@
 """Records of a journal: they come back as they were, and nothing else is taken for one."""
 
 import itertools
+import json
 import os
 import random
 
@@ -23,7 +24,7 @@ from actors.journal.story import Story
 from configs.errors import UserError
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "5000"))
-HEAD = Head("tiny/stage4", "ab" * 16, "torch-fp32", 1.75e9)
+HEAD = Head("tiny/stage4", "ab" * 16, "torch-fp32", 1.75e9, "ab12", "first", "Ann’s world")
 DRIVE: list[Record] = [
     HEAD,
     Began(0, 0, 7, "a red car"),
@@ -59,6 +60,16 @@ def test_they_come_back() -> None:
     assert read_last(log(DRIVE)[-40:]) == Ended() and read_last(log(DRIVE)[:-1]) is None
     for record in DRIVE:
         assert write_record(record).count(b"\n") == 1
+
+
+def test_a_head_that_does_not_say_whose_it_is_is_read_too() -> None:
+    older = (
+        '{"kind": "head", "format": 1, "model": "m", "weights": "w", "engine": "e", "begun": 1.0}'
+    )
+    assert list(read_records(framed(older))) == [Head("m", "w", "e", 1.0)]
+    for whose in ({"world": "../x"}, {"launcher": "A"}, {"world": 5}, {"name": "a\nb"}, {"x": ""}):
+        with pytest.raises(UserError, match="expected"):
+            list(read_records(framed(json.dumps({**json.loads(older), **whose}))))
 
 
 def test_what_is_cut_off_anywhere_is_not_there() -> None:

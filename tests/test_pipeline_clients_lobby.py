@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+import time
 
 import pytest
 
 from configs.errors import UserError
 from pipeline.clients.client import connect
 from pipeline.clients.lobby import Lobby
+from pipeline.host import PastDrive, Whose
 from tests.live import live
 from tests.tls import certificate
 
@@ -39,6 +41,29 @@ def test_a_client_begins_drives_and_ends_another_world():
             await client.new_world("x" * 5000)
         await client.frame()
         assert client.role == "driver", "its own world went on meanwhile"
+
+    run(body)
+
+
+def test_a_client_goes_on_with_a_drive():
+    async def body(theatre, client):
+        whose = Whose("0a1b2c3d", "Ann")
+        past = PastDrive("2026-1", whose, "mine", "a sea", 7, 3.0, False, time.time())
+        theatre.worlds.host.past = [past]
+        (drive,) = await client.drives()
+        assert (drive.drive, drive.name, drive.seconds, drive.ended) == (
+            "2026-1",
+            "Ann",
+            3.0,
+            False,
+        )
+        card = await client.go_on(drive.drive)
+        assert (card.id, card.name, card.seed) == ("0a1b2c3d", "Ann", 7)
+        async with await connect(card.driver) as driver:
+            assert await driver.frame()
+        assert await client.drives() == []
+        with pytest.raises(UserError, match="can go on"):
+            await client.go_on(drive.drive)
 
     run(body)
 

@@ -13,6 +13,7 @@ from pipeline.run_files import RunFiles
 from pipeline.stage.audience import Event
 from pipeline.stage.show import Show
 from pipeline.worlds import Worlds
+from tests.live import Making
 from tests.test_pipeline_stage_show import Squares, play, watch
 from tests.test_pipeline_worlds import Fragile, until
 
@@ -88,7 +89,7 @@ def test_every_world_has_its_lines_and_an_end_that_is_said(capsys):
         async def another():
             return sources[1]
 
-        worlds = Worlds(Show(sources[0], seed=1, prompt="a road"), another)
+        worlds = Worlds(Show(sources[0], seed=1, prompt="a road"), Making(another))
         on_air = broadcast.Broadcast(worlds, RunConfig(headless=True), RunFiles(), Console())
         running = asyncio.create_task(on_air.run())
         await until(lambda: worlds.own.show.ready)

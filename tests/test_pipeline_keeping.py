@@ -1,5 +1,6 @@
 """What a launcher keeps of its worlds, and what it says of a drive that was cut off."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +31,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
-def cut_off(state: Path, model: Path, *more: Record, engine: str = "torch-fp32") -> StateFolder:
-    """A state folder with one drive of six latents, whose launcher was killed."""
+def cut_off(
+    state: Path, model: Path, *more: Record, engine: str = "torch-fp32", **whose: str
+) -> StateFolder:
+    """A state folder with one drive of six latents more, whose launcher was killed."""
     folder = StateFolder(state)
     place = folder.new()
     checkpoint = Checkpoint.open(model)
-    head = Head(checkpoint.name, checkpoint.world_hash, engine, 1.75e9)
+    head = Head(checkpoint.name, checkpoint.world_hash, engine, 1.75e9, **whose)
     records = [head, Began(0, 0, 7, "a road"), Made(0, "D*4,DL*2", ""), Shown(4), *more]
     (place.folder / LOG).write_bytes(b"".join(map(write_record, records)))
     place.leave()
@@ -68,11 +71,44 @@ def test_it_goes_on_where_it_was_shown_last(model: Path, tmp_path: Path) -> None
     assert take.labels == ("D",) * 4 + ("DL", "DL", "DR", "DR")
     assert launch.info.engine == "torch-fp32", "what made it"
     assert launch.files.record == tmp_path / "drive-2.mp4"
-    summary = launch.keeping.summary()["continued"]
+    assert launch.keeping.held is not None
+    summary = launch.keeping.held.summary(launch.files.record)["continued"]
     assert summary["frame"] == 16
     assert summary["recordings"] == [str(video), str(tmp_path / "drive-2.mp4")]
     with pytest.raises(UserError, match="can go on"):
         Launch.make(config)  # this process has it
+
+
+def test_all_worlds_of_the_launcher_that_died_go_on(model: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    cut_off(state, model, launcher="earlier", world="first")
+    for world, name in (("first", "the first world"), ("0a1b", "Ann"), ("2c3d", "Bob")):
+        folder = cut_off(state, model, launcher="mine", world=world, name=name)
+    cut_off(state, model, Ended(), launcher="mine", world="4e5f")
+    for age, name in enumerate(reversed(folder.names())):
+        os.utime(folder.path / name / LOG, (1.76e9 - age,) * 2)
+    config = RunConfig(model_path=model, state=state)
+    (ended, *_) = folder.names()[::-1]
+    os.utime(folder.path / ended / LOG, (1.75e9,) * 2)
+    (line,) = Launch.make(config).keeping.notes
+    assert line.endswith(", 2 more of that launcher with it by --continue all")
+    launch = Launch.make(replace(config, go_on="all"))
+    keeping, checkpoint = launch.keeping, Checkpoint.open(launch.weights)
+    assert keeping.held is not None and keeping.held.drive.head.world == "first"
+    assert keeping.held.drive.head.launcher == "mine", "not that of an earlier one"
+    assert [each.whose.name for each in keeping.others] == ["Bob", "Ann"]
+    known = keeping.drives(checkpoint)
+    assert [each.ended for each in known] == [False, False, False, True], (
+        "what is ours is not there"
+    )
+    held = keeping.take_up(keeping.others[0].journal, checkpoint)
+    assert held.drive.shown == 4 and held.recording() is None
+    with pytest.raises(UserError, match="lives"):
+        keeping.take_up(keeping.others[0].journal, checkpoint)
+    with pytest.raises(UserError, match="headless"):
+        replace(config, go_on="all", headless=True)
+    with pytest.raises(UserError, match="was cut off"):
+        Launch.make(replace(config, go_on="all", state=tmp_path / "empty"))
 
 
 def test_another_engine_is_said(model: Path, tmp_path: Path) -> None:

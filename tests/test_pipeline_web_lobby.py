@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+import time
 
 import httpx
 import numpy as np
 import pytest
 
 from pipeline import waiting
+from pipeline.beginning import Beginning
 from pipeline.clients.lobby import Lobby
+from pipeline.host import PastDrive, Whose
 from pipeline.web import uploads
 from pipeline.web.site import PAGE
 from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
@@ -63,6 +66,62 @@ def test_worlds_begin_are_listed_seen_and_ended():
         assert [one["id"] for one in (await http.get("worlds")).json()["worlds"]] == ["first"]
 
     run(body)
+
+
+def past():
+    """Drives of earlier launchers."""
+    named = ((1, "0a1b2c3d", "Ann"), (2, "first", "the first world"), (3, "", ""))
+    noted = time.time() - 70
+    return [
+        PastDrive(f"2026-{n}", Whose(id, name), "mine", "a sea", 7, 60.0 * n, n == 2, noted)
+        for n, id, name in named
+    ]
+
+
+def test_drives_of_earlier_launchers_go_on_with_their_links():
+    async def body(theatre, http):
+        assert (await http.get("drives")).json() == {"drives": []}
+        theatre.worlds.host.past = past()
+        listed = (await http.get("drives")).json()["drives"]
+        assert [one["drive"] for one in listed] == ["2026-1", "2026-2", "2026-3"]
+        assert (listed[0]["name"], listed[0]["prompt"], listed[0]["seed"]) == ("Ann", "a sea", 7)
+        assert listed[1]["ended"] and listed[1]["seconds"] == 120.0 and 69 < listed[1]["ago"] < 99
+        assert "launcher" not in listed[0] and "world" not in listed[0]
+
+        answer = await http.post("worlds", json={"drive": "2026-1"})
+        card = answer.json()["world"]
+        assert answer.status_code == 201 and (card["id"], card["name"]) == ("0a1b2c3d", "Ann")
+        world = theatre.worlds.get("0a1b2c3d")
+        await theatre.until(lambda: world.show.ready)
+        assert (world.show.seed, world.show.prompt) == (7, "a sea")
+        assert world.record()["continued"] == {"journal": "2026-1"}
+        for bad in ("2026-1", "../x", "", "x" * 5000):
+            answer = await http.post("worlds", json={"drive": bad})
+            assert answer.status_code == 400 and answer.text.count("\n") == 1
+        for wrong in ({"drive": 5}, {"drive": "2026-2", "seed": 1}):
+            assert (await http.post("worlds", json=wrong)).status_code == 400
+        for name in ("2026-2", "2026-3"):
+            card = (await http.post("worlds", json={"drive": name})).json()["world"]
+            assert card["id"] not in ("first", "0a1b2c3d", ""), "an address of its own"
+        assert len(theatre.worlds) == 4 and (await http.get("drives")).json() == {"drives": []}
+
+    run(body)
+
+
+def test_a_drive_waits_for_room_like_any_world():
+    async def body(theatre, http):
+        theatre.worlds.host.past = past()
+        queued = await http.post("worlds", json={"drive": "2026-1"})
+        assert queued.status_code == 202
+        made = asyncio.create_task(theatre.worlds.in_turn(Beginning.again(past()[2])))
+        theatre.worlds.end("first")
+        await theatre.until(lambda: not len(theatre.worlds))
+        begun = await http.get(f"queue/{queued.json()['ticket']}")
+        assert begun.status_code == 201 and begun.json()["world"]["name"] == "Ann"
+        await http.delete("worlds/0a1b2c3d")
+        assert (await asyncio.wait_for(made, 5)).name == "world 3"
+
+    run(body, many={"most": 1})
 
 
 def test_without_fields_a_world_has_the_launchers_prompt_and_a_seed_of_its_own():
@@ -292,6 +351,33 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             assert await text(joined, "h1") == "This world has ended"
 
     run(body, many={"most": 2})
+
+
+@needs_chromium
+@pytest.mark.timeout(120)
+def test_a_person_goes_on_with_a_drive_that_was_cut_off(tmp_path):
+    async def body(theatre, http):
+        theatre.worlds.host.past = past()
+        async with (
+            chromium() as browser,
+            page(browser, f"{theatre.origin}/lobby/?token={TOKEN}") as tab,
+        ):
+            await tab.wait_for_selector("#go-on:not([hidden])")
+            lines = [await one.inner_text() for one in await tab.locator("#drives .state").all()]
+            assert lines[0] == "cut off 1 minute ago · 1:00 long · seed 7"
+            assert lines[1].startswith("ended 1 minute ago · 2:00 long")
+            for width in (360, 1280):
+                await tab.set_viewport_size({"width": width, "height": 800})
+                assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+                await tab.screenshot(path=tmp_path / f"drives-{width}.png", full_page=True)
+            await tab.focus("#drives button")
+            await tab.keyboard.press("Enter")
+            await tab.wait_for_selector("#cards .card:nth-child(2)")
+            assert await tab.evaluate("document.activeElement.ariaLabel") == "Join Ann"
+            await so(tab, "document.querySelectorAll('#drives .card').length === 2")
+            assert theatre.worlds.get("0a1b2c3d").name == "Ann"
+
+    run(body)
 
 
 @needs_chromium

@@ -11,6 +11,7 @@ from pipeline import worlds as module
 from pipeline.beginning import Beginning
 from pipeline.stage.show import Show
 from pipeline.worlds import HostedWorld, NoRoom, Worlds
+from tests.live import Making
 from tests.test_pipeline_stage_show import Squares
 
 
@@ -33,7 +34,8 @@ class Studio:
         self.sources: list[Fragile] = []
         source = self.source()
         own = own or Show(source, seed=1, prompt="the first")
-        self.worlds = Worlds(own, self.make if many else None, **settings)
+        self.host = Making(self.make)
+        self.worlds = Worlds(own, self.host if many else None, **settings)
 
     def source(self) -> Fragile:
         self.sources.append(Fragile())
@@ -151,18 +153,17 @@ def test_there_are_no_more_than_asked_for_even_at_once():
 
 
 def test_there_are_no_more_than_keep_their_frame_rate():
-    measured = [0]
-
     async def body(studio, running):
+        studio.host.room = 0
         with pytest.raises(NoRoom):  # nobody knows yet
             await studio.worlds.new(Beginning("a car", 1))
-        measured[0] = 1
+        studio.host.room = 1
         assert studio.worlds.room == 1 and await studio.new()
         studio.worlds.own.resting = True
         assert studio.worlds.room == 0, "who rests keeps its place"
         assert studio.worlds.estimate(1) is None
 
-    assert run(body, room=lambda: measured[0]) is None
+    assert run(body) is None
 
 
 def test_the_summary_tells_of_every_world():
@@ -191,7 +192,7 @@ def test_who_cannot_be_made_takes_no_room():
         raise UserError("no such weights")
 
     async def body(studio, running):
-        studio.worlds._make = broken
+        studio.host.make = broken
         with pytest.raises(UserError, match="no such weights"):
             await studio.worlds.new(Beginning("a car", 1))
         assert studio.worlds.room == 7

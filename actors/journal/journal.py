@@ -74,6 +74,10 @@ class Journal:
         for line in said:
             say(line)
 
+    def note(self, line: str) -> None:
+        """Let who listens know."""
+        self._tell(line)
+
     # -- what happens in the session ---------------------------------------------------------------
 
     def began(self, led: Take, prompt: str, commit: Commit | None = None) -> None:

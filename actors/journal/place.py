@@ -100,6 +100,10 @@ class StateFolder:
 
     def hold(self, name: str) -> Place:
         """A journal to go on from. Raises UserError."""
+        with self._alone():
+            return self._hold(name)
+
+    def _hold(self, name: str) -> Place:
         folder = self.path / name
         if not NAME.fullmatch(name) or not (folder / LOG).is_file():
             known = ", ".join(self.names()[-IDLE:]) or "none"
@@ -115,13 +119,28 @@ class StateFolder:
         with self._alone():
             for name in reversed(self.names()):
                 with contextlib.suppress(UserError):
-                    return self.hold(name)
+                    return self._hold(name)
         raise UserError(f"no drive in {self.path} that can go on")
+
+    def idle(self) -> list[tuple[Path, bool]]:
+        """The folders of those whose session does not live, the newest first, and whether it was
+        told to end."""
+        found = []
+        with self._alone():
+            for name in reversed(self.names()):
+                with contextlib.suppress(UserError):
+                    place = self._hold(name)
+                    found.append((place.folder, was_ended(place.folder)))
+                    place.leave()
+        return found
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While no other launcher tidies up, which holds every idle journal for a moment."""
-        handle = os.open(self.path / TIDY, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            handle = os.open(self.path / TIDY, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise UserError(f"state folder {self.path}: {error.strerror}") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -134,7 +153,7 @@ class StateFolder:
         places: list[tuple[bool, Place]] = []
         for name in reversed(self.names()):
             with contextlib.suppress(UserError):
-                place = self.hold(name)
+                place = self._hold(name)
                 places.append((was_ended(place.folder), place))
         size = 0
         for count, (_, place) in enumerate(sorted(places, key=lambda each: each[0]), 1):

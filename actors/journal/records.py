@@ -19,18 +19,26 @@ FORMAT: Final = 1
 LARGEST: Final = 1 << 16  # bytes of a record
 COUNT: Final = 1 << 53
 
+WHOSE: Final = {"launcher", "world", "name"}  # of a head; older logs have none of them
+
+_ID = re.compile(r"[a-z0-9]{0,16}")
 _FRAME = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
 _FRAME_BYTES: Final = 18
 
 
 @dataclass(frozen=True)
 class Head:
-    """The first of a log. model, weights, engine: as in a snapshot; begun: seconds since 1970."""
+    """The first of a log. model, weights, engine: as in a snapshot; begun: seconds since 1970.
+    launcher: who keeps it, a name of its own each time; world, name: the id of its world there, and
+    what people call it. "" where nobody said."""
 
     model: str
     weights: str
     engine: str
     begun: float
+    launcher: str = ""
+    world: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,9 +170,13 @@ def _head(form: int, values: Mapping[Any, object]) -> Head:
     if form != FORMAT:
         raise UserError(f"format {form}; this version reads {FORMAT}")
     match values:
-        case {"model": m, "weights": w, "engine": e, "begun": b, **rest} if not rest:
+        case {"model": m, "weights": w, "engine": e, "begun": b, **rest} if rest.keys() <= WHOSE:
             begun = real_number("begun", b, 0, 1e11)
-            return Head(_line("model", m), _line("weights", w), _line("engine", e), begun)
+            whose = {name: _line(name, value) for name, value in rest.items() if value != ""}
+            for name in ("launcher", "world"):
+                if not _ID.fullmatch(whose.get(name, "")):
+                    raise UserError(f"{name}: expected up to 16 small letters and digits")
+            return Head(_line("model", m), _line("weights", w), _line("engine", e), begun, **whose)
     raise UserError("expected model, weights, engine and begun")
 
 

@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from configs.errors import UserError
 from models.controls import label_id
-from pipeline.clients.lobby import Card, Lobby
+from pipeline.clients.lobby import Card, Lobby, PastDrive
 from pipeline.video import decode_jpeg
 from pipeline.web.messages import FrameHeader, unpack_frame
 
@@ -219,6 +219,14 @@ class Client:
     ) -> Card:
         """Begin another world, see Lobby.new_world; ``connect(card.driver)`` drives it."""
         return await self._lobby.new_world(prompt, seed, name)
+
+    async def drives(self) -> list[PastDrive]:
+        """Drives of earlier launchers that can go on, see Lobby.drives."""
+        return await self._lobby.drives()
+
+    async def go_on(self, drive: str) -> Card:
+        """Let one go on as another world, see Lobby.go_on."""
+        return await self._lobby.go_on(drive)
 
     async def end(self, world: str) -> None:
         """End the world of this id for everybody in it."""

@@ -41,6 +41,20 @@ class Card:
     watcher: str
 
 
+@dataclass(frozen=True)
+class PastDrive:
+    """A drive of an earlier launcher that can go on: ``seconds`` long, ``ended`` as it was told to
+    (else cut off), so many seconds ``ago``. ``name``: of its world, for people."""
+
+    drive: str
+    name: str
+    prompt: str
+    seed: int
+    seconds: float
+    ended: bool
+    ago: float
+
+
 class Lobby:
     """The worlds of the launcher that printed ``url``. ``tls`` is needed for certificates that this
     machine does not trust. All methods raise UserError for what cannot be done, OSError when nobody
@@ -69,6 +83,16 @@ class Lobby:
         content = await asyncio.to_thread(path.read_bytes)
         kind = "application/octet-stream"
         return await self._begun(f"worlds?name={quote(name)}", content, kind)
+
+    async def drives(self) -> list[PastDrive]:
+        """Drives of earlier launchers that can go on here, the newest first."""
+        answer = await self._ask("GET", "drives")
+        return [PastDrive(**fields) for fields in answer["drives"]]
+
+    async def go_on(self, drive: str) -> Card:
+        """Let one go on as another world, where it was shown last; waits in the queue like
+        ``new_world``."""
+        return await self._begun("worlds", json.dumps({"drive": drive}).encode())
 
     async def _begun(self, path: str, body: bytes, kind: str = "application/json") -> Card:
         answer = await self._ask("POST", path, body, kind)

@@ -74,7 +74,8 @@ def _add_drive(group: "argparse._ActionsContainer") -> None:
         nargs="?",
         const="",
         metavar="NAME",
-        help="go on with a drive that was cut off, where it was shown last (the newest one)",
+        help="go on with a drive that was cut off, where it was shown last (the newest one; all = "
+        "every world of the launcher that died)",
     )
     add_end(group)
     add_headless(group, "ends with the controls or duration")

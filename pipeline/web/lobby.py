@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from configs.errors import UserError
 from configs.limits import check_prompt
 from pipeline.beginning import Beginning
+from pipeline.host import PastDrive
 from pipeline.web.access import Access, Right
 from pipeline.web.door import ACCESS
 from pipeline.web.messages import shown
@@ -49,6 +50,7 @@ class LobbyPages:
             Route("/worlds", guarded(self._list), methods=["GET"]),
             Route("/worlds", guarded(self._begin), methods=["POST"]),
             Route("/worlds/{name}", guarded(self._end), methods=["DELETE"]),
+            Route("/drives", guarded(self._drives), methods=["GET"]),
             Route("/queue/{ticket}", guarded(self._ask_again), methods=["GET"]),
             Route("/queue/{ticket}", guarded(self._leave), methods=["DELETE"]),
             Route("/pictures/{name}", guarded(self._picture), methods=["GET"]),
@@ -73,13 +75,18 @@ class LobbyPages:
         }
         return JSONResponse(answer)
 
+    async def _drives(self, request: Request) -> Response:
+        """Drives of earlier launchers that can go on as another world."""
+        now, drives = time.time(), await self._worlds.drives()
+        return JSONResponse({"drives": [_drive(drive, now) for drive in drives]})
+
     async def _begin(self, request: Request) -> Response:
         """Another world, or a place in the queue for it."""
         kind = request.headers.get("content-type", "")
         if kind == FILE:
             beginning = await self._from_file(request)
         else:
-            beginning = self._parsed(await body_of(request))
+            beginning = await self._parsed(await body_of(request))
         made = await self._worlds.ask(beginning)
         return self._made(made) if isinstance(made, HostedWorld) else await self._queued(made)
 
@@ -119,15 +126,21 @@ class LobbyPages:
         moment, name = opening.moment, request.query_params.get("name", "")
         return Beginning(moment.prompt, moment.seed, name, opening)
 
-    def _parsed(self, text: str) -> Beginning:
-        """{"prompt": "...", "seed": 42, "name": "..."}, each of them if it is wanted. Raises
-        UserError."""
+    async def _parsed(self, text: str) -> Beginning:
+        """{"prompt": "...", "seed": 42, "name": "..."}, each of them if it is wanted, or {"drive":
+        "..."}. Raises UserError."""
         try:
             fields: Any = json.loads(text or "{}")
         except (ValueError, RecursionError):
             fields = None
+        if isinstance(fields, dict) and fields.keys() == {"drive"}:
+            if not isinstance(journal := fields["drive"], str):
+                raise UserError(f"drive: expected text, got {shown(journal)}")
+            return Beginning.again(await self._worlds.drive(journal))
         if not isinstance(fields, dict) or fields.keys() - FIELDS:
-            raise UserError("expected a JSON object with prompt, seed and name, or some of them")
+            raise UserError(
+                "expected a JSON object with prompt, seed and name, or some of them, or with drive"
+            )
         name, seed = fields.get("name"), fields.get("seed")
         if not isinstance(name, str | None):
             raise UserError(f"name: expected text, got {shown(name)}")
@@ -165,6 +178,19 @@ class LobbyPages:
             "seconds": round(time.monotonic() - world.born, 1),
             "links": links,
         }
+
+
+def _drive(drive: PastDrive, now: float) -> dict[str, Any]:
+    """A drive in the list."""
+    return {
+        "drive": drive.journal,
+        "name": drive.whose.name,
+        "prompt": drive.prompt,
+        "seed": drive.seed,
+        "seconds": drive.seconds,
+        "ended": drive.ended,
+        "ago": round(max(0.0, now - drive.noted), 1),
+    }
 
 
 WORLD_LINKS = (Right.DRIVER, Right.WATCHER)

@@ -2,6 +2,7 @@
 
 import { token } from "../key.js";
 import { clock, copy, say, toast } from "../say.js";
+import { Drives } from "./drives.js";
 
 const LIST_MS = 1000, PICTURE_MS = 350;
 const $ = (id) => document.getElementById(id);
@@ -130,8 +131,10 @@ $("new").addEventListener("submit", (event) => {
   if ($("prompt").value.trim()) fields.prompt = $("prompt").value;
   if ($("seed").value) fields.seed = Number($("seed").value);
   if ($("called").value.trim()) fields.name = $("called").value.trim();
-  begin("worlds", { method: "POST", body: JSON.stringify(fields), headers: { "content-type": "application/json" } });
+  post(JSON.stringify(fields));
 });
+function post(body) { begin("worlds", { method: "POST", body, headers: { "content-type": "application/json" } }); }
+const drives = new Drives(ask, (body) => { if (!$("begin").disabled) post(body); });
 $("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
   target.value = "";
@@ -156,6 +159,7 @@ async function begin(address, options) {
     setTimeout(() => { if (ticket) begin(`queue/${ticket}`); }, LIST_MS);
   } catch ({ message }) {
     wait(null);
+    drives.look();
     toast(message, true);
   }
 }
@@ -166,6 +170,7 @@ function begun(world) {
   const card = cards.get(world.id) ?? made(world);
   draw(card, world);
   card.element.querySelector(".join").focus();
+  drives.look();
   toast(`${world.name} begins. Join it, or hand its links on.`);
 }
 

@@ -1,0 +1,65 @@
+"""What the worlds of a launcher run on: who makes their frames, for how many there is room, and the
+drives of earlier launchers that can go on here."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from actors.source import ChunkSource, Take
+
+OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
+
+
+@dataclass(frozen=True)
+class Whose:
+    """Of which world: the id that is part of its address, and a name for people."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PastDrive:
+    """A drive that can go on. journal: its name in the state folder. whose: its world, as it was
+    called there ("" = nobody knows); launcher: in whose care. seconds: how long it is; ended: told
+    to end, else it was cut off; noted: when something was last noted, in seconds since 1970."""
+
+    journal: str
+    whose: Whose
+    launcher: str
+    prompt: str
+    seed: int
+    seconds: float
+    ended: bool
+    noted: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """A source of frames. take: what its show follows first, a drive that goes on; recording: the
+    file where one that was cut off goes on; continued: what the summary says of it."""
+
+    source: ChunkSource
+    take: Take | None = None
+    recording: Path | None = None
+    continued: dict[str, Any] = field(default_factory=dict)
+
+
+class Host(Protocol):
+    """All of it."""
+
+    @property
+    def room(self) -> float:
+        """How many more keep their frame rate beside those that are awake, as it was measured."""
+        return math.inf
+
+    async def source(self, whose: Whose, drive: str = "") -> Made:
+        """The frames of another world; or of the drive in a journal, which is this world's from now
+        on. Raises UserError."""
+        ...
+
+    async def drives(self) -> Sequence[PastDrive]:
+        """Those that can go on with these weights, the newest first."""
+        return ()
