@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.blur import blurred
-from training.adversary import Judge, balance, judge_loss, wishes
+from training.adversary import Judge, LatentJudge, balance, judge_loss, steps, wish, wishes
 from training.autoencoder import to_video
 from training.evaluation.held_out import simulated
 from training.scene import Scene
@@ -35,7 +35,7 @@ def test_the_judge_tells_soft_frames_from_true_ones(
     judge: Judge, frames: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     soft, true = frames
-    assert float(judge_loss(judge, soft, true)) < 1.2
+    assert float(judge_loss(judge, soft, true).detach()) < 1.2
     assert float(judge_loss(judge, true, true)) >= 2.0, "who is shown the same twice must be wrong"
     assert wishes(judge, true, true)[1] == 0 < wishes(judge, soft, true)[1]
 
@@ -45,14 +45,35 @@ def test_the_wish_sharpens_and_leaves_the_judge_alone(
 ) -> None:
     soft, true = frames
     made = soft.clone().requires_grad_()
-    wish, features = wishes(judge, made, true)
-    (wish + features).backward()
+    wanted, features = wishes(judge, made, true)
+    (wanted + features).backward()
     assert all(p.grad is None or not p.grad.any() for p in judge.parameters())
     assert made.grad is not None
     moved = soft - 0.02 * made.grad.sign()
-    assert wishes(judge, moved, true)[0] < wish
+    assert wishes(judge, moved, true)[0] < wanted
     edges = [x.diff(dim=-1).abs().mean() for x in (soft, moved)]
     assert edges[1] > edges[0]
+
+
+def test_a_judge_of_latents_learns_which_step_belongs_to_which_key() -> None:
+    """Both latents look true by themselves; only with the key they do not."""
+    torch.manual_seed(0)
+    judge, ids = LatentJudge(4), torch.arange(8) % 2
+    before = torch.randn(8, 4, 6, 6)
+    moved = [before.roll(1 if held else -1, -1)[k] for k, held in enumerate(ids.tolist())]
+    after = torch.stack(moved)
+    true, made = steps(before, after, ids), steps(before, after, 1 - ids)
+    optimiser = torch.optim.Adam(judge.parameters(), lr=5e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        judge_loss(judge, made, true).backward()
+        optimiser.step()
+    assert float(judge_loss(judge, made, true).detach()) < 1.0
+    judge.zero_grad()
+    after = after.requires_grad_()
+    wish(judge, steps(before, after, 1 - ids)).backward()
+    assert after.grad is not None and after.grad.any()
+    assert all(p.grad is None or not p.grad.any() for p in judge.parameters())
 
 
 def test_balance_makes_both_gradients_equally_long() -> None:

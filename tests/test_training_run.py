@@ -48,6 +48,7 @@ TINY = TrainSettings(
     distill_steps=4,
     distill_streams=2,
     distill_teacher_steps=2,
+    distill_judge=0.3,
 )
 ALONE = SequenceGroup.single()
 

@@ -1,4 +1,5 @@
-"""Sharpness is a distribution, not a mean: a judge of patches makes the decoder draw what looks true.
+"""Sharpness is a distribution, not a mean: a judge of patches makes the decoder draw, and one of
+latents makes the student dream, what looks true.
 
 The judge tells the simulator's frames from decoded ones, patch by patch (PatchGAN, Isola et al.,
 arXiv 1611.07004), by the hinge loss; the decoder wants to be taken for true, and to have the judge's
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
+from models.controls import LABELS
+
 WIDTHS = (24, 48, 64)  # channels after each halving
+LATENT_WIDTHS = (96, 96, 96)  # of a latent judge: each score sees 7 x 7 cells
 LEAST, MOST = 1e-4, 20.0  # of the balance of gradients
 
 
@@ -39,7 +43,37 @@ class Judge(nn.Module):
         return self.last(frames), features
 
 
-def judge_loss(judge: Judge, made: Tensor, true: Tensor) -> Tensor:
+class LatentJudge(nn.Module):
+    """The same for latents: inputs of `steps` -> scores [n, 1, h, w], and the features on the way.
+
+    It sees a latent, the one before it and the key that was held, so that it judges a step and not
+    a picture. Far cheaper than judging pixels (LADD, Sauer et al., arXiv 2403.12015)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers, before = [], 2 * channels + len(LABELS) + 1
+        for width in LATENT_WIDTHS:
+            layers.append(spectral_norm(nn.Conv2d(before, width, 3, padding=1)))
+            before = width
+        self.layers = nn.ModuleList(layers)
+        self.last = spectral_norm(nn.Conv2d(before, 1, 1))
+
+    def forward(self, steps: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for layer in self.layers:
+            steps = F.leaky_relu(layer(steps), 0.2)
+            features.append(steps)
+        return self.last(steps), features
+
+
+def steps(before: Tensor, after: Tensor, labels: Tensor) -> Tensor:
+    """What a latent judge looks at: latents before and after [n, C, h, w], label ids [n] of the
+    latter -> [n, 2 C + 10, h, w]."""
+    keys = F.one_hot(labels, len(LABELS) + 1).to(after)[:, :, None, None]
+    return torch.cat([before, after, keys.expand(-1, -1, *after.shape[2:])], 1)
+
+
+def judge_loss(judge: nn.Module, made: Tensor, true: Tensor) -> Tensor:
     """Hinge loss of the judge on frames [n, 3, H, W]: 2 when it knows nothing, 0 at best."""
     return F.relu(1 - judge(true)[0]).mean() + F.relu(1 + judge(made.detach())[0]).mean()
 
@@ -47,12 +81,23 @@ def judge_loss(judge: Judge, made: Tensor, true: Tensor) -> Tensor:
 def wishes(judge: Judge, made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """What the decoder wants of its frames, by a judge that does not learn from it: to be taken for
     true, and true features."""
-    frozen = {name: tensor.detach() for name, tensor in judge.named_parameters()}
-    scores, features = functional_call(judge, frozen, made)
+    scores, features = _unmoved(judge, made)
     with torch.no_grad():
-        wanted = functional_call(judge, frozen, true)[1]
+        wanted = _unmoved(judge, true)[1]
     distances = [(a - b).abs().mean() for a, b in zip(features, wanted, strict=True)]
     return -scores.mean(), torch.stack(distances).mean()
+
+
+def wish(judge: nn.Module, made: Tensor) -> Tensor:
+    """To be taken for true, by a judge that does not learn from it."""
+    return -_unmoved(judge, made)[0].mean()
+
+
+def _unmoved(judge: nn.Module, made: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What a judge says, without a gradient for the judge."""
+    frozen = {name: tensor.detach() for name, tensor in judge.named_parameters()}
+    scores, features = functional_call(judge, frozen, made)
+    return scores, features
 
 
 def balance(loss: Tensor, wish: Tensor, last: Tensor) -> Tensor:

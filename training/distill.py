@@ -3,7 +3,10 @@
 Streams are driven by changing labels (which also replace those of the newest groups: late labels)
 and now and then by a new prompt. In every state the student itself has come to, the teacher walks
 each noise group down to the end of its phase in small DDIM steps; the student learns to get there
-in one call. Only the transformer changes."""
+in one call. Only the transformer changes.
+
+That alone makes means, and a mean is blurred: a judge of latents, if the settings want one, tells
+the steps of the simulator from the student's, which then wants its own to be taken for true."""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ from models.schedulers import (
 )
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
+from training.adversary import LatentJudge, balance, judge_loss, steps, wish
 from training.captions import TEXT_LENGTH
 from training.diffusion import SINGLE, Batches, WorldModel
 from training.drivers import random_labels
@@ -37,6 +41,7 @@ from training.settings import TrainSettings
 ORIGINAL_STEPS = 40
 NEW_STREAM, NEW_PROMPT = 1 / 40, 1 / 25  # chances per step
 TEACHER_SHARE = 0.3  # of states continue from the teacher's latents, not the student's
+JUDGE_MUON_RATE = 0.004
 BROKEN = 8.0  # a latent beyond this many deviations ends its stream
 
 
@@ -61,11 +66,18 @@ class Streams(nn.Module):
     alive: Tensor
 
     def __init__(
-        self, student: WorldModel, batches: Batches, count: int, seed: int, groups: int
+        self,
+        student: WorldModel,
+        batches: Batches,
+        count: int,
+        seed: int,
+        groups: int,
+        judge: LatentJudge | None = None,
     ) -> None:
         super().__init__()
         self.row, self.edges = timestep_row(groups), phase_edges(groups)
         self.student, self.batches, self.seed = student, batches, seed
+        self.judge = judge
         shape = batches.data.latents.shape[2:]
         self.register_buffer("window", torch.zeros(count, groups + 1, *shape))
         self.register_buffer("labels", torch.zeros(count, groups + 1, dtype=torch.long))
@@ -106,6 +118,15 @@ class Streams(nn.Module):
         )[0]
         self.labels[i], self.tokens[i] = labels[0], tokens[0]
         self.run_left[i], self.alive[i] = 0, True
+
+    def contest(self, judge: LatentJudge, sample: int, reached: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's wish for the latents that it emits, and the judge's own loss."""
+        rng = np.random.default_rng((self.seed, 8, sample))
+        latents, labels, _ = self.batches.windows(rng, len(self.window), 2)
+        latents = noised(latents, [0, 0], generator(self.seed, 9, sample)).to(reached)
+        true = steps(latents[:, 0], latents[:, 1], labels[:, 1].to(reached.device))
+        made = steps(self.window[:, 0], reached[:, 0], self.labels[:, 1])
+        return wish(judge, made), judge_loss(judge, made, true)
 
     @torch.no_grad()
     def advance(self, sample: int, student: Tensor, teacher: Tensor) -> None:
@@ -206,14 +227,16 @@ def build(
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)
-    streams = Streams(student, batches, count, settings.seed, settings.noise_groups).to(
+    judge = LatentJudge(settings.latent_channels) if settings.distill_judge else None
+    streams = Streams(student, batches, count, settings.seed, settings.noise_groups, judge).to(
         pick_device(settings.device)
     )
     parameters = dict(student.transformer.named_parameters())
+    judges = {f"judge.{name}": p for name, p in judge.named_parameters()} if judge else {}
     optimiser = Optimiser(
-        parameters,
-        lambda name, p: False,
-        muon_rate=0.0,
+        parameters | judges,
+        lambda name, p: name.startswith("judge.layers.") and p.ndim == 4,
+        muon_rate=JUDGE_MUON_RATE,
         adam_rate=settings.distill_adam_rate,
         weight_decay=0.0,
         group=group,
@@ -239,6 +262,7 @@ def train(
     )
     teacher = diffusion.trained(settings)
     streams, run = build(settings, batches, group)
+    last = streams.student.transformer.proj_out.weight
 
     def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
         streams.prepare(sample, settings.late_labels)
@@ -251,10 +275,16 @@ def train(
         )
         reached, scale = one_call(streams.student, streams.window, streams.tokens, streams.labels)
         error = ((reached - wanted) / scale).square()
-        streams.advance(sample, reached.detach(), wanted)
+        loss = torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean()
         groups = {f"group{g}": float(e) for g, e in enumerate(error.detach().mean((0, 2, 3, 4)))}
         figures = {**groups, "deviation": float(streams.window[:, 0].std())}
-        return torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean(), figures
+        if streams.judge is not None:
+            wished, judged = streams.contest(streams.judge, sample, reached)
+            weight = settings.distill_judge * balance(loss, wished, last)
+            loss = loss + weight * wished + judged
+            figures |= {"judge": float(judged.detach()), "wish": float(wished.detach())}
+        streams.advance(sample, reached.detach(), wanted)
+        return loss, figures
 
     return run.train(
         settings.distill_steps, loss_of, minutes=minutes, title="distill", log_every=10

@@ -66,6 +66,7 @@ class TrainSettings:
     distill_guidance: float = 1.5  # of the teacher towards the text; 1 = none
     distill_control_guidance: float = 2.0  # of the teacher towards the labels; 1 = none
     distill_adam_rate: float = 3e-4
+    distill_judge: float = 0.0  # weight of a judge of the student's latents; 0 = none
     late_labels: int = 2
     guidance_scale: float = 1.5  # of the offline stages
     control_guidance: float = 2.0  # of stage 3, towards the labels

@@ -1,0 +1,57 @@
+"""A grown network begins as the small one that it came from, and a wrong one is refused."""
+
+import pytest
+import torch
+
+from configs.errors import UserError
+from models.tae import TinyVAE, TinyVAEConfig
+from models.transformer import Transformer
+from training import autoencoder, diffusion
+from training.growing import grown
+from training.settings import TrainSettings
+
+WIDTHS = {"encoder_widths": (4, 8, 8, 12), "decoder_widths": (12, 8, 8, 6)}
+SMALL = TrainSettings(heads=2, head_width=16, layers=1, latent_channels=4)
+LARGE = TrainSettings(heads=2, head_width=16, layers=1, latent_channels=6, scale=2)
+
+
+def test_old_values_stay_new_columns_are_zero_and_new_rows_are_fresh() -> None:
+    made = grown(torch.full((3, 3), 7.0), torch.ones(2, 2))
+    assert made.tolist() == [[1, 1, 0], [1, 1, 0], [7, 7, 7]]
+    with pytest.raises(ValueError, match="cannot grow"):
+        grown(torch.zeros(2, 2), torch.ones(3, 2))
+
+
+def test_a_grown_autoencoder_sees_and_paints_as_the_small_one_did_but_coarsely() -> None:
+    torch.manual_seed(0)
+    small = TinyVAE(TinyVAEConfig(**WIDTHS, latent_channels=4))
+    large = TinyVAE(TinyVAEConfig(**WIDTHS, latent_channels=6, patch_size=2))
+    autoencoder.load_what_fits(large, small.state_dict())
+    video = torch.rand(1, 8, 3, 16, 24).mul(2).sub(1)
+    doubled = video.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    with torch.no_grad():
+        latents, wide = small.encode(video), large.encode(doubled)
+        assert torch.allclose(wide[:, :, :4], latents, atol=1e-5)
+        painted = small.reconstruct(latents).repeat_interleave(2, -1).repeat_interleave(2, -2)
+        assert torch.allclose(large.reconstruct(wide), painted, atol=1e-4)
+
+
+def test_a_grown_transformer_says_of_old_channels_what_the_small_one_said() -> None:
+    torch.manual_seed(0)
+    small, large = (Transformer(diffusion.transformer_config(each)) for each in (SMALL, LARGE))
+    for each in (small, large):
+        diffusion.initialise(each)
+    torch.nn.init.normal_(small.proj_out.weight, std=0.02)
+    large.load_state_dict(diffusion.all_grown(large.state_dict(), small.state_dict()))
+    latents, words = torch.randn(1, 3, 6, 12, 18), torch.randn(1, 5, 64)
+    rest = (torch.tensor([[0, 100, 600]]), words, torch.randn(1, 3, 64))
+    with torch.no_grad():
+        said, before = large(latents, *rest), small(latents[:, :, :4], *rest)
+    assert torch.allclose(said[:, :, :4], before, atol=1e-5)
+    assert not said[:, :, 4:].any()  # of the new ones nothing yet
+
+
+def test_weights_of_a_larger_world_are_refused_in_words() -> None:
+    large, small = (Transformer(diffusion.transformer_config(each)) for each in (LARGE, SMALL))
+    with pytest.raises(UserError, match=r"start: .* of a smaller one.*cannot grow"):
+        diffusion.all_grown(small.state_dict(), large.state_dict())
