@@ -25,7 +25,6 @@ from configs.geometry import (
     FRAMES_PER_LATENT,
     LATENTS_PER_SECOND,
     latents_of,
-    seconds_of,
 )
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.version import installed_version
@@ -47,9 +46,8 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.progress import ProgressBar
-from models.start_picture import start_frames
 from models.world import World
-from pipeline.video import VideoWriter, read_beginning
+from pipeline.video import VideoWriter, read_start
 from pipeline.video_results import Videos
 
 BASE_SECONDS = 4  # the base video's limit: 65 frames
@@ -212,8 +210,9 @@ class the_matrix:
     def _checked(self, start: str | Path | torch.Tensor | None) -> torch.Tensor | np.ndarray | None:
         """Latents, or the frames of a file. Raises UserError."""
         if isinstance(start, str | Path):
-            path, seconds = Path(start).expanduser(), seconds_of(self.streaming.streaming.latents)
-            return start_frames(*read_beginning(path, seconds), self.streaming, path)
+            weights, path = self.streaming, Path(start).expanduser()
+            size, latents = (weights.height, weights.width), weights.streaming.latents
+            return read_start(path, size, latents)
         if start is not None and not isinstance(start, torch.Tensor):
             raise UserError(
                 "start: expected a picture or video file, or a tensor of scaled latents "

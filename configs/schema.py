@@ -281,15 +281,17 @@ class BaseConfig(OfflineConfig):
 class StreamConfig(OfflineConfig):
     """One offline stream (``python -m pipeline stream``, stages 3 and 4).
 
-    init_video: a clip to continue (its first clip_frames frames); None starts from a clip of the
-    weight folder. noise_groups G, clip_frames 4 G W + 1, steps T, late_labels b, control_guidance:
-    override ``streaming.json`` of the weights.
+    init_video: a clip to continue (its first clip_frames frames, as they are). start: a picture or
+    a video of any size, cut and resized. Neither: a clip of the weight folder. noise_groups G,
+    clip_frames 4 G W + 1, steps T, late_labels b, control_guidance: override ``streaming.json`` of
+    the weights.
     sample_groups S: outer steps; the video has 4 S W frames.
     """
 
     output: Path = Path("stream.mp4")
     stage: int = 4
     init_video: Path | None = None
+    start: Path | None = None
     noise_groups: int | None = None
     clip_frames: int | None = None
     sample_groups: int = 8
@@ -301,6 +303,8 @@ class StreamConfig(OfflineConfig):
         super().__post_init__()
         if self.stage not in (3, 4):
             raise UserError(f"stage: expected 3 or 4, got {self.stage}")
+        if self.start is not None and self.init_video is not None:
+            raise UserError("start and init_video: a stream begins with one of them, not with both")
         whole_number("sample_groups", self.sample_groups, 1, 1_000_000)
         for name in ("noise_groups", "steps", "late_labels"):
             if getattr(self, name) is not None:

@@ -13,26 +13,27 @@ import torch.nn.functional as F
 
 from configs.errors import UserError
 from configs.geometry import FPS, frames_of
-from models.checkpoint import Checkpoint
 from models.frames import resample
 
 SMALLEST: Final = 2  # a picture that has to be enlarged more than so many times is refused
 
 
-def start_frames(frames: np.ndarray, fps: float, checkpoint: Checkpoint, path: Path) -> np.ndarray:
+def start_frames(
+    frames: np.ndarray, fps: float, path: Path, size: tuple[int, int], latents: int
+) -> np.ndarray:
     """The beginning of a video uint8 [n, h, w, 3], or a picture (n = 1), as frames
-    [4 k + 1, H, W, 3] at 16 a second that fill the window of these weights; the last is held where
-    there are too few.
+    [4 (latents - 1) + 1, H, W, 3] of this size (height, width) at 16 a second; the last is held
+    where there are too few.
 
     path: what is named when it is refused. Raises UserError for one that is too small."""
-    height, width = checkpoint.height, checkpoint.width
+    height, width = size
     least = -(-height // SMALLEST), -(-width // SMALLEST)
     if frames.shape[1] < least[0] or frames.shape[2] < least[1]:
         raise UserError(
             f"start {path}: {frames.shape[2]}x{frames.shape[1]} is too small; expected at least "
             f"{least[1]}x{least[0]}, best {width}x{height}"
         )
-    wanted = frames_of(checkpoint.streaming.latents)
+    wanted = frames_of(latents)
     frames = fitted(resample(frames, fps, FPS)[:wanted], height, width)
     return np.concatenate([frames, frames[-1:].repeat(wanted - len(frames), 0)])
 

@@ -21,7 +21,6 @@ from actors.session import Session
 from actors.source import ChunkSource, Take, WorldInfo
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.geometry import seconds_of
 from configs.limits import check_output_folder
 from configs.schema import DEFAULT_PROMPT, RunConfig
 from models.attention import check_degree
@@ -32,7 +31,6 @@ from models.engines.choose import choose_engine
 from models.folder import model_folder
 from models.offline import clip_latents
 from models.parts import Parts
-from models.start_picture import start_frames
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.hosting import Hosting, take_up
@@ -41,7 +39,7 @@ from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.recording import read_control_log
 from pipeline.stage.show import Show
-from pipeline.video import read_beginning
+from pipeline.video import read_start
 from pipeline.worlds import FIRST, Worlds
 
 logger = logging.getLogger(__name__)
@@ -207,8 +205,8 @@ def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
 
 def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]:
     """Scaled latents of a picture or a video, as the API makes them of it. Raises UserError."""
-    seconds = seconds_of(checkpoint.streaming.latents)
-    frames = start_frames(*read_beginning(file, seconds), checkpoint, file)
+    size = checkpoint.height, checkpoint.width
+    frames = read_start(file, size, checkpoint.streaming.latents)
     with threads(1):
         latents = clip_latents(Parts(checkpoint, torch.device("cpu")), frames)
     return latents.float().numpy()

@@ -3,7 +3,7 @@ and 4)."""
 
 import json
 
-from torch import Tensor
+import numpy as np
 
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT, frames_of, latents_of
@@ -25,7 +25,7 @@ from models.offline import (
 from models.parts import Parts
 from models.progress import ProgressBar
 from models.saving import save_tensors
-from pipeline.video import VideoWriter, read_video
+from pipeline.video import VideoWriter, read_start, read_video
 
 
 def write_base(config: BaseConfig, labels: list[str]) -> None:
@@ -59,19 +59,24 @@ def write_stream(config: StreamConfig, labels: list[str]) -> None:
     device = pick_device(config.device)
     if config.dtype == "auto":
         checkpoint = with_engine(checkpoint, device)
+    height, width = config.height or checkpoint.height, config.width or checkpoint.width
+    pictures = _own_start(config, settings, height, width)
     parts = Parts(checkpoint, device, config.dtype)
     count = signal_length(settings, config.sample_groups)
     say_length(labels, count)
     request = _request(config, fill_signal(labels, count, config.control_seed))
-    height, width = config.height or checkpoint.height, config.width or checkpoint.width
-    start = _start(config, parts, settings, height, width)
+    start = (
+        checkpoint.start_latents(config.prompt)
+        if pictures is None
+        else clip_latents(parts, pictures, config.seed)
+    )
     frames = FRAMES_PER_LATENT * settings.window_size * config.sample_groups
     with (
         VideoWriter(config.output, width, height, config.fps, overwrite=config.overwrite) as writer,
         ProgressBar("video", "frame") as bar,
     ):
-        for pictures in make_stream(parts, request, config.sample_groups, start, settings):
-            writer.write(pictures)
+        for made in make_stream(parts, request, config.sample_groups, start, settings):
+            writer.write(made)
             bar.report(writer.frames, frames)
     print(f"{config.output}: {writer.frames} frames of {width}x{height}")
 
@@ -105,11 +110,14 @@ def check_start(config: StreamConfig, checkpoint: Checkpoint) -> None:
                 f"init_video {config.init_video}: expected a video file, found nothing there"
             )
         return
+    if config.start is not None:
+        return
     width, height = config.width or checkpoint.width, config.height or checkpoint.height
     if (width, height) != (checkpoint.width, checkpoint.height):
         raise UserError(
             f"--width and --height: the start clips of {checkpoint.name} are "
-            f"{checkpoint.width}x{checkpoint.height}; give an --init-video of {width}x{height}"
+            f"{checkpoint.width}x{checkpoint.height}; give an --init-video of {width}x{height}, or "
+            "a --start of any size"
         )
 
 
@@ -121,24 +129,25 @@ def say_length(labels: list[str], wanted: int) -> None:
         print(f"controls: {len(labels)} labels given, only the first {wanted} are used")
 
 
-def _start(
-    config: StreamConfig, parts: Parts, settings: StreamSettings, height: int, width: int
-) -> Tensor:
-    """The clean start of the stream: the init video's first frames, encoded, or a start clip of the
-    weights."""
-    if config.init_video is None:
-        return parts.checkpoint.start_latents(config.prompt)
-
+def _own_start(
+    config: StreamConfig, settings: StreamSettings, height: int, width: int
+) -> np.ndarray | None:
+    """Frames uint8 [n, height, width, 3] that the user wants the stream to begin with, if any."""
     wanted = frames_of(settings.latents)
+    if config.start is not None:
+        return read_start(config.start, (height, width), settings.latents)
+    if config.init_video is None:
+        return None
     frames, fps = read_video(config.init_video)
     frames = resample(frames, fps, config.fps)[:wanted]
     if frames.shape[1:3] != (height, width):
         got = f"{frames.shape[2]}x{frames.shape[1]}"
         raise UserError(
-            f"init_video {config.init_video}: expected {width}x{height} pixels, got {got}; scale it first"
+            f"init_video {config.init_video}: expected {width}x{height} pixels, got {got}; "
+            "scale it first, or give it as --start"
         )
     if len(frames) < wanted:
         raise UserError(
             f"init_video {config.init_video}: expected at least {wanted} frames at {config.fps} FPS, got {len(frames)}"
         )
-    return clip_latents(parts, frames, config.seed)
+    return frames

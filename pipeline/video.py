@@ -22,8 +22,9 @@ import simplejpeg
 from av.video.reformatter import ColorRange, Colorspace
 
 from configs.errors import UserError
-from configs.geometry import FPS
+from configs.geometry import FPS, seconds_of
 from configs.limits import check_output_file, whole_number
+from models.start_picture import start_frames
 
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
 # every machine.
@@ -261,6 +262,12 @@ def read_beginning(path: Path, seconds: float) -> tuple[np.ndarray, float]:
             f"start {path}: not a picture or video that can be read; give a PNG, a JPEG or an mp4"
         ) from None
     return frames, fps
+
+
+def read_start(path: Path, size: tuple[int, int], latents: int) -> np.ndarray:
+    """A picture or a video as the frames of this size (height, width) that a world of so many
+    latents begins with (`models.start_picture`). Raises UserError."""
+    return start_frames(*read_beginning(path, seconds_of(latents)), path, size, latents)
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

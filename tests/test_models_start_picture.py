@@ -12,9 +12,11 @@ from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
-from models.start_picture import fitted, start_frames
+from models.start_picture import fitted
+from pipeline import video
+from pipeline.__main__ import main
 from pipeline.launch import Launch
-from pipeline.video import VideoWriter, read_beginning
+from pipeline.video import VideoWriter
 from tests.tiny_checkpoint import HEIGHT, WIDTH, write_checkpoint
 from the_matrix import the_matrix
 
@@ -22,7 +24,7 @@ PROMPT = "a red car"
 
 
 def read_start(path: Path, checkpoint: Checkpoint) -> np.ndarray:
-    return start_frames(*read_beginning(path, 9 / 16), checkpoint, path)
+    return video.read_start(path, (checkpoint.height, checkpoint.width), 3)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,25 @@ def test_a_world_begins_with_it_alike_live_and_in_python(weights: Path, picture:
         assert all(map(np.array_equal, again, streamed))
     assert launch.info.model_hash != Checkpoint.open(weights).model_hash  # a log of it is its own
     assert worker.world_hash == Checkpoint.open(weights).world_hash  # a saved world needs no start
+
+
+def test_a_stage_script_begins_with_it_as_python_does(
+    weights: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[np.ndarray] = []
+    write = VideoWriter.write
+    monkeypatch.setattr(
+        VideoWriter, "write", lambda self, frames: (written.append(frames), write(self, frames))
+    )
+    given = ["stream", "--model-path", str(weights), "--prompt", PROMPT, "--controls", "D*20"]
+    given += ["--seed", "7", "--sample-groups", "3", "--engine", "torch-fp32"]
+    given += ["--output", str(tmp_path / "x.mp4"), "--start"]
+    assert main([*given, str(picture)]) == 0
+    api = the_matrix(streaming_model_path=weights, engine="torch-fp32")
+    streamed = [frames for _, frames in api.stream(PROMPT, "D*3", seed=7, start=picture)]
+    assert np.array_equal(np.concatenate(written), np.concatenate(streamed))
+    assert main([*given, str(tmp_path / "none.png")]) == 2
+    assert main([*given, str(picture), "--init-video", str(picture)]) == 2
 
 
 def test_a_start_travels_with_the_choice_of_weights(weights: Path) -> None:

@@ -10,7 +10,7 @@ from training import autoencoder, diffusion
 from training.growing import grown
 from training.settings import TrainSettings
 
-WIDTHS = {"encoder_widths": (4, 8, 8, 12), "decoder_widths": (12, 8, 8, 6)}
+ENCODER, DECODER = (4, 8, 8, 12), (12, 8, 8, 6)
 SMALL = TrainSettings(heads=2, head_width=16, layers=1, latent_channels=4)
 LARGE = TrainSettings(heads=2, head_width=16, layers=1, latent_channels=6, scale=2)
 
@@ -24,8 +24,8 @@ def test_old_values_stay_new_columns_are_zero_and_new_rows_are_fresh() -> None:
 
 def test_a_grown_autoencoder_sees_and_paints_as_the_small_one_did_but_coarsely() -> None:
     torch.manual_seed(0)
-    small = TinyVAE(TinyVAEConfig(**WIDTHS, latent_channels=4))
-    large = TinyVAE(TinyVAEConfig(**WIDTHS, latent_channels=6, patch_size=2))
+    small = TinyVAE(TinyVAEConfig(ENCODER, DECODER, latent_channels=4))
+    large = TinyVAE(TinyVAEConfig(ENCODER, DECODER, latent_channels=6, patch_size=2))
     autoencoder.load_what_fits(large, small.state_dict())
     video = torch.rand(1, 8, 3, 16, 24).mul(2).sub(1)
     doubled = video.repeat_interleave(2, -1).repeat_interleave(2, -2)

@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--init-video",
         metavar="FILE",
-        help="clip to continue (default: a start clip of the weights)",
+        help="clip to continue, as it is (default: a start clip of the weights)",
+    )
+    stream.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a picture or a video of any size to begin with, cut and resized; name it in --prompt",
     )
     stream.add_argument(
         "--clip-frames",
