@@ -91,9 +91,12 @@ def test_a_stage_script_begins_with_it_as_python_does(
 ) -> None:
     written: list[np.ndarray] = []
     write = VideoWriter.write
-    monkeypatch.setattr(
-        VideoWriter, "write", lambda self, frames: (written.append(frames), write(self, frames))
-    )
+
+    def noted(self: VideoWriter, frames: np.ndarray) -> None:
+        written.append(frames)
+        write(self, frames)
+
+    monkeypatch.setattr(VideoWriter, "write", noted)
     given = ["stream", "--model-path", str(weights), "--prompt", PROMPT, "--controls", "D*20"]
     given += ["--seed", "7", "--sample-groups", "3", "--engine", "torch-fp32"]
     given += ["--output", str(tmp_path / "x.mp4"), "--start"]

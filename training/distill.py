@@ -262,33 +262,40 @@ def train(
     )
     teacher = diffusion.trained(settings)
     streams, run = build(settings, batches, group)
-    last = streams.student.transformer.proj_out.weight
-
-    def loss_of(step: int, sample: int) -> tuple[Tensor, dict[str, float]]:
-        streams.prepare(sample, settings.late_labels)
-        wanted = teacher_end(
-            teacher,
-            streams,
-            settings.distill_teacher_steps,
-            settings.distill_guidance,
-            settings.distill_control_guidance,
-        )
-        reached, scale = one_call(streams.student, streams.window, streams.tokens, streams.labels)
-        error = ((reached - wanted) / scale).square()
-        loss = torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean()
-        groups = {f"group{g}": float(e) for g, e in enumerate(error.detach().mean((0, 2, 3, 4)))}
-        figures = {**groups, "deviation": float(streams.window[:, 0].std())}
-        if streams.judge is not None:
-            wished, judged = streams.contest(streams.judge, sample, reached)
-            weight = settings.distill_judge * balance(loss, wished, last)
-            loss = loss + weight * wished + judged
-            figures |= {"judge": float(judged.detach()), "wish": float(wished.detach())}
-        streams.advance(sample, reached.detach(), wanted)
-        return loss, figures
-
     return run.train(
-        settings.distill_steps, loss_of, minutes=minutes, title="distill", log_every=10
+        settings.distill_steps,
+        lambda _, sample: step_loss(settings, streams, teacher, sample),
+        minutes=minutes,
+        title="distill",
+        log_every=10,
     )
+
+
+def step_loss(
+    settings: TrainSettings, streams: Streams, teacher: WorldModel, sample: int
+) -> tuple[Tensor, dict[str, float]]:
+    """How far one call of the student lands from the teacher's walk, and what a judge says of it;
+    the streams move on."""
+    streams.prepare(sample, settings.late_labels)
+    wanted = teacher_end(
+        teacher,
+        streams,
+        settings.distill_teacher_steps,
+        settings.distill_guidance,
+        settings.distill_control_guidance,
+    )
+    reached, scale = one_call(streams.student, streams.window, streams.tokens, streams.labels)
+    error = ((reached - wanted) / scale).square()
+    loss = torch.sqrt(error.mean((2, 3, 4)) + 1e-4).mean()
+    groups = {f"group{g}": float(e) for g, e in enumerate(error.detach().mean((0, 2, 3, 4)))}
+    figures = {**groups, "deviation": float(streams.window[:, 0].std())}
+    if streams.judge is not None:
+        wished, judged = streams.contest(streams.judge, sample, reached)
+        last = streams.student.transformer.proj_out.weight
+        loss = loss + settings.distill_judge * balance(loss, wished, last) * wished + judged
+        figures |= {"judge": float(judged.detach()), "wish": float(wished.detach())}
+    streams.advance(sample, reached.detach(), wanted)
+    return loss, figures
 
 
 def trained(settings: TrainSettings) -> Transformer:

@@ -24,16 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="3|4",
         help="default weights: stage 3 (DPM++) or 4 (one call a latent; default)",
     )
-    stream.add_argument(
-        "--init-video",
-        metavar="FILE",
-        help="clip to continue, as it is (default: a start clip of the weights)",
-    )
-    stream.add_argument(
-        "--start",
-        metavar="FILE",
-        help="a picture or a video of any size to begin with, cut and resized; name it in --prompt",
-    )
+    _add_start(stream)
     stream.add_argument(
         "--clip-frames",
         metavar="N",
@@ -57,6 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--control-guidance",
         metavar="X",
         help="guidance towards the labels; 1 = none (default: the weights' own)",
+    )
+
+
+def _add_start(stream: "argparse._ActionsContainer") -> None:
+    """What the stream begins with."""
+    stream.add_argument(
+        "--init-video",
+        metavar="FILE",
+        help="clip to continue, as it is (default: a start clip of the weights)",
+    )
+    stream.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a picture or a video of any size to begin with, cut and resized; name it in --prompt",
     )
 
 
