@@ -32,7 +32,6 @@ from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
 from models.device import pick_device, threads
 from models.engines.choose import with_engine
-from models.folder import model_folder
 from models.live_world import LiveWorld
 from models.offline import (
     VideoRequest,
@@ -46,7 +45,7 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.progress import ProgressBar
-from models.world import World
+from models.weight_folder import model_folder
 from pipeline.video import VideoWriter, read_start
 from pipeline.video_results import Videos
 
@@ -149,7 +148,7 @@ class the_matrix:
         Equals a live run with the same seed and labels, byte for byte on a CPU: one thread
         computes, as in a live rank."""
         prompt, seed, device = check_prompt(prompt), check_seed(seed), _device(gpu_id)
-        guidance = _guidance(guidance_scale)
+        guidance = self._streamed(_guidance(guidance_scale))
         labels = _endless(seed) if controls is None else _labels(controls)
         return self._stream(prompt, labels, seed, guidance, device, self._checked(start))
 
@@ -167,12 +166,11 @@ class the_matrix:
 
         The arguments are those of ``stream``, and so are the frames."""
         prompt, seed = check_prompt(prompt), check_seed(seed)
-        guidance = _guidance(guidance_scale)
-        begin = self._checked(start)
+        guidance = self._streamed(_guidance(guidance_scale))
+        checked = self._checked(start)
         parts = self._streaming_parts(_device(gpu_id))
-        if parts.checkpoint.streaming.distilled:
-            guidance = None
-        return LiveWorld.begin(parts, prompt, seed, start=_latents(parts, begin), guidance=guidance)
+        latents = _latents(parts, checked)
+        return LiveWorld.begin(parts, prompt, seed, start=latents, guidance=guidance)
 
     def open(self, path: str | Path, *, gpu_id: int = 0) -> LiveWorld:
         """Go on from a file that a world of these streaming weights was saved to.
@@ -194,7 +192,7 @@ class the_matrix:
     ) -> Generator[tuple[int, np.ndarray], None, None]:
         parts = self._streaming_parts(device)
         with threads(1):
-            world = _world(parts, guidance)
+            world = parts.world(guidance=guidance)
             latents = _latents(parts, start)
             world.reset(
                 seed, prompt, self.streaming.start_latents(prompt) if latents is None else latents
@@ -228,6 +226,10 @@ class the_matrix:
             wanted = signal_length(self.streaming.streaming, self._steps(length))
         _tell_about(given, LATENTS_PER_SECOND * length + 1, wanted)
         return fill_signal(given, wanted, control_seed)
+
+    def _streamed(self, guidance: float | None) -> float | None:
+        """What a stream is guided by: distilled weights (stage 4) are made to run without."""
+        return None if self.streaming.streaming.distilled else guidance
 
     def _steps(self, length: int) -> int:
         """Outer steps of the final video."""
@@ -265,8 +267,7 @@ class the_matrix:
         """Write the frames of the stream as they are decoded: memory does not grow with the
         length."""
         parts, frames = self._streaming_parts(device), FPS * length
-        if self.streaming.streaming.distilled:  # made to run without guidance
-            request = replace(request, guidance=None)
+        request = replace(request, guidance=self._streamed(request.guidance))
         height, width = self.streaming.height, self.streaming.width
         with (
             VideoWriter(path, width, height, FPS, overwrite=overwrite) as writer,
@@ -284,12 +285,6 @@ class the_matrix:
         if key not in self._loaded:
             self._loaded[key] = Parts(checkpoint, device)
         return self._loaded[key]
-
-
-def _world(parts: Parts, guidance: float | None) -> World:
-    """A world over loaded streaming weights. Distilled ones (stage 4) are made to run without
-    guidance."""
-    return parts.world(guidance=None if parts.checkpoint.streaming.distilled else guidance)
 
 
 def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -> WeightChoice:

@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +22,10 @@ from actors.groups import Groups
 from actors.layout import Layout
 from actors.prompts import PromptReader
 from actors.records import Slice, StepReply
-from actors.repair import FAULT_SECONDS, FIRST_STEP_SECONDS, Fault, Faults, cancel
+from actors.repair import FAULT_SECONDS, FIRST_STEP_SECONDS, Fault, Faults
 from actors.replica import Replica, Rewound
 from actors.source import Reporter, WorldInfo
+from actors.tasks import cancel
 from actors.turns import Turns
 from configs.choice import WeightChoice
 
@@ -59,6 +61,18 @@ class Served(Protocol):
         ...
 
 
+@dataclass(eq=False)
+class _Member:
+    """A session, and what the fleet knows of it. ``replica`` None: the workers load."""
+
+    number: int
+    session: Served
+    replica: Replica | None = None
+    served: bool = False
+    loops: list[asyncio.Task[None]] = field(default_factory=list)
+    refused: float = -math.inf  # when a worker refused something of its world last
+
+
 class Fleet:
     """Starts with the first session, on a cluster of its own or the one at ``address``; the logs of
     its own go to ``keep_logs`` when it ends."""
@@ -75,17 +89,13 @@ class Fleet:
         self.groups = Groups(weights, layout, address, self._say, keep_logs)
         self.prompts = PromptReader(self.groups, self._say)
         self._numbers = itertools.count()
-        self._sessions: dict[int, Served] = {}
-        self._places: dict[int, Replica] = {}
-        self._loops: dict[int, list[asyncio.Task[None]]] = {}  # of those that are being served
+        self._members: dict[int, _Member] = {}
         self._faults = Faults()
         self._overhead = Overhead()
-        self._struck: int | None = None  # whose loop met the fault
-        self._refused: dict[int, float] = {}  # when a worker refused something of a world last
+        self._struck: _Member | None = None  # whose loop met the fault
         self._opening = asyncio.Lock()
-        self._broken: asyncio.Future[None] | None = (
-            None  # while nothing is broken: what waits for it
-        )
+        # while nothing is broken: what waits for it
+        self._broken: asyncio.Future[None] | None = None
         self._work: asyncio.Task[None] | None = None
 
     async def enter(self, session: Served) -> tuple[int, Replica]:
@@ -93,27 +103,27 @@ class Fleet:
         The first one waits for the workers to load. Raises UserError: the cluster cannot be joined
         or has no room; weights that do not load."""
         number = next(self._numbers)
-        self._sessions[number] = session
+        member = self._members[number] = _Member(number, session)
         try:
             async with self._opening:
                 if self._work is None:
                     await self.groups.open()
                     self._work = asyncio.create_task(self._run())
         except BaseException:
-            del self._sessions[number]
+            del self._members[number]
             raise
         if self._work.done():
             raise RuntimeError("the workers are beyond repair")
-        taken = collections.Counter(map(id, self._places.values()))
-        self._places[number] = min(self.groups.replicas, key=lambda each: taken[id(each)])
-        return number, self._places[number]
+        taken = collections.Counter(id(other.replica) for other in self._members.values())
+        member.replica = min(self.groups.replicas, key=lambda each: taken[id(each)])
+        return number, member.replica
 
     @property
     def room(self) -> int:
         """How many more worlds keep their frame rate, by what those here cost; 0 while that is not
         known yet."""
         costs = [replica.costs for replica in self.groups.replicas]
-        active = sum(not session.resting for session in self._sessions.values())
+        active = sum(not member.session.resting for member in self._members.values())
         return max(0, capacity(costs, self._overhead.seconds, self.info) - active)
 
     def took(self, replica: Replica, replies: Sequence[StepReply], slices: Sequence[Slice]) -> None:
@@ -126,18 +136,19 @@ class Fleet:
 
     def serve(self, number: int) -> None:
         """From now on the session of this number is served: its first stream can begin."""
-        self._loops[number] = []
+        member = self._members[number]
+        member.served = True
         if self._broken is not None:
-            self._start(number)
+            self._start(member)
 
     async def leave(self, number: int) -> None:
         """A session ends; its world is forgotten."""
-        self._sessions.pop(number, None)
-        self._refused.pop(number, None)
-        await cancel(*self._loops.pop(number, ()))
-        replica = self._places.pop(number, None)
-        if replica is not None and not self.groups.lost:
-            replica.forget(number)
+        member = self._members.pop(number, None)
+        if member is None:
+            return
+        await cancel(*member.loops)
+        if member.replica is not None and not self.groups.lost:
+            member.replica.forget(number)
 
     async def close(self) -> None:
         """End everything. Idempotent; also right while the workers load."""
@@ -147,8 +158,8 @@ class Fleet:
         await self.groups.close()
 
     def _say(self, stage: str, percent: float | None, message: str) -> None:
-        for session in list(self._sessions.values()):
-            session.say(stage, percent, message)
+        for member in list(self._members.values()):
+            member.session.say(stage, percent, message)
 
     async def _run(self) -> None:
         """Serve until a fault that cannot be mended, which every session then hears of."""
@@ -159,8 +170,8 @@ class Fleet:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             error = done.pop().exception() or RuntimeError("the fleet ended")
-            for session in list(self._sessions.values()):
-                session.fail(error)
+            for member in list(self._members.values()):
+                member.session.fail(error)
         finally:
             await cancel(*tasks)
 
@@ -180,42 +191,40 @@ class Fleet:
         watch = asyncio.create_task(self.groups.watch())
         watch.add_done_callback(self._stopped)
         try:
-            for number in list(self._loops):
-                self._start(number)
+            for member in self._served():
+                self._start(member)
             await broken
         finally:
             self._broken = None
-            await cancel(watch, *itertools.chain(*self._loops.values()))
+            await cancel(watch, *(task for member in self._served() for task in member.loops))
 
-    def _start(self, number: int) -> None:
-        loops = [asyncio.create_task(loop) for loop in self._sessions[number].loops()]
-        for task in loops:
-            task.add_done_callback(functools.partial(self._stopped, number=number))
-        self._loops[number] = loops
+    def _start(self, member: _Member) -> None:
+        member.loops = [asyncio.create_task(loop) for loop in member.session.loops()]
+        for task in member.loops:
+            task.add_done_callback(functools.partial(self._stopped, member=member))
 
-    def _stopped(self, task: "asyncio.Task[None]", number: int | None = None) -> None:
+    def _stopped(self, task: "asyncio.Task[None]", member: _Member | None = None) -> None:
         if task.cancelled() or self._broken is None or self._broken.done():
             return
-        self._struck = number
+        self._struck = member
         error = task.exception() or RuntimeError("a loop of the fleet came to an end")
         self._broken.set_exception(error)
 
     async def _end_guilty(self, fault: Fault) -> bool:
         """End a world whose steps a living worker refuses once more (what is in it makes no
         picture), before it costs the others more than a repair; whether it was that."""
-        number, now = self._struck, time.monotonic()
-        if number is None or number not in self._loops or not fault.refused:
+        member, now = self._struck, time.monotonic()
+        if member is None or member not in self._served() or not fault.refused:
             return False
-        again = now - self._refused.get(number, -math.inf) < FAULT_SECONDS
-        self._refused[number] = now
+        again = now - member.refused < FAULT_SECONDS
+        member.refused = now
         if again:
-            await self._end(number, fault)
+            await self._end(member, fault)
         return again
 
-    async def _end(self, number: int, fault: Fault) -> None:
-        session = self._sessions[number]
-        await self.leave(number)
-        session.fail(RuntimeError(f"this world cannot go on: {fault}"))
+    async def _end(self, member: _Member, fault: Fault) -> None:
+        await self.leave(member.number)
+        member.session.fail(RuntimeError(f"this world cannot go on: {fault}"))
 
     async def _mend(self, fault: Fault) -> None:
         """Replace what broke, set every world back to its newest commit, and let the sessions ask
@@ -224,10 +233,10 @@ class Fleet:
         Another death meanwhile only makes the repair longer. Raises RuntimeError when it leads
         nowhere."""
         began = time.monotonic()
-        self._faults.begin(fault)
+        self._faults.count(fault)
         hurt = self._served()
-        for session in hurt:
-            session.broke(fault)
+        for member in hurt:
+            member.session.broke(fault)
         while True:
             try:
                 await self.groups.mend(fault)
@@ -236,19 +245,19 @@ class Fleet:
             except Fault as another:
                 self._faults.again(another)
                 fault = another
-        for session in filter(self._served().__contains__, hurt):
-            session.go_on(time.monotonic() - began)
+        for member in filter(self._served().__contains__, hurt):
+            member.session.go_on(time.monotonic() - began)
 
     async def _rewind(self) -> None:
         """Set every world back; one that cannot stand there is ended."""
-        on_their_way = [(number, self._sessions[number].rewind()) for number in self._loops]
-        for number, rewound in on_their_way:
+        on_their_way = [(member, member.session.rewind()) for member in self._served()]
+        for member, rewound in on_their_way:
             try:
                 await rewound.hold(FIRST_STEP_SECONDS)
             except Fault as fault:
                 if not fault.refused:
                     raise
-                await self._end(number, fault)
+                await self._end(member, fault)
 
-    def _served(self) -> list[Served]:
-        return [self._sessions[number] for number in self._loops]
+    def _served(self) -> list[_Member]:
+        return [member for member in self._members.values() if member.served]

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -173,9 +173,14 @@ class Gang:
 
 
 def gathered(references: Sequence[Reference[T]]) -> "asyncio.Future[list[T]]":
-    """All values, in order. An error that nobody waits for any more (a reset overtook it) makes no
+    """All values, in order; started as by `quietly`."""
+    return quietly(_all(references))
+
+
+def quietly(work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
+    """Start ``work``. An error that nobody waits for any more (a reset overtook it) makes no
     noise."""
-    future = asyncio.ensure_future(_all(references))
+    future = asyncio.ensure_future(work)
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
 

@@ -10,9 +10,10 @@ from actors.cluster import Cluster
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
 from actors.layout import Layout
-from actors.repair import ClusterLost, Fault, T, cancel, line
+from actors.repair import ClusterLost, Fault, T, line
 from actors.replica import Replica
 from actors.source import Say
+from actors.tasks import cancel
 from actors.text import TextWorker
 from actors.vae import VaeWorker
 from configs.choice import WeightChoice

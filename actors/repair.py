@@ -9,8 +9,9 @@ import logging
 import statistics
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from actors.gang import Gang
 from actors.last_words import last_words, pid_of
@@ -25,7 +26,9 @@ FAULTS: Final = 3  # this many within FAULT_SECONDS end a run
 FAULT_SECONDS: Final = 60.0
 DEATHS: Final = 5  # of replacements in one repair, which end it
 LOADS: Final = 2  # replacements in one repair that cannot load their weights, which end it
-BEAT: Final = 1.0  # seconds; a beat that lasts longer was time in which nobody ran
+BEAT: Final = (
+    1.0  # seconds between two looks; a beat that lasts longer was time in which nobody ran
+)
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -68,6 +71,30 @@ class Patience:
         return max(STALL_FLOOR, STALL_FACTOR * statistics.median(self._durations))
 
 
+class Flow(Patience):
+    """Of a stream: how long its steps take, and whether it moves at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moved = time.monotonic()
+
+    def moved(self) -> None:
+        """Something came of it, or it was touched."""
+        self._moved = time.monotonic()
+
+    async def watch(self, is_due: Callable[[], bool]) -> None:
+        """Raise Fault when it stands still although it ``is_due``, whatever the reason."""
+        ran = 0.0
+        while True:
+            before, moved = time.monotonic(), self._moved
+            await asyncio.sleep(BEAT)
+            ran += min(time.monotonic() - before, 2 * BEAT)
+            if moved != self._moved or not is_due():
+                ran = 0.0
+            elif ran >= 2 * self.limit:
+                raise Fault(None, f"the stream stood still for {ran:.0f} s")
+
+
 class Faults:
     """Counts what broke. A repair is one fault, however many groups broke in it."""
 
@@ -75,7 +102,7 @@ class Faults:
         self._begun: deque[float] = deque()
         self._deaths = self._loads = 0
 
-    def begin(self, fault: Fault) -> None:
+    def count(self, fault: Fault) -> None:
         """A repair begins. Raises RuntimeError when there were too many lately."""
         now = time.monotonic()
         self._deaths = self._loads = 0
@@ -116,13 +143,6 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
         return outcome.result()
     except Exception as error:
         raise Fault(gang, line(error, gang.logs)) from error
-
-
-async def cancel(*tasks: "asyncio.Task[Any]") -> None:
-    """End tasks, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def line(error: BaseException, logs: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from actors.costs import Costs
-from actors.gang import Gang, Reference, gathered
+from actors.gang import Gang, Reference, gathered, quietly
 from actors.records import LatentChunk, Slice, StepOrder, StepReply
 from actors.repair import watched
 from actors.timeline import Commit, Offsets, Prompt, Step
@@ -104,6 +104,4 @@ def _after(
         await first
         return await then
 
-    future = asyncio.ensure_future(both())
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
+    return quietly(both())

@@ -12,20 +12,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from actors.fleet import Fleet
 from actors.moments import load, save
-from actors.repair import Fault, Patience, cancel, watched
+from actors.repair import Fault, Flow, watched
 from actors.replica import Replica, Rewound
 from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Reporter, StageReport, Take
 from actors.steering import Reset, Steering, route_of
+from actors.tasks import cancel
 from actors.timeline import Commit, Prompt, Route, Step, Timeline
 from configs.errors import UserError
-
-LOOK_SECONDS: Final = 1.0  # between two looks whether the stream still moves
 
 
 class Session:
@@ -41,8 +40,7 @@ class Session:
         self._timeline = Timeline(self.info.latents_per_step, Route(Commit(0, 0, nothing)))
         self._rewound = Rewound(())
         self.resting = False
-        self._patience = Patience()
-        self._moved = time.monotonic()  # when something last came of the stream
+        self._flow = Flow()
         self._changed = asyncio.Event()  # a step may start
         self._asked = asyncio.Event()  # a step was asked for
         self._chunks: asyncio.Queue[FrameChunk | BaseException] = asyncio.Queue()
@@ -125,7 +123,7 @@ class Session:
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""
         if pace.paused or self._steering.pace.paused:
-            self._moved = time.monotonic()
+            self._flow.moved()
         self._steering.pace = pace
         self._changed.set()
 
@@ -149,7 +147,7 @@ class Session:
 
     def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """See Served."""
-        return self._start_steps(), self._collect(), self._watch()
+        return self._start_steps(), self._collect(), self._flow.watch(self._should_move)
 
     async def _start_steps(self) -> None:
         """Begin what was asked for, and start steps when the pace allows."""
@@ -158,7 +156,7 @@ class Session:
             self._changed.clear()  # before looking: what changes from here on wakes us again
             wanted = self._steering.wanted
             if wanted is not None and wanted.ready and self._rewound.done:
-                self._begin(wanted)
+                self._start_stream(wanted)
             wait = self._wait()
             if wait is not None and wait <= 0:
                 await self._start_step(time.monotonic() + max(wait, -self.info.latent_seconds))
@@ -199,7 +197,7 @@ class Session:
     def _ask(self, step: Step) -> None:
         step.replies.add_done_callback(lambda _: self._changed.set())
         self._timeline.under_way.append(step)
-        self._moved = time.monotonic()
+        self._flow.moved()
         self._asked.set()
 
     async def _collect(self) -> None:
@@ -207,18 +205,18 @@ class Session:
         replica = self._replica
         while True:
             rewound = self._rewound
-            await rewound.hold(self._patience.limit)
+            await rewound.hold(self._flow.limit)
             self._changed.set()
             step = await self._oldest(rewound)
             if step is None:
                 continue
-            replies = await watched(replica.dit, step.replies, self._patience.limit)
-            slices = await watched(replica.vae, step.slices, self._patience.limit)
+            replies = await watched(replica.dit, step.replies, self._flow.limit)
+            slices = await watched(replica.vae, step.slices, self._flow.limit)
             chunk = await step.chunk
             if self._rewound is not rewound or self._steering.wanted is not None:
                 continue  # a reset overtook it
-            self._patience.took(time.monotonic() - step.sampled)
-            self._moved = time.monotonic()
+            self._flow.took(time.monotonic() - step.sampled)
+            self._flow.moved()
             self._fleet.took(replica, replies, slices)
             self._timeline.done(step, chunk, replies[0], slices)
             joined = self._timeline.joined(slices, replica.offsets)
@@ -235,19 +233,6 @@ class Session:
             await self._asked.wait()
         return None
 
-    async def _watch(self) -> None:
-        """A stream that stands still although nobody paused it is a fault, whatever the reason."""
-        ran = 0.0
-        while True:
-            before, moved = time.monotonic(), self._moved
-            await asyncio.sleep(LOOK_SECONDS)
-            ran += min(time.monotonic() - before, 2 * LOOK_SECONDS)
-            if moved != self._moved or not self._should_move:
-                ran = 0.0
-            elif ran >= 2 * self._patience.limit:
-                raise Fault(None, f"the stream stood still for {ran:.0f} s")
-
-    @property
     def _should_move(self) -> bool:
         """Nobody paused it, and the next step's time has come."""
         wanted, wait = self._steering.wanted, self._wait()
@@ -281,11 +266,11 @@ class Session:
         self._steering.wanted = Reset(take.seed, route, take.first)
         self._changed.set()
 
-    def _begin(self, reset: Reset) -> None:
+    def _start_stream(self, reset: Reset) -> None:
         """A stream begins, on both groups; what is under way is forgotten."""
         self._steering.wanted = None
         self.resting = False
-        route = reset.begin(self._steering.prompt)
+        route = reset.route_under(self._steering.prompt)
         route = replace(route, commit=route.commit.uncounted())
         self._steering.follow(route)
         window, epoch = self.info.latents_per_step, self._timeline.epoch
@@ -294,7 +279,7 @@ class Session:
 
     def _stand(self, rewound: Rewound) -> None:
         self._rewound = rewound
-        self._moved = time.monotonic()
+        self._flow.moved()
         self._asked.set()
 
     def broke(self, fault: Fault) -> None:

@@ -9,9 +9,10 @@ from actors.cluster import Cluster
 from actors.dit import DitWorker
 from actors.gang import TEXT_SHARE, Gang
 from actors.layout import Layout
-from actors.records import StepOrder
+from actors.records import StepOrder, StepReply
 from actors.text import TextWorker
 from configs.choice import WeightChoice
+from models.controls import STRAIGHT_ON
 
 
 async def latents(
@@ -38,15 +39,14 @@ async def latents(
         say(f"loading the transformer: {layout.dit} {'GPUs' if layout.gpus else 'CPU workers'}")
         text = Gang("text", TextWorker, weights, cluster, [layout.text], TEXT_SHARE)
         dit = Gang("dit", DitWorker, weights, cluster, range(layout.dit))
-        await _begin(text, dit, seed, prompt)
+        await _load(text, dit, seed, prompt)
         say("running; Ctrl-C ends it")
         index = 0
         while True:
             asked = time.monotonic()
-            order = StepOrder(index, ("D",) * window)
-            replies = [await reply for _, reply in dit.ask("step", 0, order, returns=2)]
+            reply = await _step(dit, index, window)
             index += window
-            yield replies[0].ended - replies[0].started, time.monotonic() - asked
+            yield reply.seconds, time.monotonic() - asked
     finally:
         with contextlib.suppress(Exception):
             for gang in (text, dit) if not cluster.own else ():
@@ -55,7 +55,14 @@ async def latents(
         await cluster.close()
 
 
-async def _begin(text: Gang, dit: Gang, seed: int, prompt: str) -> None:
+async def _step(dit: Gang, index: int, window: int) -> StepReply:
+    """One outer step of every rank; what rank 0 says of it."""
+    order = StepOrder(index, (STRAIGHT_ON,) * window)
+    replies: list[StepReply] = [await reply for _, reply in dit.ask("step", 0, order, returns=2)]
+    return replies[0]
+
+
+async def _load(text: Gang, dit: Gang, seed: int, prompt: str) -> None:
     """Load both groups, read the prompt, and stand at latent 0; the text worker goes again."""
     await text.start()
     embedding, _ = await text.ask("encode", prompt)[0]

@@ -109,6 +109,11 @@ class Pace:
         """No step may start."""
         return Pace(0, math.inf, -1)
 
+    @staticmethod
+    def at_once() -> "Pace":
+        """A stream begins: its first steps may start."""
+        return Pace(0, 0.0, -1)
+
     @property
     def paused(self) -> bool:
         return math.isinf(self.start)

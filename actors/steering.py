@@ -1,7 +1,6 @@
 """What the next step is told: the key that is held, the drive that is followed, the prompt in
 force, and when it may start."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import numpy as np
 from actors.records import StepOrder
 from actors.source import Pace, Take
 from actors.timeline import Commit, Prompt, Route, Steered
+from models.controls import STRAIGHT_ON
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Reset:
     first: int = 0
     ready: bool = True
 
-    def begin(self, prompt: Prompt) -> Route:
-        """The way that it begins with. prompt: the one in force."""
+    def route_under(self, prompt: Prompt) -> Route:
+        """The route that it begins with, if ``prompt`` is in force then."""
         return self.route or Route(Commit(0, self.seed, prompt))
 
 
@@ -37,10 +37,10 @@ def route_of(
         text: replace(prompt, text=text, embedding=embedding)
         for text, embedding in embeddings.items()
     }
-    begin = commit.index if commit else 0
+    first = commit.index if commit else 0
     way = tuple(
         (label, prompts.get(text, prompt))
-        for label, text in zip(take.labels[begin:], take.prompts[begin:], strict=True)
+        for label, text in zip(take.labels[first:], take.prompts[first:], strict=True)
     )
     return Route(commit or Commit(0, take.seed, way[0][1] if way else prompt), way)
 
@@ -50,9 +50,9 @@ class Steering:
     """The newest of everything that steers."""
 
     prompt: Prompt
-    held: str = "D"
+    held: str = STRAIGHT_ON
     cursor: int = 0
-    pace: Pace = Pace(0, math.inf, -1)
+    pace: Pace = Pace.standing()
     wanted: Reset | None = None
     _way: tuple[Steered, ...] = ()  # in charge of the latents from _since on, for as many as it has
     _since: int = 0

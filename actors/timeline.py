@@ -5,7 +5,6 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import InitVar, dataclass, field, replace
-from typing import Final
 
 import numpy as np
 
@@ -13,13 +12,8 @@ from actors.gang import Reference
 from actors.records import LatentChunk, Memory, Slice, StepOrder, StepReply
 from actors.source import FrameChunk, Moment
 from configs.errors import UserError
-from configs.geometry import LATENTS_PER_SECOND
+from models.snapshot import KEPT, KEPT_EVERY, REPLAY
 from models.world import WorldState
-
-# Latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45).
-REPLAY: Final = 64
-KEPT_EVERY: Final = 8  # latents between two moments that are kept
-KEPT: Final = 60 * LATENTS_PER_SECOND // KEPT_EVERY + 2  # of them: one can always go back 60 s
 
 
 @dataclass(frozen=True)

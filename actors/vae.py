@@ -2,7 +2,6 @@
 
 import os
 import time
-from typing import Final
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ from configs.choice import WeightChoice
 from models.device import use_threads
 from models.engines.serve import LoadedDecoder
 from models.frames import StreamDecoder
-
-MEMORY_BYTES: Final = 8 << 20  # a temporal memory up to this size is handed back with every chunk
+from models.snapshot import MEMORY_BYTES
 
 
 class VaeWorker(Worker):
@@ -24,9 +22,8 @@ class VaeWorker(Worker):
 
     def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
-        if (
-            self.device.type == "cpu"
-        ):  # the transformer rests while frames are decoded: the cores are free
+        # the transformer rests while frames are decoded: the cores are free
+        if self.device.type == "cpu":
             use_threads(max(1, len(os.sched_getaffinity(0)) // size))
         self._decoder: LoadedDecoder | None = None
         self._streams: dict[int, StreamDecoder] = {}

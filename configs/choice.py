@@ -39,7 +39,7 @@ class WeightChoice:
 @dataclass(frozen=True)
 class WeightFlags:
     """The flags that choose weights, the same for every command that loads some; see
-    `WeightChoice`. model_path None: the folder that `models.folder.model_folder` finds. engine
+    `WeightChoice`. model_path None: the folder that `models.weight_folder.model_folder` finds. engine
     None: the fastest that fits, by measurement (`models.engines.choose`)."""
 
     model_path: Path | None = None

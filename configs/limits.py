@@ -19,7 +19,7 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
     UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UserError(
-            f"{name}: expected a whole number from {low} to {high}, got {_shown(value)}"
+            f"{name}: expected a whole number from {low} to {high}, got {quoted(value)}"
         )
     return value
 
@@ -32,7 +32,7 @@ def real_number(name: str, value: object, low: float, high: float) -> float:
         or not low <= value <= high
         or not math.isfinite(value)
     ):
-        raise UserError(f"{name}: expected a number from {low:g} to {high:g}, got {_shown(value)}")
+        raise UserError(f"{name}: expected a number from {low:g} to {high:g}, got {quoted(value)}")
     return float(value)
 
 
@@ -45,7 +45,7 @@ def check_prompt(value: object, name: str = "prompt") -> str:
     """The prompt as one line of text: white space joined, nothing a log or a tokenizer would
     stumble over."""
     if not isinstance(value, str):
-        raise UserError(f"{name}: expected text, got {_shown(value)}")
+        raise UserError(f"{name}: expected text, got {quoted(value)}")
     if len(value) > MAX_PROMPT:
         raise UserError(
             f"{name}: expected at most {MAX_PROMPT} characters, got {len(value)}; shorten it"
@@ -69,10 +69,11 @@ def check_output_folder(path: Path, name: str) -> Path:
     return path if path.is_dir() else check_output_file(path, name)
 
 
-def _shown(value: object) -> str:
+def quoted(value: object) -> str:
+    """A value from outside, short and harmless enough for an error or a log line."""
     if isinstance(value, int) and value.bit_length() > 200:
         return "a number of more than 60 digits"
-    text = repr(value)
+    text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -88,7 +89,7 @@ def check_output_file(path: Path, name: str = "output", overwrite: bool = False)
     option or address."""
     text = str(path)
     if not text.strip() or "\0" in text:
-        raise UserError(f"{name}: expected a file name, got {_shown(text)}")
+        raise UserError(f"{name}: expected a file name, got {quoted(text)}")
     if text.startswith("-") or path.name.startswith("-"):
         raise UserError(f"{name} {text}: a name must not start with '-'; choose another")
     if PROTOCOL.match(text):

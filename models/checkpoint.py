@@ -18,7 +18,7 @@ from torch import Tensor
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
-from configs.schema import StreamSettings
+from configs.schema import DEFAULT_PROMPT, StreamSettings
 from models.engines.decoder import Ranges
 from models.engines.int8 import INT8_FILE, read_ranges
 from models.engines.serve import LoadedDecoder, served_decoder
@@ -213,6 +213,11 @@ class Checkpoint:
         spiece = (self._part("tokenizer") / "spiece.model").read_bytes()
         longest = self.transformer_config.max_text_seq_length
         return TextEncoder(config, tensors, spiece, longest, self._words())
+
+    @property
+    def default_prompt(self) -> str:
+        """What is dreamed where nobody says anything else: the first preset."""
+        return next(iter(self.presets), DEFAULT_PROMPT)
 
     def preset_pictures(self) -> tuple[bytes, ...]:
         """A JPEG of every preset, in their order, if the weights bring them."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from configs.errors import UserError
 
+STRAIGHT_ON = "D"  # what no key at all means
 LABELS = ("D", "DL", "DR", "B", "BL", "BR", "N", "NL", "NR")
 # The control embedding is CLIP's feature of these sentences, so they are model inputs: never edit
 # them.
@@ -30,7 +31,7 @@ NULL_ID = len(LABELS)  # the row of the null control, used by training only
 MAX_SIGNAL = 1_000_000  # latents: close to three days of stream
 
 # what people type for a label: the keys of the page, and where the arrows point
-KEYS = {"W": "D", "A": "DL", "S": "B", "UP": "D", "LEFT": "DL", "RIGHT": "DR", "DOWN": "B"}
+TYPED = {"W": "D", "A": "DL", "S": "B", "UP": "D", "LEFT": "DL", "RIGHT": "DR", "DOWN": "B"}
 
 _ITEM = re.compile(r"([A-Z]+)(?:\*([0-9]{1,7}))?", re.ASCII)
 
@@ -87,7 +88,7 @@ def _meant(item: str) -> str:
         return ""
     if match[1] in LABELS:
         return f"; did you mean {item.upper()[:40]!r}?"
-    label = KEYS.get(match[1])
+    label = TYPED.get(match[1])
     return f"; the key {match[1]} is the label {label}" if label else ""
 
 
@@ -106,11 +107,11 @@ def random_signal(length: int, seed: int) -> list[str]:
     generator = np.random.default_rng(seed)
     minimum_run, increment = 2, 0.2
     turns = ("DR", "DL")
-    current, run, chance = "D", 0, increment
+    current, run, chance = STRAIGHT_ON, 0, increment
     signal: list[str] = []
     for _ in range(length):
         if run >= minimum_run and (chance >= 1 or generator.random() < chance):
-            current = turns[generator.choice([1, 2]) - 1] if current == "D" else "D"
+            current = turns[generator.choice([1, 2]) - 1] if current == STRAIGHT_ON else STRAIGHT_ON
             run, chance = 1, increment
         else:
             if run >= minimum_run:

@@ -10,24 +10,18 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.geometry import LATENTS_PER_SECOND
 from configs.limits import check_prompt, check_seed, whole_number
 from models.device import threads
 from models.frames import StreamDecoder
 from models.parts import Parts
-from models.snapshot import REPLAY, Snapshot, read_snapshot
+from models.snapshot import KEPT, KEPT_EVERY, MEMORY_BYTES, REPLAY, Snapshot, read_snapshot
 from models.world import World
-
-KEPT_EVERY: Final = 8  # latents
-REWIND: Final = 60 * LATENTS_PER_SECOND  # latents: as far back as one can always go
-MEMORY_BYTES: Final = 8 << 20  # a decoder's memory up to this size is kept itself, else latents
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +40,7 @@ class LiveWorld:
         self._labels: list[str] = []
         self._prompts: list[tuple[int, str]] = []
         self._latents: deque[Tensor] = deque(maxlen=REPLAY)
-        self._past: deque[Snapshot] = deque(maxlen=REWIND // KEPT_EVERY + 2)
+        self._past: deque[Snapshot] = deque(maxlen=KEPT)
 
     @staticmethod
     def begin(

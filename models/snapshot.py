@@ -20,7 +20,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from configs.files import parse_json
-from configs.geometry import FRAMES_PER_LATENT
+from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
@@ -35,8 +35,13 @@ LARGEST: Final = 2 << 30  # bytes; a published world takes about a tenth of it
 LARGEST_SIDE: Final = 4096  # pixels
 # Latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45).
 REPLAY: Final = 64
+# A decoder's memory up to this size is kept itself, else the latents that rebuild it.
+MEMORY_BYTES: Final = 8 << 20
+REWIND: Final = 60 * LATENTS_PER_SECOND  # latents: as far back as one can always go
+KEPT_EVERY: Final = 8  # latents between two moments that are kept
+KEPT: Final = REWIND // KEPT_EVERY + 2  # of them
 FLOATS: Final = ("F32", "F16", "BF16", "F64")
-KEYS: Final = (
+HEADER: Final = (
     "format",
     "model",
     "weights",
@@ -172,7 +177,7 @@ class _Header:
         later = whole_number("format", values["format"], 1, 1 << 31)
         if later > FORMAT:
             raise UserError(f"format {later} is later than {FORMAT}, which this version reads")
-        _object(values, "header", KEYS)
+        _object(values, "header", HEADER)
         _check_weights(values, checkpoint)
         settings = _settings(values["settings"])
         index = whole_number("index", values["index"], 0, MAX_SIGNAL)

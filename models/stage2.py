@@ -9,10 +9,10 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.geometry import is_whole, latents_of
 from models.controls import label_id
+from models.denoiser import guide
 from models.noise import BASE_DRAW, SeededNoise
 from models.schedulers import ddim_step, dynamic_guidance, trailing_timesteps
 from models.transformer import Transformer
-from models.world import guide
 
 
 @torch.inference_mode()

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from configs.errors import UserError
-from models.folder import weight_folder_inside
 from models.lora import LoRA
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
+from models.weight_folder import weight_folder_inside
 from models.weights import WeightFiles, listing, load_module, read_json
 
 TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"

@@ -388,9 +388,8 @@ class FullStreamDecoder:
     def __init__(self, vae: FullVAE, group: SequenceGroup, in_place: bool) -> None:
         self.config, self._decoder = vae.config, vae.decoder
         self._run = Pass(group=group, double_single=True, in_place=in_place)
-        self._waiting: Tensor | None = (
-            None  # the very first latent, until the second comes: [1, C, h, own w]
-        )
+        # the very first latent, until the second comes: [1, C, h, own w]
+        self._waiting: Tensor | None = None
 
     def push(self, latents: Tensor) -> np.ndarray:
         """Latents [n, C, h, w], scaled, whole width -> uint8 [m, H, W of this worker, 3].

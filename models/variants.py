@@ -45,9 +45,8 @@ def find_sets(folder: Path) -> list[WeightSet]:
         match = index or (None if _SHARD.search(item.name) else _FILE.fullmatch(item.name))
         if match is not None:
             stem, variant = match["stem"], match["variant"] or ""
-            if (
-                index and not variant and "." in stem
-            ):  # an older form: STEM.VARIANT.safetensors.index
+            # an older form: STEM.VARIANT.safetensors.index
+            if index and not variant and "." in stem:
                 stem, variant = stem.rsplit(".", 1)
             found.append(WeightSet(item, stem, variant, index is not None))
     usual = [candidate for candidate in found if candidate.stem in USUAL]

@@ -90,7 +90,8 @@ class WeightFiles:
                     )
                 begin, end = value["data_offsets"]
                 entries[name] = Entry(file, value["dtype"], tuple(value["shape"]), end - begin)
-        return WeightFiles(place, files, entries, metadata, chosen.variant if chosen else "")
+        variant = chosen.variant if chosen else ""
+        return WeightFiles(place, files, entries, metadata=metadata, variant=variant)
 
     def check(self, expected: Mapping[str, Iterable[int]], ignored: Iterable[str] = ()) -> None:
         """Raise UserError unless exactly the expected names with the expected shapes are there, as

@@ -16,13 +16,13 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.attention import check_degree
-from models.controls import NULL_ID, label_id
-from models.engines.serve import served_stepper
+from models.controls import STRAIGHT_ON, label_id
+from models.denoiser import Denoiser
 from models.noise import Noise, SeededNoise
 from models.parallel import SequenceGroup
-from models.schedulers import add_noise, grouped_timesteps
-from models.solvers import Draw, make_solver
-from models.transformer import TextTokens, Timestep, Transformer
+from models.schedulers import add_noise
+from models.solvers import Draw
+from models.transformer import TextTokens, Transformer
 from models.transformer_config import TransformerConfig
 
 
@@ -70,15 +70,6 @@ class WorldState:
     prompt_version: int
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One inner step's timesteps with all that they determine."""
-
-    timesteps: list[int]
-    modulation: Timestep
-    keys: list[tuple[Tensor, Tensor]]  # of the whole control vocabulary
-
-
 class World:
     """One stream. Every rank of `group` makes the same calls and gets the same results.
 
@@ -102,24 +93,23 @@ class World:
         self.shape = _latent_shape(self.transformer.config, size, self.group)
         self.guidance = settings.served_guidance if guidance is None else guidance
         self._stored_noise = self._noise = noise
-        self._solver = make_solver(settings)
-        matrix = grouped_timesteps(
-            self._solver.timesteps, settings.noise_groups, settings.window_size
-        )
         weight = self.transformer.proj_out.weight
         self._device, self._dtype = weight.device, weight.dtype
-        with torch.inference_mode():
-            vocabulary = parts.controls[None].to(weight)
-            self._rows = [_prepare(self.transformer, timesteps, vocabulary) for timesteps in matrix]
-        ready = [(row.modulation, row.keys) for row in self._rows]
-        self._stepper = served_stepper(self.transformer, ready, self.group, parts.engine)
+        self._denoiser = Denoiser(
+            self.transformer,
+            parts.controls,
+            settings,
+            guidance=self.guidance,
+            group=self.group,
+            engine=parts.engine,
+        )
         self._state: WorldState | None = None
         self._text: TextTokens | None = None
 
     def branch(self) -> "World":
         """A second world that stands where this one does: the same weights, a future of its own."""
         other = copy.copy(self)  # states are replaced, never changed
-        other._solver = make_solver(self.settings)  # what it remembers is one world's
+        other._denoiser = self._denoiser.branch()
         return other
 
     @property
@@ -144,18 +134,18 @@ class World:
 
         prompt: text, or an embedding as in `set_prompt`; None keeps the one in force. start: clean
         scaled latents [n, C, h, w]; missing ones are zeros, more than F are cut (published
-        behaviour). labels: the window's first F labels; missing ones are "D".
+        behaviour). labels: the window's first F labels; missing ones are straight on.
         """
         frames = self.settings.latents
         noise = self._stored_noise or SeededNoise(seed, self.shape)
-        window = tuple(labels[:frames]) + ("D",) * (frames - len(labels))
+        window = tuple(labels[:frames]) + (STRAIGHT_ON,) * (frames - len(labels))
         for label in window:
             label_id(label)
         if prompt is None and self._state is None:
             raise UserError("a world needs a prompt at its first reset")
         text = self._current.text if prompt is None else self._embedding(prompt)
         clean = self._start(start)
-        noised = add_noise(clean, noise.fresh(0, frames).to(clean), self._rows[0].timesteps)
+        noised = add_noise(clean, noise.fresh(0, frames).to(clean), self._denoiser.noisiest)
         self._noise = noise
         self._state = WorldState(
             seed=seed,
@@ -194,7 +184,13 @@ class World:
                 f"a step takes {window} labels, one per latent of a group, got {len(labels)}"
             )
         window_labels, cursors = self._advance(state, labels, cursor)
-        latents = self._denoise(state, window_labels)
+        assert self._text is not None
+        latents = self._denoiser.denoise(
+            state.latents,
+            self._text,
+            window_labels,
+            lambda inner: self._draw(inner, state.index),
+        )
         emitted = latents[1 : 1 + window]
         if not bool(torch.isfinite(emitted).all()):
             raise FloatingPointError(f"latent {state.index} holds NaN or infinite values")
@@ -268,26 +264,6 @@ class World:
             names[i], cursors[i] = labels[-1], cursor
         return tuple(names), tuple(cursors)
 
-    def _denoise(self, state: WorldState, labels: Sequence[str]) -> Tensor:
-        """Run the K inner steps on the window [F, C, h, w]; the conditioning latent stays as it
-        is."""
-        latents = state.latents
-        self._solver.forget()
-        rows = torch.tensor([label_id(label) for label in labels], device=self._device)
-        assert self._text is not None
-        prompt = self._text._replace(tokens=self._text.tokens[:1])
-        unheld, further = torch.full_like(rows, NULL_ID), self.settings.control_guidance - 1
-        for i, row in enumerate(self._rows):
-            velocities = self._stepper.velocity(latents, self._text, i, rows)
-            velocity = guide(velocities, self.guidance)
-            if further:
-                unsteered = self._stepper.velocity(latents, prompt, i, unheld)
-                velocity = velocity + further * (velocities[0] - unsteered[0])
-            draw = self._draw(i, state.index)
-            stepped = self._solver.step(i, latents[1:], velocity[1:], row.timesteps[1:], draw)
-            latents = torch.cat((latents[:1], stepped))
-        return latents
-
     def _draw(self, inner: int, index: int) -> Draw:
         """Where the solver's noise of this inner step comes from: [G W, C, h, w]."""
         settings = self.settings
@@ -332,15 +308,6 @@ class World:
         self._text = self.transformer.embed_text(self._current.text, self.group)
 
 
-def guide(velocity: Tensor, scale: float) -> Tensor:
-    """Return v [F, C, h, w] from a batch of one, or classifier-free guidance of (prompt, empty
-    prompt)."""
-    if velocity.shape[0] == 1:
-        return velocity[0]
-    positive, negative = velocity
-    return negative + scale * (positive - negative)
-
-
 def _latent_shape(
     config: TransformerConfig, size: tuple[int, int] | None, group: SequenceGroup
 ) -> tuple[int, int, int]:
@@ -351,8 +318,3 @@ def _latent_shape(
         raise UserError(f"size {w}x{h} in latents: expected multiples of {patch}")
     check_degree(group.size, config.num_attention_heads, (h // patch) * (w // patch))
     return config.in_channels, h, w
-
-
-def _prepare(transformer: Transformer, timesteps: list[int], vocabulary: Tensor) -> _Row:
-    modulation = transformer.modulate(torch.tensor([timesteps], device=vocabulary.device))
-    return _Row(timesteps, modulation, transformer.control_keys(vocabulary, modulation))

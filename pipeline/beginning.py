@@ -1,13 +1,14 @@
 """What a world that somebody asks for begins with."""
 
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from pipeline.host import Made, PastDrive
+from pipeline.host import PastDrive, WorldSource
 from pipeline.stage.past import Opening
 from pipeline.stage.show import Show
 
@@ -43,7 +44,7 @@ class Beginning:
         whose = drive.whose
         return Beginning(drive.prompt, drive.seed, whose.name, drive=drive.journal, id=whose.id)
 
-    def show(self, made: Made, recordings: Path) -> Show:
+    def show(self, made: WorldSource, recordings: Path) -> Show:
         """Its show, not yet run."""
         take, seed, prompt = made.take, self.seed, self.prompt
         if take is not None:
@@ -56,3 +57,8 @@ class Beginning:
             takes=() if take is None else (take,),
             recordings=recordings,
         )
+
+
+def fresh_seed() -> int:
+    """A random seed short enough to be read out and typed."""
+    return secrets.randbelow(1_000_000)

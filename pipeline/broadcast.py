@@ -5,6 +5,7 @@ import logging
 import secrets
 from typing import Final
 
+from actors.tasks import Tasks
 from configs.schema import RunConfig
 from pipeline.console import Console
 from pipeline.run_files import RunFiles
@@ -29,7 +30,7 @@ class Broadcast:
         self._files = files
         self._console = console
         self._gateway = None if config.headless else open_gateway(worlds, config)
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Tasks()
         worlds.opened.append(self._follow)
 
     async def run(self) -> int:
@@ -44,9 +45,9 @@ class Broadcast:
         finally:
             if self._show.figures.frames:
                 self._console.stats(self._show.stats())
-        for failure in self._show.tape.failures:
+        for failure in self._show.failures:
             self._console.say("error", failure)
-        return code or int(bool(self._show.tape.failures))
+        return code or int(bool(self._show.failures))
 
     def write_summary(self, text: str) -> int:
         """Write the file of ``--summary``; the exit code."""
@@ -103,10 +104,7 @@ class Broadcast:
 
     def _follow(self, world: HostedWorld) -> None:
         """A world begins; the launcher's own is told of from before that."""
-        telling = self._tell_end(world) if world.own else self._tell_whole(world)
-        task = asyncio.create_task(telling)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._telling.start(self._tell_end(world) if world.own else self._tell_whole(world))
 
     async def _tell_end(self, own: HostedWorld) -> None:
         await own.over.wait()

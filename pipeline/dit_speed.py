@@ -10,10 +10,10 @@ import torch
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
 from actors.solo import latents
-from configs.schema import DEFAULT_PROMPT, RunConfig
+from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
 from models.engines.choose import choose_engine
-from models.folder import model_folder
+from models.weight_folder import model_folder
 from pipeline.console import Console
 from pipeline.launch import check_layout
 from pipeline.signals import StopSignals
@@ -39,7 +39,7 @@ class DitSpeed:
         engine = choose_engine(checkpoint, device, config.engine)
         self._weights = replace(weights, engine=engine.name)
         self._window = checkpoint.streaming.window_size
-        self._prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
+        self._prompt = config.prompt or checkpoint.default_prompt
         self._config, self._console = config, console
         console.say("model", note or f"model: {folder}")
         for line in (*checkpoint.notes, str(engine)):

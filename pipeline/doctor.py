@@ -21,7 +21,7 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
 from models.device import gpu_names
-from models.folder import model_folder
+from models.weight_folder import model_folder
 from pipeline.launch import Launch
 from pipeline.stage.show import Show
 from pipeline.video import ffmpeg_encoders

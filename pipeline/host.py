@@ -37,7 +37,7 @@ class PastDrive:
 
 
 @dataclass(frozen=True)
-class Made:
+class WorldSource:
     """A source of frames. take: what its show follows first, a drive that goes on; recording: the
     file where one that was cut off goes on; continued: what the summary says of it."""
 
@@ -55,7 +55,7 @@ class Host(Protocol):
         """How many more keep their frame rate beside those that are awake, as it was measured."""
         return math.inf
 
-    async def source(self, whose: Whose, drive: str = "") -> Made:
+    async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         """The frames of another world; or of the drive in a journal, which is this world's from now
         on. Raises UserError."""
         ...

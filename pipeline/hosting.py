@@ -8,7 +8,7 @@ from actors.session import Session
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from pipeline.beginning import Beginning
-from pipeline.host import Host, Made, PastDrive, Whose
+from pipeline.host import Host, PastDrive, Whose, WorldSource
 from pipeline.keeping import Keeping
 from pipeline.worlds import LOOK_SECONDS, Worlds
 
@@ -27,15 +27,15 @@ class Hosting(Host):
         """See Host."""
         return self._fleet.room
 
-    async def source(self, whose: Whose, drive: str = "") -> Made:
+    async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         """See Host."""
         session = Session(self._fleet)
         if not drive:
-            return Made(self._keeping.session(session, self._checkpoint, whose))
+            return WorldSource(self._keeping.session(session, self._checkpoint, whose))
         held = await asyncio.to_thread(self._keeping.take_up, drive, self._checkpoint)
         source = self._keeping.session(session, self._checkpoint, whose, held)
         recording = held.recording()
-        return Made(source, held.drive.take, recording, held.summary(recording))
+        return WorldSource(source, held.drive.take, recording, held.summary(recording))
 
     async def drives(self) -> Sequence[PastDrive]:
         """See Host."""

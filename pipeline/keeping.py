@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from actors.journal.drive import Drive, read_drive, read_log
 from actors.journal.journal import Journal
-from actors.journal.kept import Kept
+from actors.journal.kept import KeptSession
 from actors.journal.place import Place, StateFolder, was_ended
 from actors.journal.records import LOG, Head
 from actors.journal.story import Story
@@ -28,7 +28,7 @@ NAMES: Final = 1000  # of recordings that go on
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldDrive:
     """A drive that goes on here: its journal is ours."""
 
     place: Place
@@ -57,7 +57,7 @@ class Keeping:
     ``notes``: lines to be said at the start. ``launcher``: what our journals call us."""
 
     state: StateFolder | None
-    held: Held | None = None
+    held: HeldDrive | None = None
     others: tuple[PastDrive, ...] = ()
     notes: list[str] = field(default_factory=list)
     launcher: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
@@ -84,7 +84,7 @@ class Keeping:
             place = state.hold(config.go_on) if config.go_on else state.hold_newest()
         drive = read_drive(place.folder, checkpoint)
         note = f"going on with {place.name} where it was shown last, {_seconds(drive.shown)} s in"
-        return Keeping(state, Held(place, drive), others, [note])
+        return Keeping(state, HeldDrive(place, drive), others, [note])
 
     @property
     def drive(self) -> Drive | None:
@@ -96,7 +96,7 @@ class Keeping:
         session: Session,
         checkpoint: Checkpoint,
         whose: Whose,
-        held: Held | None = None,
+        held: HeldDrive | None = None,
     ) -> ChunkSource:
         """A session that is kept from now on; with ``held`` that drive goes on in it."""
         if self.state is None:
@@ -110,21 +110,23 @@ class Keeping:
                     f"the drive was made with engine {held.drive.head.engine}; with {engine} its "
                     "frames are close, not equal"
                 )
-            return Kept(session, journal, held.drive)
+            return KeptSession(session, journal, held.drive)
         head = Head(checkpoint.name, checkpoint.world_hash, engine, time.time())
         try:
-            return Kept(session, Journal(self.state.new(), self._head(head, whose), checkpoint))
+            return KeptSession(
+                session, Journal(self.state.new(), self._head(head, whose), checkpoint)
+            )
         except UserError as error:
             self.notes.append(f"{error}: the drive is not kept")
             return session
 
-    def take_up(self, journal: str, checkpoint: Checkpoint) -> Held:
+    def take_up(self, journal: str, checkpoint: Checkpoint) -> HeldDrive:
         """The drive of a journal, which is ours from now on. Blocks. Raises UserError."""
         if self.state is None:
             raise UserError("nothing is kept here, and no drive can go on")
         place = self.state.hold(journal)
         try:
-            return Held(place, read_drive(place.folder, checkpoint))
+            return HeldDrive(place, read_drive(place.folder, checkpoint))
         except BaseException:
             place.leave()
             raise
@@ -146,14 +148,14 @@ class Keeping:
 
 async def note_recordings(show: Show) -> None:
     """Tell a kept session of every recording of its show, until the show ends."""
-    if not isinstance(show.source, Kept):
+    if not isinstance(show.source, KeptSession):
         return
     subscription = show.subscribe(viewer=False)
     while await subscription.wait():
         subscription.frame()
         for event in subscription.events():
             if event.kind == "record":
-                path = show.tape.files.get(event.data["name"])
+                path = show.recordings.files.get(event.data["name"])
                 going = event.data["state"] == "started" and path is not None
                 show.source.recorded(str(path.absolute()) if going and path else "")
 

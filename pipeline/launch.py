@@ -1,6 +1,5 @@
 """A live run put together: settings checked, then a session, a show and its files."""
 
-import asyncio
 import json
 import logging
 import os
@@ -19,25 +18,26 @@ from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
 from actors.session import Session
 from actors.source import ChunkSource, Take, WorldInfo
+from actors.tasks import Tasks
 from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.limits import check_output_folder
-from configs.schema import DEFAULT_PROMPT, RunConfig
+from configs.schema import RunConfig
 from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
 from models.device import threads
 from models.engines.choose import choose_engine
-from models.folder import model_folder
 from models.offline import clip_latents
 from models.parts import Parts
+from models.weight_folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.hosting import Hosting, take_up
 from pipeline.keeping import Keeping, note_recordings
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
-from pipeline.stage.recording import read_control_log
+from pipeline.stage.control_log import read_control_log
 from pipeline.stage.show import Show
 from pipeline.video import read_start
 from pipeline.worlds import FIRST, Worlds
@@ -79,7 +79,7 @@ class Launch:
             check_machine()
         info = describe(checkpoint, layout)
         keeping = Keeping.of(config, checkpoint)
-        prompt = config.prompt or next(iter(checkpoint.presets), DEFAULT_PROMPT)
+        prompt = config.prompt or checkpoint.default_prompt
         takes, seed = past_drives(config, info, keeping), config.seed
         if takes:
             prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
@@ -111,13 +111,11 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         fleet = self.fleet()
         worlds = self.worlds(fleet)
-        beside: set[asyncio.Task[None]] = set()
-        worlds.opened.append(
-            lambda world: beside.add(asyncio.create_task(note_recordings(world.show)))
-        )
+        beside = Tasks()
+        worlds.opened.append(lambda world: beside.start(note_recordings(world.show)))
         broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
-        beside.add(asyncio.create_task(self._take_up(worlds, console)))
+        beside.start(self._take_up(worlds, console))
         code = 1
         try:
             code = await broadcast.run()

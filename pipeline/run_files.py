@@ -42,9 +42,9 @@ class RunFiles:
     def open(self, show: Show) -> None:
         """Begin recording and control log. Raises UserError."""
         if self.record is not None:
-            show.start_recording(self.record)
+            show.recordings.start(self.record)
         if self.control_log is not None and not self._is_the_recordings():
-            show.log_controls(self.control_log)
+            show.tape.log(self.control_log)
 
     def write_summary(self, text: str) -> None:
         """Write the summary whole or not at all. Raises OSError."""

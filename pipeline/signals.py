@@ -7,9 +7,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-GRACE_SECONDS: Final = (
-    8.0  # from the first signal until the run is left as it is: the guardian ends the rest
-)
+# from the first signal until the run is left as it is: the guardian ends the rest
+GRACE_SECONDS: Final = 8.0
 
 
 class StopSignals:

@@ -11,7 +11,6 @@ from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettin
 from models.checkpoint import Checkpoint
 from models.device import pick_device
 from models.engines.choose import with_engine
-from models.folder import model_folder
 from models.frames import resample
 from models.offline import (
     VideoRequest,
@@ -25,6 +24,7 @@ from models.offline import (
 from models.parts import Parts
 from models.progress import ProgressBar
 from models.saving import save_tensors
+from models.weight_folder import model_folder
 from pipeline.video import VideoWriter, read_start, read_video
 
 

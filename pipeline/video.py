@@ -247,7 +247,7 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
     return np.stack(frames), float(about["fps"])
 
 
-def read_beginning(path: Path, seconds: float) -> tuple[np.ndarray, float]:
+def read_first_frames(path: Path, seconds: float) -> tuple[np.ndarray, float]:
     """A picture, or so much of a video and at least a frame: uint8 [n, H, W, 3] and frames per second.
 
     Raises UserError for what is neither."""
@@ -267,7 +267,7 @@ def read_beginning(path: Path, seconds: float) -> tuple[np.ndarray, float]:
 def read_start(path: Path, size: tuple[int, int], latents: int) -> np.ndarray:
     """A picture or a video as the frames of this size (height, width) that a world of so many
     latents begins with (`models.start_picture`). Raises UserError."""
-    return start_frames(*read_beginning(path, seconds_of(latents)), path, size, latents)
+    return start_frames(*read_first_frames(path, seconds_of(latents)), path, size, latents)
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:

@@ -26,7 +26,7 @@ LOOK_SECONDS: Final = 1.0  # between two looks at who watches
 MOST_RECORDS: Final = 200  # worlds of which the summary tells
 PAST: Final = 20  # lives of worlds that ended: an estimate of the next
 
-Loaded = Callable[[Show], None]
+Loaded = Callable[[Show], object]
 
 
 @runtime_checkable
@@ -109,6 +109,14 @@ class Tally:
     rested: int = 0
     woken: int = 0
     lives: deque[float] = field(default_factory=lambda: deque(maxlen=PAST))  # seconds, the last
+    records: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_RECORDS))
+
+    def over(self, world: HostedWorld) -> None:
+        """A world has ended."""
+        self.records.append(world.record())
+        self.ended += 1
+        self.broken += world.fault is not None
+        self.lives.append(time.monotonic() - world.born)
 
 
 class Worlds:
@@ -141,7 +149,6 @@ class Worlds:
         self._here = {self.own.id: self.own}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._making = 0
-        self._past: deque[dict[str, Any]] = deque(maxlen=MOST_RECORDS)
         self._ended = asyncio.Event()
         self._fault: Exception | None = None
 
@@ -150,7 +157,7 @@ class Worlds:
     async def run(self, loaded: Loaded | None = None) -> None:
         """Play. ``loaded`` is for the launcher's own world, as ``Show.run`` takes it. Raises what
         the last one ended with."""
-        self._begin(self.own, loaded)
+        self._start(self.own, loaded)
         resting = asyncio.create_task(self._look())
         try:
             await self._ended.wait()
@@ -195,7 +202,7 @@ class Worlds:
 
     def records(self) -> list[dict[str, Any]]:
         """What the summary says of every world, as far back as it is kept."""
-        return [*self._past, *(world.record() for world in self)]
+        return [*self.tally.records, *(world.record() for world in self)]
 
     async def new(self, beginning: Beginning) -> HostedWorld:
         """Begin another world; it loads while this returns. Raises NoRoom, UserError when it
@@ -274,7 +281,7 @@ class Worlds:
             self._making -= 1
         world = HostedWorld(show, whose, made.continued)
         self._here[world.id] = world
-        self._begin(world, functools.partial(_record, made.recording) if made.recording else None)
+        self._start(world, functools.partial(_record, made.recording) if made.recording else None)
         return world
 
     def end(self, name: str) -> HostedWorld | None:
@@ -292,7 +299,7 @@ class Worlds:
 
     # -- one world ---------------------------------------------------------------------------------
 
-    def _begin(self, world: HostedWorld, loaded: Loaded | None) -> None:
+    def _start(self, world: HostedWorld, loaded: Loaded | None) -> None:
         self.tally.opened += 1
         self._tasks[world.id] = asyncio.create_task(self._live(world, loaded))
         for tell in self.opened:
@@ -306,10 +313,7 @@ class Worlds:
             world.fault = error
             logger.info("world %s broke", world.id, exc_info=True)
         del self._here[world.id], self._tasks[world.id]
-        self._past.append(world.record())
-        self.tally.ended += 1
-        self.tally.broken += world.fault is not None
-        self.tally.lives.append(time.monotonic() - world.born)
+        self.tally.over(world)
         world.over.set()
         if world.fault is not None and not self._here:
             self._fault = world.fault
@@ -331,6 +335,6 @@ class Worlds:
 def _record(path: Path, show: Show) -> None:
     """A recording that was cut off goes on in this file, if it can."""
     try:
-        show.start_recording(path)
+        show.recordings.start(path)
     except UserError as error:
         logger.warning("a recording does not go on: %s", error)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.until import until
+
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -61,7 +63,7 @@ async def playing(tab: Page) -> None:
 async def turn_left(theatre, tab: Page) -> None:
     """Hold the key until a latent of the drive follows it, then let go."""
     await tab.keyboard.down("KeyA")
-    await theatre.until(lambda: "DL" in theatre.show.take().labels)
+    await until(lambda: "DL" in theatre.show.take().labels)
     await tab.keyboard.up("KeyA")
 
 

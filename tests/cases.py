@@ -12,13 +12,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from tests.case_table import CASES, Case
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
 
 
 @dataclass

@@ -1,5 +1,5 @@
-"""What several files of tests share: a browser, a playing show for every test, a short temporary
-folder, loggers left as they were."""
+"""What several files of tests share: a browser, a playing show for every test, small weights, a
+short temporary folder, loggers left as they were."""
 
 import asyncio
 import logging
@@ -8,10 +8,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from configs.logs import PACKAGES
+from models.checkpoint import Checkpoint
+from models.parts import Parts
 from tests.browser import chromium
 from tests.live import live
+from tests.tiny_checkpoint import write_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +48,18 @@ def run(desk):
         desk(whole)
 
     return running
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder of small random weights, in the published layout."""
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+
+
+@pytest.fixture(scope="module")
+def parts(model):
+    """The same, loaded."""
+    return Parts(Checkpoint.open(model), torch.device("cpu"), "float32")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from actors.moments import every
 from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
 from models.checkpoint import Checkpoint
 from models.live_world import LiveWorld
@@ -25,7 +26,7 @@ def dreamed(folder: Path, late_labels: int = 2, full_vae: bool = False) -> Parts
     return Parts(Checkpoint.open(made), CPU, "float32")
 
 
-class Dream:
+class DreamSource:
     """A ChunkSource. A moment's state is a LiveWorld that stands there and is never stepped."""
 
     def __init__(self, parts: Parts) -> None:
@@ -119,12 +120,8 @@ class Dream:
     async def load(self, path: Path) -> tuple[Moment, Take]:
         live = LiveWorld.open(self.parts, path)
         snapshot = live.snapshot()
-        in_force = dict(snapshot.prompts)
-        prompts = [in_force[0]]
-        for latent in range(1, live.index):
-            prompts.append(in_force.get(latent, prompts[-1]))
         seed = snapshot.state.seed
-        take = Take(seed, live.labels, tuple(prompts[: live.index]))
+        take = Take(seed, live.labels, every(snapshot.prompts, live.index))
         return Moment(live.index, seed, live.prompt, live), take
 
     def pace(self, pace: Pace) -> None:

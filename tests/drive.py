@@ -36,7 +36,7 @@ from actors.source import Take
 from configs.schema import RunConfig
 from pipeline.launch import Launch, summary
 from pipeline.stage.audience import ShownFrame
-from pipeline.stage.show import Show
+from tests.watched import WatchedShow
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
@@ -53,20 +53,6 @@ for number in (signal.SIGSTOP, signal.SIGCONT):
 def family() -> list[psutil.Process]:
     """Everything below this process."""
     return psutil.Process().children(recursive=True)
-
-
-class Watched(Show):
-    """Keeps every frame that is shown; a subscription keeps the newest only."""
-
-    def __init__(self, *arguments, **settings) -> None:
-        super().__init__(*arguments, **settings)
-        self.seen: list[ShownFrame] = []
-        self.shown = lambda frame: None
-
-    def _record(self, frame: ShownFrame) -> None:
-        super()._record(frame)
-        self.seen.append(frame)
-        self.shown(frame)
 
 
 async def drive(spec: dict) -> tuple[np.ndarray, dict]:
@@ -94,7 +80,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         Take(config.seed, tuple(labels), tuple(prompts))
         for labels, prompts in spec.get("takes", [])
     ]
-    show = Watched(session, seed=plan.seed, prompt=plan.prompt, takes=takes)
+    show = WatchedShow(session, seed=plan.seed, prompt=plan.prompt, takes=takes)
     faults = {int(frame): fault for frame, fault in spec.get("faults", {}).items()}
     holds = {int(frame): label for frame, label in spec.get("holds", {}).items()}
     acts = {int(frame): act for frame, act in spec.get("acts", {}).items()}
@@ -178,7 +164,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     watching = asyncio.create_task(watch())
     begun, error = time.monotonic(), ""
     try:
-        await show.run(lambda show: show.log_controls(Path(spec["log"])) if "log" in spec else None)
+        await show.run(lambda show: show.tape.log(Path(spec["log"])) if "log" in spec else None)
     except RuntimeError as raised:
         error = str(raised)
     await watching

@@ -78,9 +78,8 @@ def two_nodes() -> None:
     folder = run.path
     write_token(folder)
     os.environ |= secrets_of(folder) | worker_environment(Layout())
-    os.environ["RAY_TMPDIR"] = str(
-        folder
-    )  # it notes the cluster's address there, not where other clusters look
+    # it notes the cluster's address there, not where other clusters look
+    os.environ["RAY_TMPDIR"] = str(folder)
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes(

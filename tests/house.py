@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 PACKAGES = ("matrix_live", "configs", "models", "actors", "pipeline", "training")
 CODE_WIDTH, DOCS_WIDTH = 100, 120
 LONGEST_FUNCTION, MOST_ATTRIBUTES, MOST_DEFERRED, LONGEST_FILE = 40, 15, 20, 500
@@ -42,6 +43,7 @@ COVERED: dict[str, str] = {
     "configs/errors.py": "tests/test_configs_load.py",
     "configs/limits.py": "tests/test_configs_load.py",
     "configs/schema.py": "tests/test_configs_load.py",
+    "models/denoiser.py": "tests/test_models_world.py",
     "models/frames.py": "tests/test_models_tae.py",
     "models/noise.py": "tests/test_models_world.py",
     "models/parts.py": "tests/test_models_offline.py",
@@ -63,8 +65,12 @@ COVERED: dict[str, str] = {
     "pipeline/run_files.py": "tests/test_pipeline_launch.py",
     "pipeline/signals.py": "tests/test_pipeline_commands_run.py",
     "pipeline/stage/audience.py": "tests/test_pipeline_stage_show.py",
+    "pipeline/stage/life.py": "tests/test_pipeline_stage_show.py",
+    "pipeline/stage/recorder.py": "tests/test_pipeline_stage_recordings.py",
+    "pipeline/stage/tape.py": "tests/test_pipeline_stage_recordings.py",
     "pipeline/stage_videos.py": "tests/test_pipeline_main.py",
     "pipeline/web/site.py": "tests/test_pipeline_web_gateway.py",
+    "pipeline/web/wheel.py": "tests/test_pipeline_web_room.py",
     "configs/yaml_file.py": "tests/test_configs_load.py",
     "models/vae_config.py": "tests/test_models_vae.py",
     "pipeline/plan.py": "tests/test_pipeline_commands_plan.py",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 HANGS = 400.0  # seconds; everything here takes a few on an idle machine
 GONE_SECONDS = 10.0
 SPEED = r"[\d.]+ latents/s, step p50 [\d.]+ ms"

@@ -17,12 +17,13 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from actors.source import ChunkSource, Take
 from configs.errors import UserError
-from pipeline.host import Host, Made, PastDrive, Whose
+from pipeline.host import Host, PastDrive, Whose, WorldSource
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
 from pipeline.web.room import Room
 from pipeline.worlds import Worlds
+from tests.until import until
 
 ROAD = [sys.executable, "-m", "tests.road"]
 TOKEN = "a-token-made-for-these-tests-only"
@@ -74,12 +75,6 @@ class Live:
             subscription.close()
             await task
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-        """Wait until something is so."""
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.02)
-
 
 class Making(Host):
     """A host of sources that a function makes. ``room``, ``past``: what it says of itself."""
@@ -90,14 +85,14 @@ class Making(Host):
         self.make = make
         self.past: list[PastDrive] = []
 
-    async def source(self, whose: Whose, drive: str = "") -> Made:
+    async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         if not drive:
-            return Made(await self.make())
+            return WorldSource(await self.make())
         if drive not in [each.journal for each in self.past]:
             raise UserError(f"no journal {drive}")
         self.past = [each for each in self.past if each.journal != drive]
         take = Take(7, ("DL",) * 12, ("a sea",) * 12, first=8)
-        return Made(await self.make(), take, continued={"continued": {"journal": drive}})
+        return WorldSource(await self.make(), take, continued={"continued": {"journal": drive}})
 
     async def drives(self) -> Sequence[PastDrive]:
         return tuple(self.past)
@@ -126,7 +121,7 @@ async def live(
     theatre = Live(worlds, gateway)
     try:
         if wait:
-            await theatre.until(lambda: show.ready)
+            await until(lambda: show.ready)
         yield theatre
     finally:
         worlds.stop("the test is over")

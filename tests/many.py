@@ -32,7 +32,8 @@ from actors.source import Moment, Pace, Take
 from actors.timeline import Route
 from configs.schema import RunConfig
 from pipeline.launch import Launch
-from tests.drive import SIGNALS, Watched
+from tests.drive import SIGNALS
+from tests.watched import WatchedShow
 
 
 async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
@@ -49,13 +50,13 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
     )
     fleet = Launch.make(config).fleet()
     through = asyncio.Event()
-    kinds = [Walk if "back" in wanted else World for wanted in spec["worlds"]]
+    kinds = [Walk if "back" in wanted else ShownWorld for wanted in spec["worlds"]]
     worlds = [
         kind(Session(fleet), wanted, through)
         for kind, wanted in zip(kinds, spec["worlds"], strict=True)
     ]
     first = worlds[0]
-    if isinstance(first, World):
+    if isinstance(first, ShownWorld):
         first.hurt = lambda kind, name: os.kill(fleet.groups.pids[name], SIGNALS[kind])
         first.faults = spec.get("faults", [])
     playing = [asyncio.create_task(world.play()) for world in worlds]
@@ -64,10 +65,14 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
     )
     through.set()
     story = {
-        "restarts": [world.show.figures.restarts for world in worlds if isinstance(world, World)],
-        "gaps": [world.show.figures.longest_gap for world in worlds if isinstance(world, World)],
-        "resets": [world.resets for world in worlds if isinstance(world, World)],
-        "errors": [world.error for world in worlds if isinstance(world, World)],
+        "restarts": [
+            world.show.figures.restarts for world in worlds if isinstance(world, ShownWorld)
+        ],
+        "gaps": [
+            world.show.figures.longest_gap for world in worlds if isinstance(world, ShownWorld)
+        ],
+        "resets": [world.resets for world in worlds if isinstance(world, ShownWorld)],
+        "errors": [world.error for world in worlds if isinstance(world, ShownWorld)],
         "room": fleet.room,
         "nodes": fleet.groups.nodes,
     }
@@ -76,13 +81,13 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
     return [world.frames() for world in worlds], story
 
 
-class World:
-    """One of them."""
+class ShownWorld:
+    """One of them, with a show."""
 
     def __init__(self, session: Session, wanted: dict, through: asyncio.Event) -> None:
         self.wanted, self.session, self.through = wanted, session, through
         take = Take(wanted["seed"], tuple(wanted["labels"]), tuple(wanted["prompts"]))
-        self.show = Watched(
+        self.show = WatchedShow(
             session,
             seed=wanted["seed"],
             prompt=wanted["prompts"][0],

@@ -29,9 +29,8 @@ class Road:
 
     def __init__(self, width: int, height: int) -> None:
         self.prompt = ""
-        self._scale = max(
-            1, width // 144
-        )  # large pictures are enlarged small ones with a grain, to cost little time
+        # large pictures are enlarged small ones with a grain, to cost little time
+        self._scale = max(1, width // 144)
         width, height = width // self._scale, height // self._scale
         self._columns = np.arange(width) / width - 0.5
         self._rows = np.arange(height) / height

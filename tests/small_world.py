@@ -52,9 +52,8 @@ class SmallWeights:
         torch.manual_seed(self.seed)
         model = Transformer(self.transformer_config).requires_grad_(False)
         for parameter in model.parameters():
-            if (
-                parameter.dim() > 1
-            ):  # larger than the default, so that text, time and controls matter
+            # larger than the default, so that text, time and controls matter
+            if parameter.dim() > 1:
                 parameter.normal_(std=1.5 / parameter[0].numel() ** 0.5)
         return model.to(device, dtype).eval()
 

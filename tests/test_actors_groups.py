@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+from tests.tiny_checkpoint import PROMPTS
 
 HANGS = 240  # seconds; a drive takes about twenty on an idle machine
 LABELS = ["D", "D", "DL", "DL", "DR", "B", "D", "D"] * 4
@@ -19,11 +19,6 @@ SPEC = {
     "takes": [[LABELS, [PROMPTS[2]] * len(LABELS)]],
     "frames": 4 * len(LABELS),
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 @pytest.fixture

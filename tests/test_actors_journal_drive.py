@@ -58,9 +58,8 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
-    return Parts(Checkpoint.open(folder), CPU, "float32")
+def tiny(model: Path) -> Parts:
+    return Parts(Checkpoint.open(model), CPU, "float32")
 
 
 class Driven:
@@ -196,7 +195,7 @@ def test_across_a_reset_and_a_rewind(tiny: Parts, tmp_path: Path) -> None:
     driven.live.rewind(18)
     driven.stream, there = 2, driven.live.snapshot()
     story = Story(2, 0, 9, list(there.labels), list(there.prompts))
-    driven.scribe.begin(story, commit_of(there))
+    driven.scribe.turn_to(story, commit_of(there))
     assert snapshots(tmp_path / "drive") == [(2, 20)]
     assert read_log(tmp_path / "drive")[1].first == 20
     for _ in driven.steps(UNTIL):

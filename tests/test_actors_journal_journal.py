@@ -22,18 +22,11 @@ from actors.moments import commit_of
 from actors.source import Take
 from actors.timeline import Commit
 from configs.errors import UserError
-from models.checkpoint import Checkpoint
 from models.live_world import LiveWorld
 from models.parts import Parts
-from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+from tests.tiny_checkpoint import PROMPTS
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
-    return Parts(Checkpoint.open(folder), CPU, "float32")
 
 
 class Told:

@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 # Ray extends the search path by the current folder, then serialises it. In a process of its own:
 # importing Ray fixes how this one would authenticate.
 PROGRAM = """

@@ -95,17 +95,17 @@ def test_patience_grows_with_what_is_usual() -> None:
 def test_a_repair_is_one_fault_however_much_breaks_in_it() -> None:
     faults, fault = Faults(), Fault(None, "a worker process died")
     for _ in range(repair.FAULTS - 1):
-        faults.begin(fault)
+        faults.count(fault)
         for _ in range(repair.DEATHS - 1):
             faults.again(fault)
     with pytest.raises(RuntimeError, match=r"3 failures within 60 s.*: a worker process died"):
-        faults.begin(fault)
+        faults.count(fault)
 
 
 def test_weights_that_do_not_load_end_a_repair_sooner_than_deaths() -> None:
     faults, broken = Faults(), Fault(None, "weights")
     broken.__cause__ = UserError("weights: cut short")
-    faults.begin(broken)
+    faults.count(broken)
     faults.again(broken)
     with pytest.raises(RuntimeError, match="3 failures"):
         faults.again(broken)

@@ -22,7 +22,7 @@ from actors.source import WorldInfo
 from models.checkpoint import Checkpoint
 from models.device import use_threads
 from models.parts import Parts
-from pipeline.stage.recording import read_control_log
+from pipeline.stage.control_log import read_control_log
 from tests.dream import again
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint

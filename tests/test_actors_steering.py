@@ -34,7 +34,7 @@ def test_a_take_is_in_charge_until_its_last_label() -> None:
     assert order.labels == ("DR", "B") and prompt.text == "day"
     assert (prompt.embedding == embedding(2)).all()
     assert it.next_step(4, 2)[0].labels == ("B", "B")
-    it.follow(Reset(6).begin(it.prompt))
+    it.follow(Reset(6).route_under(it.prompt))
     assert it.prompt.text == "day"
     assert it.next_step(0, 2)[0].labels == ("B", "B")
 

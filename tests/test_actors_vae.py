@@ -55,9 +55,8 @@ def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker, replay):
 
 
 def test_a_reset_forgets_everything_but_the_weights(worker, monkeypatch):
-    monkeypatch.setattr(
-        Checkpoint, "autoencoder", None
-    )  # loaded once: it takes seconds at full size
+    # loaded once: it takes seconds at full size
+    monkeypatch.setattr(Checkpoint, "autoencoder", None)
     first = [worker.decode(0, chunk(index)).frames for index in range(3)]
     worker.reset(0)
     again = [worker.decode(0, chunk(index)).frames for index in range(3)]

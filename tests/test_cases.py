@@ -1,14 +1,12 @@
 """The table of what people meet names tests that exist, and tells what became of them."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.case_table import CASES, Case
 from tests.cases import Outcomes, names
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.replace(" ", "-"))

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
 from configs.load import ROOT, load
 from configs.schema import RunConfig, StreamConfig, StreamSettings
-from models.folder import model_folder
+from models.weight_folder import model_folder
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.controls import LABELS
-from pipeline.web import allowance, messages, quality, room, server, site, viewer
+from pipeline.web import allowance, messages, quality, room, server, site, viewer, wheel
 from pipeline.web.site import PAGE
 from tests.live import live, socket
 
@@ -104,7 +104,7 @@ def test_every_message_of_the_server_is_documented_and_understood_by_the_page():
         f"{room.MOST_VIEWERS} clients",
         f"{server.REQUEST_SECONDS:.0f} s for a request's header",
         f"{viewer.FULL_BACKLOG} messages wait",
-        f"after {room.SILENCE:.0f} s of silence",
+        f"after {wheel.SILENCE:.0f} s of silence",
     ],
 )
 def test_the_limits_are_the_documented_ones(words):

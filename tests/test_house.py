@@ -1,10 +1,12 @@
 """The measures of the house find what they are there to find."""
 
 import ast
+import re
 
 import pytest
 
 from tests import house
+from tests.places import ROOT
 
 COUPLE = {
     "models/egg.py": "from models import hen\n",
@@ -65,3 +67,12 @@ def test_the_test_of_a_module_is_found_by_name() -> None:
     assert house.test_of(source("actors/dit.py", "")) == "tests/test_actors_dit.py"
     assert house.test_of(source("pipeline/web/room.py", "")) == "tests/test_pipeline_web_room.py"
     assert house.test_of(source("pipeline/__main__.py", "")) == "tests/test_pipeline_main.py"
+
+
+def test_what_is_to_be_changed_is_where_the_table_says() -> None:
+    """A stranger's questions, and the file whose name answers each."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+ \| (\S+/\S+) \| `(\w+)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 15
+    for file, name in rows:
+        assert re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8")), (file, name)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import house
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "configs": {"configs"},
     "models": {"configs", "models"},

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from matrix_live.house import HOUSE, NAMES
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from models.parts import Parts
 from models.saving import save_tensors
 from models.start_clips import choose_clip
 from models.tae import TinyVAE
+from tests.places import GOLDEN
 from tests.test_models_text import clip  # noqa: F401
 from tests.tiny_checkpoint import (
     CHANNELS,
@@ -25,11 +26,11 @@ from tests.tiny_checkpoint import (
     PROMPTS,
     TEXT_WIDTH,
     WIDTH,
+    put,
     write_checkpoint,
 )
 
 CPU = torch.device("cpu")
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +125,8 @@ def test_transformer_only_folders_use_their_sibling_or_the_given_folder(folder: 
     alone, shared = split(folder)
     checkpoint = Checkpoint.open(alone)
     assert checkpoint.shared == shared.resolve() and checkpoint.presets == list(PROMPTS)
-    assert (
-        checkpoint.streaming == StreamSettings()
-    )  # published stage 4: the shared folder's settings are not its own
+    # published stage 4: the shared folder's settings are not its own
+    assert checkpoint.streaming == StreamSettings()
     elsewhere = shared.rename(shared.parent / "base")
     assert Checkpoint.open(WeightChoice(alone, base=elsewhere)).scaling_factor == 1.0
     with pytest.raises(UserError, match="vae, text_encoder, tokenizer missing .*--base-model-path"):
@@ -290,13 +290,6 @@ def remove(name: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         place = folder / name
         shutil.rmtree(place) if place.is_dir() else place.unlink()
-
-    return change
-
-
-def put(name: str, content: bytes) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        (folder / name).write_bytes(content)
 
     return change
 

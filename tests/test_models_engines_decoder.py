@@ -1,8 +1,5 @@
 """The decoder as a graph: equal to PyTorch's, streamed == whole, workers == one, int8 close."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,28 +8,14 @@ from torch import Tensor
 from configs.errors import UserError
 from models.engines.decoder import GraphDecoder, convolutions, largest_inputs
 from models.parallel import SequenceGroup
-from models.tae import TinyVAE, TinyVAEConfig
+from models.tae import TinyVAEConfig
+from tests.places import GOLDEN
+from tests.small_vae import PATCHED, SMALL, error, published_vae, random_vae
 
 pytest.importorskip("openvino")
-GOLDEN = Path(__file__).parent / "golden"
-SMALL = TinyVAEConfig(
-    (4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7
-)
-
-
-PATCHED = replace(SMALL, patch_size=2)
 KINDS = pytest.mark.parametrize(
     ("int8", "config"), [(False, SMALL), (True, SMALL), (False, PATCHED), (True, PATCHED)]
 )
-
-
-def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
-    torch.manual_seed(1)
-    vae = TinyVAE(config).eval()
-    with torch.no_grad():
-        for value in vae.parameters():
-            value.add_(torch.randn_like(value) * 0.05)
-    return vae
 
 
 def _latents(count: int) -> Tensor:
@@ -40,19 +23,16 @@ def _latents(count: int) -> Tensor:
 
 
 def test_golden_stream_of_the_published_layout() -> None:
-    tensors = load_file(GOLDEN / "taecvx_shaped.safetensors")
-    vae = TinyVAE(TinyVAEConfig.from_tensors(tensors, scaling_factor=1.15258426))
-    vae.load_state_dict(tensors, strict=True)
+    vae = published_vae()
     case = load_file(GOLDEN / "cases" / "tae.safetensors")
     frames = GraphDecoder(vae).stream().decode(case["latents"][0] * vae.scaling_factor)
     expected = case["frames"][0]
-    error = (frames.clamp(-1, 1) / 2 + 0.5 - expected).abs().max() / expected.abs().max()
-    assert error < 1e-4
+    assert error(frames.clamp(-1, 1) / 2 + 0.5, expected) < 1e-4
 
 
 @KINDS
 def test_streamed_is_whole_and_memory_travels(int8: bool, config: TinyVAEConfig) -> None:
-    vae, latents = _random(config), _latents(5)
+    vae, latents = random_vae(config), _latents(5)
     decoder = GraphDecoder(vae, largest_inputs(vae, latents[None]) if int8 else None)
     whole = decoder.stream().decode(latents)
     if not int8:
@@ -67,7 +47,7 @@ def test_streamed_is_whole_and_memory_travels(int8: bool, config: TinyVAEConfig)
 
 @KINDS
 def test_workers_and_threads_give_the_same_bytes(int8: bool, config: TinyVAEConfig) -> None:
-    vae, latents = _random(config), _latents(3)
+    vae, latents = random_vae(config), _latents(3)
     ranges = largest_inputs(vae, latents[None]) if int8 else None
     before = torch.get_num_threads()
     try:
@@ -82,7 +62,7 @@ def test_workers_and_threads_give_the_same_bytes(int8: bool, config: TinyVAEConf
 
 
 def test_int8_stays_close() -> None:
-    vae, latents = _random(), _latents(8)
+    vae, latents = random_vae(), _latents(8)
     ranges = largest_inputs(vae, latents[None])
     assert list(ranges) == convolutions()
     exact = vae.stream().decode(latents).clamp(-1, 1)
@@ -94,4 +74,4 @@ def test_int8_stays_close() -> None:
 
 def test_wrong_latents_are_told() -> None:
     with pytest.raises(UserError, match=r"expected latents \[n, 6, h, w\], got \[6, 4, 6\]"):
-        GraphDecoder(_random()).stream().decode(_latents(1)[0])
+        GraphDecoder(random_vae()).stream().decode(_latents(1)[0])

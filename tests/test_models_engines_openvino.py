@@ -16,9 +16,9 @@ from models.engines.openvino import (
     present,
     version,
 )
+from tests.places import ROOT
 
 pytest.importorskip("openvino")
-ROOT = Path(__file__).resolve().parent.parent
 CALLS_NOBODY = """
 import socket, sys
 

@@ -13,9 +13,10 @@ from configs.errors import UserError
 from models import live_world
 from models.checkpoint import Checkpoint
 from models.device import threads
-from models.live_world import KEPT_EVERY, REWIND, LiveWorld
+from models.live_world import KEPT_EVERY, LiveWorld
 from models.offline import stream_frames
 from models.parts import Parts
+from models.snapshot import REWIND
 from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint
 
 CPU = torch.device("cpu")

@@ -95,9 +95,8 @@ def test_a_clip_is_scaled_as_the_world_expects_it(parts: Parts) -> None:
             draws = (
                 clip_latents(parts, frames, seed=1) / parts.checkpoint.scaling_factor - mean
             ) / spread
-            assert (
-                abs(draws.mean()) < 0.1 and abs(draws.std() - 1) < 0.1
-            )  # a sample of the posterior
+            # a sample of the posterior
+            assert abs(draws.mean()) < 0.1 and abs(draws.std() - 1) < 0.1
         else:
             still = torch.cat((video[:, :1], video[:, :1], video[:, :1], video), dim=1)
             expected = parts.autoencoder.encode(still)[0] * parts.checkpoint.scaling_factor
@@ -128,9 +127,8 @@ def test_labels_that_do_not_fill_a_step_are_left(parts: Parts) -> None:
 def test_signals_are_filled_by_the_published_rule() -> None:
     assert fill_signal(["DL", "DL"], 5, 42) == ["DL", "DL", "D", "D", "D"]
     assert fill_signal(["DL"] * 3, 2, 0) == ["DL"] * 3
-    assert (
-        fill_signal([], 17, 42)[:17] == fill_signal([], 40, 42)[:17]
-    )  # the base clip's are the stream's first
+    # the base clip's are the stream's first
+    assert fill_signal([], 17, 42)[:17] == fill_signal([], 40, 42)[:17]
     assert signal_length(StreamSettings(window_size=4, inference_steps=20), 8) == 4 * 8 + 17
 
 

@@ -16,17 +16,11 @@ from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.live_world import LiveWorld
 from models.parts import Parts
-from models.snapshot import KEYS, read_snapshot
+from models.snapshot import HEADER, read_snapshot
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
 CPU = torch.device("cpu")
 MUTATIONS = int(os.environ.get("MUTATIONS", "2000"))
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
-    return Parts(Checkpoint.open(folder), CPU, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +53,7 @@ def rewrite(file: Path, header: dict[str, Any] | str, **tensors: torch.Tensor) -
 
 def test_what_a_file_says(file: Path, parts: Parts, live: LiveWorld) -> None:
     header = header_of(file)
-    assert tuple(header) == KEYS
+    assert tuple(header) == HEADER
     assert (header["format"], header["seed"], header["index"]) == (1, 7, 4)
     assert header["labels"] == "D,DL*2,D"
     assert header["prompts"] == [[0, PROMPTS[0]], [3, PROMPTS[1]]]

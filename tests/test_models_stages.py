@@ -7,8 +7,8 @@ import pytest
 from configs.errors import UserError
 from configs.load import ROOT
 from configs.schema import StreamSettings
-from models.folder import model_folder
 from models.stages import check_stage, read_streaming
+from models.weight_folder import model_folder
 
 TINY = ROOT / "models" / "tiny"
 

@@ -23,7 +23,7 @@ from the_matrix import the_matrix
 PROMPT = "a red car"
 
 
-def read_start(path: Path, checkpoint: Checkpoint) -> np.ndarray:
+def start_of(path: Path, checkpoint: Checkpoint) -> np.ndarray:
     return video.read_start(path, (checkpoint.height, checkpoint.width), 3)
 
 
@@ -43,7 +43,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_picture_fills_the_window_and_keeps_its_shape(weights: Path, picture: Path) -> None:
-    frames = read_start(picture, Checkpoint.open(weights))
+    frames = start_of(picture, Checkpoint.open(weights))
     assert frames.shape == (9, 2 * HEIGHT, 2 * WIDTH, 3) and (frames == frames[0]).all()
     assert frames[0, 5, 10].tolist() == [200, 0, 0] and frames[0, -5, -10].tolist() == [0, 0, 100]
     square = np.zeros((1, 100, 300, 3), np.uint8)
@@ -59,7 +59,7 @@ def test_a_video_is_continued_from_its_first_frames(weights: Path, tmp_path: Pat
         with VideoWriter(path, 192, 128, 32, overwrite=True) as writer:
             for level in np.linspace(20, 220, count).astype(np.uint8):
                 writer.write(np.full((1, 128, 192, 3), level, np.uint8))
-        frames = read_start(path, checkpoint)
+        frames = start_of(path, checkpoint)
         assert frames.shape == (9, 2 * HEIGHT, 2 * WIDTH, 3)
         steps = np.diff(frames.mean((1, 2, 3)))  # twice as fast, so every second frame
         if count == 40:

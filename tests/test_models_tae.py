@@ -2,7 +2,6 @@
 definition, training."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,55 +16,28 @@ from models.checkpoint import read_autoencoder
 from models.frames import to_uint8
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig
+from tests.places import GOLDEN
 from tests.ranks import run_ranks
+from tests.small_vae import PATCHED, SMALL, error, published_vae, random_vae
 
-GOLDEN = Path(__file__).parent / "golden"
-SMALL = TinyVAEConfig(
-    (4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7
-)
-
-
-PATCHED = replace(SMALL, patch_size=2)
 EITHER = pytest.mark.parametrize("config", [SMALL, PATCHED], ids=["pixels", "patches"])
 
 
-def _random(config: TinyVAEConfig = SMALL) -> TinyVAE:
-    torch.manual_seed(1)
-    vae = TinyVAE(config).eval()
-    with torch.no_grad():
-        for (
-            parameter
-        ) in vae.parameters():  # biases that show, and activations that neither die nor explode
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return vae
-
-
-def _published() -> TinyVAE:
-    tensors = load_file(GOLDEN / "taecvx_shaped.safetensors")
-    vae = TinyVAE(TinyVAEConfig.from_tensors(tensors, scaling_factor=1.15258426))
-    vae.load_state_dict(tensors, strict=True)
-    return vae.eval()
-
-
-def _error(ours: Tensor, expected: Tensor) -> float:
-    return float((ours - expected).abs().max() / expected.abs().max())
-
-
 def test_golden_decode_encode_and_stream() -> None:
-    case, vae = load_file(GOLDEN / "cases" / "tae.safetensors"), _published()
-    assert _error(vae.decode(case["latents"]) / 2 + 0.5, case["frames"]) < 1e-4
+    case, vae = load_file(GOLDEN / "cases" / "tae.safetensors"), published_vae()
+    assert error(vae.decode(case["latents"]) / 2 + 0.5, case["frames"]) < 1e-4
     odd = vae.decode(case["latents"][:, :7]) / 2 + 0.5
-    assert odd.shape[1] == 25 and _error(odd, case["frames_odd7"]) < 1e-4
+    assert odd.shape[1] == 25 and error(odd, case["frames_odd7"]) < 1e-4
     with torch.no_grad():
-        assert _error(vae.encode(case["video"] * 2 - 1), case["encoded"]) < 1e-4
+        assert error(vae.encode(case["video"] * 2 - 1), case["encoded"]) < 1e-4
     stream, scaled = vae.stream(), case["latents"][0] * vae.scaling_factor
     frames = torch.cat([stream.decode(latent[None]) for latent in scaled])
-    assert _error(frames.clamp(-1, 1) / 2 + 0.5, case["frames"][0]) < 1e-4
+    assert error(frames.clamp(-1, 1) / 2 + 0.5, case["frames"][0]) < 1e-4
 
 
 @EITHER
 def test_streamed_equals_whole_however_it_is_cut(config: TinyVAEConfig) -> None:
-    vae, latents = _random(config), torch.randn(8, 6, 4, 5)
+    vae, latents = random_vae(config), torch.randn(8, 6, 4, 5)
     whole = vae.decode(latents[None])[0]
     for cuts in ([1] * 8, [3, 1, 4], [8]):
         stream = vae.stream()
@@ -76,7 +48,7 @@ def test_streamed_equals_whole_however_it_is_cut(config: TinyVAEConfig) -> None:
 
 
 def test_frames_are_truncated_rgb_bytes() -> None:
-    vae, latents = _random(), torch.randn(2, 6, 4, 5)
+    vae, latents = random_vae(), torch.randn(2, 6, 4, 5)
     frames = vae.stream().push(latents)
     assert frames.dtype == np.uint8 and frames.shape == (8, 32, 40, 3)
     expected = ((vae.stream().decode(latents) / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
@@ -88,7 +60,7 @@ def test_frames_are_truncated_rgb_bytes() -> None:
 
 
 def test_a_stream_goes_on_after_its_state_is_carried_over() -> None:
-    vae, latents = _random(), torch.randn(6, 6, 4, 5)
+    vae, latents = random_vae(), torch.randn(6, 6, 4, 5)
     undisturbed = vae.stream()
     expected = [undisturbed.push(latent[None]) for latent in latents]
     first = vae.stream()
@@ -110,7 +82,7 @@ def test_a_stream_goes_on_after_its_state_is_carried_over() -> None:
 def test_a_patch_of_pixels_is_so_many_channels() -> None:
     """The network is the one without patches, on a picture of half the size and four times the
     channels."""
-    vae = _random(PATCHED)
+    vae = random_vae(PATCHED)
     assert vae.config.pixels_per_latent == 16
     assert vae.encoder["0"].get_parameter("weight").shape[1] == 12
     video = torch.rand(1, 8, 3, 32, 48) * 2 - 1
@@ -131,7 +103,7 @@ def test_a_patch_of_pixels_is_so_many_channels() -> None:
 
 
 def _shard(group: SequenceGroup, latents: Tensor, config: TinyVAEConfig) -> list[Tensor]:
-    stream = _random(config).stream(group)
+    stream = random_vae(config).stream(group)
     return [stream.decode(latent[None]) for latent in latents]
 
 
@@ -149,12 +121,12 @@ def test_workers_on_uneven_slices_equal_one(
     ) == 2
     for step, expected in enumerate(alone):
         joined = torch.cat([shard[step] for shard in shards], -1)
-        assert _error(joined, expected) < 1e-5
+        assert error(joined, expected) < 1e-5
 
 
 def test_more_workers_than_columns_are_refused() -> None:
     with pytest.raises(UserError, match=r"5 workers cannot share 4 latent columns.*at most 4"):
-        _random().stream(SequenceGroup(0, 5)).push(torch.zeros(1, 6, 4, 4))
+        random_vae().stream(SequenceGroup(0, 5)).push(torch.zeros(1, 6, 4, 4))
 
 
 def test_shortcuts_average_down_and_duplicate_up() -> None:
@@ -174,7 +146,7 @@ def test_shortcuts_average_down_and_duplicate_up() -> None:
 
 def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
     torch.manual_seed(0)
-    vae = _random()
+    vae = random_vae()
     video = torch.rand(3, 8, 3, 16, 24) * 2 - 1
     with torch.no_grad():
         latents = vae.encode(video)
@@ -207,7 +179,7 @@ def test_clips_of_a_batch_do_not_mix_and_everything_learns() -> None:
 @EITHER
 def test_config_travels_as_json_and_widths_follow_the_shapes(config: TinyVAEConfig) -> None:
     assert TinyVAEConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    vae = _random(config)
+    vae = random_vae(config)
     inferred = TinyVAEConfig.from_tensors(
         vae.state_dict(), scaling_factor=0.7, residual_shortcuts=True
     )
@@ -230,7 +202,7 @@ def test_bad_input_is_named() -> None:
         TinyVAEConfig.from_tensors({}, scaling_factor=1.0)
     with pytest.raises(UserError, match=r"not a TAECVX state dict: its convolutions"):
         TinyVAEConfig.from_tensors(
-            dict.fromkeys(_random().state_dict(), torch.zeros(3)), scaling_factor=1.0
+            dict.fromkeys(random_vae().state_dict(), torch.zeros(3)), scaling_factor=1.0
         )
     for odd in (
         {"latent_channels": 0},
@@ -242,13 +214,13 @@ def test_bad_input_is_named() -> None:
         with pytest.raises(UserError, match=f"tiny VAE config: {next(iter(odd))}"):
             TinyVAEConfig.from_json(odd)
     with pytest.raises(UserError, match="multiple of 4 frames"):
-        _random().encode(torch.zeros(1, 5, 3, 16, 16))
+        random_vae().encode(torch.zeros(1, 5, 3, 16, 16))
     with pytest.raises(UserError, match=r"expected latents \[n, 6, h, w\], got \[1, 16, 4, 4\]"):
-        _random().stream().push(torch.zeros(1, 16, 4, 4))
+        random_vae().stream().push(torch.zeros(1, 16, 4, 4))
 
 
 def test_bfloat16_is_close_to_float32() -> None:
-    vae, latents = _random(), torch.randn(4, 6, 4, 5)
+    vae, latents = random_vae(), torch.randn(4, 6, 4, 5)
     expected = vae.stream().decode(latents)
     half = vae.to(torch.bfloat16).stream().decode(latents)
     assert half.dtype == torch.bfloat16
@@ -256,7 +228,7 @@ def test_bfloat16_is_close_to_float32() -> None:
 
 
 def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
-    vae, latents = _random(), torch.randn(4, 6, 4, 5)
+    vae, latents = random_vae(), torch.randn(4, 6, 4, 5)
     stream = vae.stream(dtype=torch.bfloat16)
     whole = stream.decode(latents)
     assert whole.dtype == torch.bfloat16 and {t.dtype for t in stream.state().values()} == {
@@ -286,9 +258,8 @@ def test_bfloat16_frames_of_the_embedded_world_look_like_float32_ones() -> None:
 @pytest.mark.gpu
 def test_cuda_stream_equals_cpu() -> None:
     latents = torch.randn(4, 6, 4, 5)
-    expected = _random().stream().decode(latents)
-    stream = _random().cuda().stream()
+    expected = random_vae().stream().decode(latents)
+    stream = random_vae().cuda().stream()
     assert (
-        _error(torch.cat([stream.decode(latent[None]) for latent in latents]).cpu(), expected)
-        < 1e-3
+        error(torch.cat([stream.decode(latent[None]) for latent in latents]).cpu(), expected) < 1e-3
     )

@@ -2,7 +2,6 @@
 workers == one."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from configs.errors import UserError
 from models.parallel import SequenceGroup
 from models.vae import CausalConv3d, FullVAE, Pass
 from models.vae_config import FullVAEConfig
+from tests.places import GOLDEN
 from tests.ranks import run_ranks
+from tests.small_vae import error
 
-GOLDEN = Path(__file__).parent / "golden"
 SMALL = FullVAEConfig((8, 8, 12, 16), 1, 4, norm_num_groups=4, sample_height=96, sample_width=160)
 
 
@@ -35,11 +35,6 @@ def _golden() -> FullVAE:
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True)
     return vae.eval()
-
-
-def _error(ours: Tensor, expected: Tensor) -> float:
-    assert ours.shape == expected.shape
-    return float((ours - expected).abs().max() / expected.abs().max())
 
 
 def test_full_shape_has_the_published_names_and_size() -> None:
@@ -67,15 +62,15 @@ def test_full_shape_has_the_published_names_and_size() -> None:
 def test_golden_decode_stream_and_encode() -> None:
     case, vae = load_file(GOLDEN / "cases" / "vae.safetensors"), _golden()
     latents = case["latents"].transpose(1, 2)
-    assert _error(vae.decode(latents).transpose(1, 2), case["full"]) < 1e-4
+    assert error(vae.decode(latents).transpose(1, 2), case["full"]) < 1e-4
     stream, scaled = vae.stream(), latents[0] * vae.scaling_factor
     assert len(stream.decode(scaled[:1])) == 0
     for index, latent in enumerate(scaled[1:]):
         expected = case[f"stream.{index}"][0].transpose(0, 1)
-        assert _error(stream.decode(latent[None]), expected) < 1e-4
+        assert error(stream.decode(latent[None]), expected) < 1e-4
     moments = vae.encode(case["video"].transpose(1, 2))
-    assert _error(moments.mean.transpose(1, 2), case["encode_mean"]) < 1e-4
-    assert _error(moments.logvar.transpose(1, 2), case["encode_logvar"]) < 1e-4
+    assert error(moments.mean.transpose(1, 2), case["encode_mean"]) < 1e-4
+    assert error(moments.logvar.transpose(1, 2), case["encode_logvar"]) < 1e-4
 
 
 def test_equals_diffusers_whole_and_tiled() -> None:
@@ -98,25 +93,25 @@ def test_equals_diffusers_whole_and_tiled() -> None:
         for count in (1, 2, 3, 4):
             latents = torch.randn(1, count, 4, 4, 5, generator=generator)
             expected = theirs.decode(latents.transpose(1, 2)).sample.transpose(1, 2)
-            assert _error(vae.decode(latents), expected) < 1e-5
+            assert error(vae.decode(latents), expected) < 1e-5
         for count in (1, 4, 8, 13):
             video = torch.rand(1, count, 3, 24, 32, generator=generator) * 2 - 1
             expected = theirs.encode(video.transpose(1, 2)).latent_dist
             ours = vae.encode(video)
-            assert _error(ours.mean.transpose(1, 2), expected.mean) < 1e-5
-            assert _error(ours.logvar.transpose(1, 2), expected.logvar) < 1e-5
+            assert error(ours.mean.transpose(1, 2), expected.mean) < 1e-5
+            assert error(ours.logvar.transpose(1, 2), expected.logvar) < 1e-5
             noise = torch.randn(ours.mean.shape, generator=generator)
             sample = expected.mean + expected.std * noise.transpose(1, 2)
-            assert _error(ours.sample(noise).transpose(1, 2), sample) < 1e-5
+            assert error(ours.sample(noise).transpose(1, 2), sample) < 1e-5
         theirs.enable_tiling()
         for height, width in ((8, 23), (6, 14), (6, 10)):  # tiles of 6 x 10 latents
             latents = torch.randn(1, 2, 4, height, width, generator=generator)
             expected = theirs.decode(latents.transpose(1, 2)).sample.transpose(1, 2)
-            assert _error(vae.decode(latents, tiled=True), expected) < 1e-5
+            assert error(vae.decode(latents, tiled=True), expected) < 1e-5
         video = torch.rand(1, 5, 3, 64, 176, generator=generator) * 2 - 1
         expected = theirs.encode(video.transpose(1, 2)).latent_dist.mean
-        assert _error(vae.encode(video, tiled=True).mean.transpose(1, 2), expected) < 1e-5
-    assert _error(vae.encode(video).mean.transpose(1, 2), expected) > 1e-3, (
+        assert error(vae.encode(video, tiled=True).mean.transpose(1, 2), expected) < 1e-5
+    assert error(vae.encode(video).mean.transpose(1, 2), expected) > 1e-3, (
         "tiling is meant to matter here"
     )
 
@@ -188,7 +183,7 @@ def test_workers_on_uneven_slices_equal_one(workers: int, width: int) -> None:
         if step == 0:
             assert joined.shape == expected.shape and len(joined) == 0
         else:
-            assert _error(joined, expected) < 1e-5
+            assert error(joined, expected) < 1e-5
 
 
 def test_more_workers_than_columns_are_refused() -> None:
@@ -224,4 +219,4 @@ def test_bad_input_is_named() -> None:
 def test_cuda_stream_equals_cpu() -> None:
     latents = torch.randn(4, 4, 4, 5)
     expected = _random().stream().decode(latents)
-    assert _error(_random().cuda().stream().decode(latents).cpu(), expected) < 1e-3
+    assert error(_random().cuda().stream().decode(latents).cpu(), expected) < 1e-3

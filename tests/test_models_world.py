@@ -207,9 +207,8 @@ def test_guidance_towards_the_labels_goes_on_from_where_no_label_leads() -> None
     unled, plain, further = (first(scale, "DL") for scale in (0.0, 1.0, 2.0))
     torch.testing.assert_close(unled, first(0.0, "B"), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(plain, unled, atol=1e-3)
-    torch.testing.assert_close(
-        further - plain, plain - unled, atol=1e-4, rtol=1e-4
-    )  # one call is linear in velocity
+    # one call is linear in velocity
+    torch.testing.assert_close(further - plain, plain - unled, atol=1e-4, rtol=1e-4)
 
 
 def test_without_a_scale_a_world_is_guided_as_its_weights_are_served() -> None:

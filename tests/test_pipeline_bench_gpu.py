@@ -12,12 +12,12 @@ import torch
 import pipeline.bench.gpu as gpu
 from pipeline.__main__ import main
 from pipeline.bench.gpu import Setting
+from tests.places import ROOT
 
 NOT_NEEDED = (
     "ray diffusers transformers sentencepiece yaml simplejpeg imageio_ffmpeg starlette uvicorn"
 )
 NOT_NEEDED += " websockets prometheus_client psutil matplotlib PIL tqdm pytest"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_three_packages_are_enough() -> None:

@@ -9,6 +9,7 @@ import pytest
 from configs.errors import UserError
 from pipeline.clients.client import connect
 from tests.live import live
+from tests.until import until
 
 
 def run(body, *road, **settings):
@@ -106,7 +107,7 @@ def test_a_drive_can_be_driven_again():
         assert take["seed"] == 42 and take["latents"] == len(labels) and {"DL", "DR"} <= set(labels)
         client.resume()
         client.replay(take["seed"], take["parts"])
-        await theatre.until(
+        await until(
             lambda: theatre.show.epoch > 0 and len(theatre.show.take().labels) >= len(labels)
         )
         assert theatre.show.take().labels[: len(labels)] == labels

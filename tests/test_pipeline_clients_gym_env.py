@@ -16,17 +16,12 @@ from configs.errors import UserError  # noqa: E402
 from models.controls import LABELS  # noqa: E402
 from pipeline.clients.gym_env import DrivingEnv  # noqa: E402
 from pipeline.video import read_video  # noqa: E402
-from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH, write_checkpoint  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
+from tests.tiny_checkpoint import HEIGHT, PROMPTS, WIDTH  # noqa: E402
 
 
 @pytest.fixture
-def env(folder):
-    env = DrivingEnv(folder, render_mode="rgb_array")
+def env(model):
+    env = DrivingEnv(model, render_mode="rgb_array")
     yield env
     env.close()
 
@@ -36,12 +31,12 @@ def drive(env, actions, **reset):
     return np.concatenate([*frames, *(env.step(action)[4]["frames"] for action in actions)])
 
 
-def test_gymnasiums_own_checker_is_content(folder):
+def test_gymnasiums_own_checker_is_content(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(
             gymnasium.make(
-                "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array"
+                "TheMatrix/Drive-v0", model_path=model, render_mode="rgb_array"
             ).unwrapped
         )
 
@@ -107,8 +102,8 @@ def test_a_moment_is_gone_back_to(env):
     assert np.array_equal(env.unwrapped.restore(start)[0], first)
 
 
-def test_a_copy_has_a_future_of_its_own(folder):
-    env = gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array")
+def test_a_copy_has_a_future_of_its_own(model):
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=model, render_mode="rgb_array")
     env.reset(seed=4)
     env.step(1)
     other = copy.deepcopy(env)
@@ -116,16 +111,16 @@ def test_a_copy_has_a_future_of_its_own(folder):
     mine = [env.step(action)[0] for action in (1, 2, 0)]
     turned = [other.step(action)[0] for action in (2, 2, 2)]
     assert not np.array_equal(mine, turned)
-    fresh = gymnasium.make("TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array")
+    fresh = gymnasium.make("TheMatrix/Drive-v0", model_path=model, render_mode="rgb_array")
     fresh.unwrapped.restore(env.unwrapped.snapshot())
     assert np.array_equal(fresh.unwrapped.step(1)[0], env.step(1)[0])
     for each in (env, other, fresh):
         each.close()
 
 
-def test_several_share_one_set_of_weights_and_let_it_go(folder):
+def test_several_share_one_set_of_weights_and_let_it_go(model):
     envs = gymnasium.make_vec(
-        "TheMatrix/Drive-v0", num_envs=3, vectorization_mode="sync", model_path=folder
+        "TheMatrix/Drive-v0", num_envs=3, vectorization_mode="sync", model_path=model
     )
     pictures, _ = envs.reset(seed=[1, 2, 1])
     for _ in range(3):
@@ -140,8 +135,8 @@ def test_several_share_one_set_of_weights_and_let_it_go(folder):
     assert held() is None
 
 
-def test_what_is_made_can_do_all_that_the_class_can(folder):
-    env = gymnasium.make("TheMatrix/Drive-v0", model_path=folder)
+def test_what_is_made_can_do_all_that_the_class_can(model):
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=model)
     assert env.action("DL") == LABELS.index("DL")
     assert env.get_action_meanings() == list(LABELS)
     with pytest.raises(gymnasium.error.ResetNeeded):
@@ -149,11 +144,11 @@ def test_what_is_made_can_do_all_that_the_class_can(folder):
     env.close()
 
 
-def test_one_frame_a_step_shows_every_frame_of_the_same_drive(env, folder):
+def test_one_frame_a_step_shows_every_frame_of_the_same_drive(env, model):
     actions = [1, 2, 0]
     expected = drive(env, actions, seed=5)
     single = gymnasium.make(
-        "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array", frames_per_step=1
+        "TheMatrix/Drive-v0", model_path=model, render_mode="rgb_array", frames_per_step=1
     )
     assert single.metadata["render_fps"] == 16 and env.metadata["render_fps"] == 4
     single.reset(seed=5)
@@ -165,10 +160,10 @@ def test_one_frame_a_step_shows_every_frame_of_the_same_drive(env, folder):
     assert np.array_equal(single.step(1)[0], expected[4])
 
 
-def test_the_real_recorder_keeps_every_frame_at_16_a_second(folder, tmp_path):
+def test_the_real_recorder_keeps_every_frame_at_16_a_second(model, tmp_path):
     pytest.importorskip("moviepy", reason="the extra [gym] is not installed")
     env = gymnasium.make(
-        "TheMatrix/Drive-v0", model_path=folder, render_mode="rgb_array", frames_per_step=1
+        "TheMatrix/Drive-v0", model_path=model, render_mode="rgb_array", frames_per_step=1
     )
     recorder = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"))
     shown = [recorder.reset(seed=3)[0], *(recorder.step(1)[0] for _ in range(8))]
@@ -181,11 +176,11 @@ def test_the_real_recorder_keeps_every_frame_at_16_a_second(folder, tmp_path):
     assert error < np.abs(frames[:-1].astype(int) - np.stack(shown[1:])).mean()
 
 
-def test_a_person_can_look_on(folder, monkeypatch):
+def test_a_person_can_look_on(model, monkeypatch):
     pytest.importorskip("pygame", reason="the extra [gym] is not installed")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     env = gymnasium.make(
-        "TheMatrix/Drive-v0", model_path=folder, render_mode="human", frames_per_step=1
+        "TheMatrix/Drive-v0", model_path=model, render_mode="human", frames_per_step=1
     )
     env.reset(seed=3)
     env.step(0)
@@ -193,7 +188,7 @@ def test_a_person_can_look_on(folder, monkeypatch):
     env.close()
 
 
-def test_mistakes_are_one_line(env, folder):
+def test_mistakes_are_one_line(env, model):
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(0)
     env.reset(seed=1)
@@ -205,6 +200,6 @@ def test_mistakes_are_one_line(env, folder):
     with pytest.raises(UserError, match="prompt"):
         env.reset(options={"prompt": ""})
     with pytest.raises(UserError, match="render_mode"):
-        DrivingEnv(folder, render_mode="human")
+        DrivingEnv(model, render_mode="human")
     with pytest.raises(UserError, match="frames_per_step: expected 1 or 4, got 3"):
-        DrivingEnv(folder, frames_per_step=3)
+        DrivingEnv(model, frames_per_step=3)

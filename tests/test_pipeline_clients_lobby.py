@@ -12,6 +12,7 @@ from pipeline.clients.lobby import Lobby
 from pipeline.host import PastDrive, Whose
 from tests.live import live
 from tests.tls import certificate
+from tests.until import until
 
 
 def run(body, **many):
@@ -74,9 +75,9 @@ def test_a_client_waits_for_room_and_leaves_the_queue_when_it_gives_up():
         waits = asyncio.create_task(client.new_world(seed=5))
         gives_up = asyncio.create_task(client.new_world(seed=6))
         length = theatre.worlds.waiting.length
-        await theatre.until(lambda: length(0.0) == 2)
+        await until(lambda: length(0.0) == 2)
         gives_up.cancel()
-        await theatre.until(lambda: length(0.0) == 1)
+        await until(lambda: length(0.0) == 1)
         await client.end(first.id)
         assert (await asyncio.wait_for(waits, 10)).seed == 5
         with pytest.raises(asyncio.CancelledError):

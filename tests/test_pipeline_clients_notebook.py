@@ -18,9 +18,9 @@ from configs.errors import UserError
 from pipeline.clients.notebook import drive
 from pipeline.video import decode_jpeg
 from tests.browser import chromium, needs_chromium, page
+from tests.places import ROOT
 
 TOKEN = "t" * 20
-ROOT = Path(__file__).resolve().parent.parent
 CELLS = (
     "from the_matrix import the_matrix\n"
     "from pipeline.clients.notebook import drive\n"

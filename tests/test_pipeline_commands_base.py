@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from pipeline.__main__ import main
 from pipeline.commands.run import STARTING
 from pipeline.video import read_video
-from tests.tiny_checkpoint import write_checkpoint
+from tests.places import GOLDEN
+from tests.tiny_checkpoint import put, write_checkpoint
 
-GOLDEN = Path(__file__).parent / "golden"
 FILE = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -101,13 +101,6 @@ def only_pickled(folder: Path) -> None:
     (folder / FILE).rename((folder / FILE).with_suffix(".bin"))
 
 
-def write(content: bytes, name: str = FILE) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        (folder / name).write_bytes(content)
-
-    return change
-
-
 def truncate(folder: Path) -> None:
     content = (folder / FILE).read_bytes()
     (folder / FILE).write_bytes(content[: len(content) // 2])
@@ -130,15 +123,15 @@ def another_text_encoder(folder: Path) -> None:
     [
         (truncate, "truncated"),
         (
-            write(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+            put(FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
             "Git-LFS pointer",
         ),
-        (write(b"<!DOCTYPE html><html>moved</html>"), "web page"),
+        (put(FILE, b"<!DOCTYPE html><html>moved</html>"), "web page"),
         (reshape, "proj_out.bias (file [3], model [64])"),
         (only_pickled, "never opened"),
         (another_text_encoder, "text_encoder/model.safetensors: wrong shape"),
-        (write(b"not a tokenizer", "tokenizer/spiece.model"), "tokenizer/spiece.model"),
-        (write(b"{}", "vae/config.json"), "vae/config.json"),
+        (put("tokenizer/spiece.model", b"not a tokenizer"), "tokenizer/spiece.model"),
+        (put("vae/config.json", b"{}"), "vae/config.json"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -8,26 +8,18 @@ import pytest
 import pipeline.bench.load as load
 from pipeline.__main__ import main
 from pipeline.bench.attention import measure as measure_attention
-from pipeline.bench.live import PARTS, columns, run_live
+from pipeline.bench.live import MEANINGS, columns, run_live
 from pipeline.bench.options import Options
 from pipeline.bench.plot import draw
 from pipeline.bench.timing import in_a_process
-from tests.tiny_checkpoint import write_checkpoint
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 def test_model_figures_as_table_and_json(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "figures.json"
     assert (
-        main(
-            ["bench", "model", "--model-path", str(weights), "--threads", "1", "--json", str(file)]
-        )
+        main(["bench", "model", "--model-path", str(model), "--threads", "1", "--json", str(file)])
         == 0
     )
     figures = json.loads(file.read_text())
@@ -49,9 +41,9 @@ def test_both_forms_of_attention_agree(capsys: pytest.CaptureFixture[str]) -> No
     assert "one block, 5 x 300 tokens" in capsys.readouterr().out
 
 
-def test_loading_is_measured_in_processes_of_their_own(weights: Path) -> None:
+def test_loading_is_measured_in_processes_of_their_own(model: Path) -> None:
     for way in (load.load_ours, load.load_plain):
-        figures = in_a_process(way, str(weights / "transformer"))
+        figures = in_a_process(way, str(model / "transformer"))
         assert (
             figures["seconds"] > 0
             and figures["peak_mb"] > figures["loaded_mb"] >= 0
@@ -67,15 +59,15 @@ def test_loading_is_skipped_with_a_reason_where_there_is_no_room(
     assert "skipped: disk has" in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
-def test_a_live_run_is_split_into_its_parts(weights: Path, tmp_path: Path) -> None:
-    figures = in_a_process(run_live, weights, 3.0, True)
+def test_a_live_run_is_split_into_its_parts(model: Path, tmp_path: Path) -> None:
+    figures = in_a_process(run_live, model, 3.0, True)
     assert figures["frames"] >= 24 and figures["restarts"] == 0
-    assert all(figures["split_ms"][part]["p50"] >= 0 for part in PARTS)
+    assert all(figures["split_ms"][part]["p50"] >= 0 for part in MEANINGS)
     least = sum(figures["split_ms"][part]["p50"] for part in ("queue", "hop", "back"))
     assert 0 < least / 2 < figures["overhead_ms"]["p95"] >= figures["overhead_ms"]["p50"]
     assert figures["control_to_frame_ms"]["p50"] > 0 and figures["reset_to_frame_ms"]["p50"] > 0
     assert {"launcher", "DitWorker", "VaeWorker"} <= set(figures["cpu_percent"])
     assert all(memory > 50 for memory in figures["peak_rss_mb"].values())
-    assert [row[0].split(":")[0] for row in columns(figures)] == [*PARTS, "key to frame shown"]
-    draw({"just in time": figures, "free running": figures}, list(PARTS), tmp_path / "split.png")
+    assert [row[0].split(":")[0] for row in columns(figures)] == [*MEANINGS, "key to frame shown"]
+    draw({"just in time": figures, "free running": figures}, list(MEANINGS), tmp_path / "split.png")
     assert (tmp_path / "split.png").read_bytes().startswith(b"\x89PNG")

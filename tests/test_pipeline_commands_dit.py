@@ -9,12 +9,6 @@ import psutil
 import pytest
 
 from tests.launcher import HANGS, ROOT, SPEED, assert_gone, with_our_python
-from tests.tiny_checkpoint import write_checkpoint
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 def test_the_dit_group_alone_prints_its_speed(model):

@@ -19,9 +19,8 @@ def test_a_program_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str
     settings = ["--headless", "--duration", "1.5", "--record", str(path), "--seed", "3"]
     assert main(["play", *settings, *ROAD, "--size", "96x64"]) == 0
     frames, fps = read_video(path)
-    assert (
-        8 <= len(frames) <= 25 and frames.shape[1:] == (64, 96, 3) and fps == 16
-    )  # 24, less on a busy machine
+    # 24, less on a busy machine
+    assert 8 <= len(frames) <= 25 and frames.shape[1:] == (64, 96, 3) and fps == 16
     shown = capsys.readouterr()
     assert shown.out.split() == [str(path)] and "96x64" in shown.err
     assert path.with_suffix(".jsonl").is_file()

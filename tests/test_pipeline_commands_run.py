@@ -22,15 +22,10 @@ from tests.head import running_head
 from tests.launcher import HANGS, Launcher, assert_nothing_left, measure_dit
 from tests.stranger import SERVICES, answers, web_status
 from tests.test_actors_session import ENGINE, directly
-from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+from tests.tiny_checkpoint import PROMPTS
 
 # Ray's choice where grpcio is installed, the same for every cluster of a machine
 RAY_CLIENT_PORT = 10001
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from pipeline.stage.show import Show
 from pipeline.worlds import Worlds
 from tests.live import Making
 from tests.test_pipeline_stage_show import Squares, play, watch
-from tests.test_pipeline_worlds import Fragile, until
+from tests.test_pipeline_worlds import Fragile
+from tests.until import until
 
 
 def test_text_from_outside_can_forge_no_line(capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from actors.journal.drive import read_log
-from actors.journal.kept import Kept
+from actors.journal.kept import KeptSession
 from actors.journal.records import Recorded
 from actors.session import Session
 from configs.errors import UserError
@@ -28,16 +28,10 @@ from pipeline.video import decode_jpeg, encode_jpeg
 from tests.launcher import Launcher
 from tests.live import live
 from tests.test_pipeline_keeping import cut_off
-from tests.tiny_checkpoint import write_checkpoint
 from the_matrix import the_matrix
 
 TOKEN = "a-token-made-for-these-tests-only"
 ENGINE = "torch-fp32"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) -> None:
@@ -52,7 +46,7 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
         (drive,) = await hosting.drives()
         assert (drive.whose, drive.prompt, drive.seconds) == (Whose("0a1b", "Ann"), "a road", 1.5)
         made = await hosting.source(Whose("0a1b", "Ann"), drive.journal)
-        assert isinstance(made.source, Kept) and made.take is not None
+        assert isinstance(made.source, KeptSession) and made.take is not None
         assert (made.take.seed, made.take.first) == (7, 4)
         assert made.recording == tmp_path / "drive-2.mp4"
         continued = made.continued["continued"]
@@ -61,7 +55,7 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
         with pytest.raises(UserError, match="lives"):
             await hosting.source(Whose("2c3d", ""), drive.journal)
         other = await hosting.source(Whose("4e5f", "Bob"))
-        assert other.take is None and isinstance(other.source, Kept)
+        assert other.take is None and isinstance(other.source, KeptSession)
         for source in (made.source, other.source):
             await source.close()
         head, _ = read_log(state.path / drive.journal)

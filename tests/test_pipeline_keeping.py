@@ -26,11 +26,6 @@ from pipeline.launch import Launch
 from tests.tiny_checkpoint import write_checkpoint
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
-
-
 def cut_off(
     state: Path, model: Path, *more: Record, engine: str = "torch-fp32", **whose: str
 ) -> StateFolder:

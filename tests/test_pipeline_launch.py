@@ -22,7 +22,6 @@ from pipeline.commands.run import STARTING
 from pipeline.console import Console
 from pipeline.launch import Launch
 from tests.test_pipeline_stage_show import Squares
-from tests.tiny_checkpoint import write_checkpoint
 
 GOOD = ["--headless", "--duration", "1"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -35,11 +34,6 @@ def the_line(capsys):
     lines = [line for line in err.splitlines() if not line.endswith(STARTING)]
     assert out == "" and len(lines) == 1 and lines[0].startswith("error: "), err
     return lines[0]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 class Drawn(Squares):

@@ -10,7 +10,6 @@ import pytest
 from pipeline.console import Console
 from pipeline.logs import LAUNCHER, logged
 from tests.launcher import HANGS, Launcher, assert_nothing_left
-from tests.tiny_checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("levels")
 
@@ -49,11 +48,6 @@ def test_the_kept_log_has_all_of_it_whatever_the_terminal_hears(
     assert "cut" not in told and "the prompt was cut" in kept
     assert "ZeroDivisionError: no frames a second" in kept and "RuntimeError: the end" in kept
     assert "pipeline.console: notice: a notice forged?\n" in kept
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
 
 
 @pytest.fixture

@@ -26,11 +26,6 @@ PROMPT = ("--prompt", "a red car")
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
-
-
-@pytest.fixture(scope="module")
 def basis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What makes base clips: a folder that is not distilled."""
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage2", solver="dpm")
@@ -131,26 +126,26 @@ def test_what_exists_is_never_overwritten(
 
 
 def test_what_depends_on_the_weights(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = ("--model-path", str(weights), "--output", str(tmp_path / "x.mp4"))
+    chosen = ("--model-path", str(model), "--output", str(tmp_path / "x.mp4"))
     assert "2 noise groups need 9, 17, 25" in refused(
-        ["stream", *PROMPT, *model, "--clip-frames", "13"], capsys
+        ["stream", *PROMPT, *chosen, "--clip-frames", "13"], capsys
     )
     assert "multiple of noise_groups" in refused(
-        ["stream", *PROMPT, *model, "--steps", "3"], capsys
+        ["stream", *PROMPT, *chosen, "--steps", "3"], capsys
     )
-    assert "late_labels" in refused(["stream", *PROMPT, *model, "--late-labels", "3"], capsys)
+    assert "late_labels" in refused(["stream", *PROMPT, *chosen, "--late-labels", "3"], capsys)
     assert "init_video" in refused(
-        ["stream", *PROMPT, *model, "--init-video", str(tmp_path / "no.mp4")], capsys
+        ["stream", *PROMPT, *chosen, "--init-video", str(tmp_path / "no.mp4")], capsys
     )
-    assert "device" in refused(["stream", *PROMPT, *model, "--device", "tpu"], capsys)
-    assert "dtype" in refused(["stream", *PROMPT, *model, "--dtype", "int4"], capsys)
-    assert "this is stage 4" in refused(["base", *PROMPT, *model], capsys)
+    assert "device" in refused(["stream", *PROMPT, *chosen, "--device", "tpu"], capsys)
+    assert "dtype" in refused(["stream", *PROMPT, *chosen, "--dtype", "int4"], capsys)
+    assert "this is stage 4" in refused(["base", *PROMPT, *chosen], capsys)
     for width, height, count in ((64, 48, 9), (48, 32, 5)):
         with VideoWriter(clip := tmp_path / f"{width}.mp4", width, height) as writer:
             writer.write(np.zeros((count, height, width, 3), np.uint8))
-        message = refused(["stream", *PROMPT, *model, "--init-video", str(clip)], capsys)
+        message = refused(["stream", *PROMPT, *chosen, "--init-video", str(clip)], capsys)
         assert ("48x32" if width == 64 else "at least 9 frames") in message
     assert not (tmp_path / "x.mp4").exists()
 
@@ -202,10 +197,10 @@ def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
 
 
 def test_base_and_stream_make_videos(
-    weights: Path, basis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, basis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, long = tmp_path / "base.mp4", tmp_path / "long.mp4"
-    model = (*PROMPT, "--model-path", str(weights))
+    chosen = (*PROMPT, "--model-path", str(model))
     drive = (
         "--controls",
         "D*8,DL*9",
@@ -242,13 +237,12 @@ def test_base_and_stream_make_videos(
     shown = capsys.readouterr().out
     assert f"model: {basis}" in shown and "17 frames" in shown and "controls" not in shown
 
-    stream = ("stream", *model, "--width", "64", "--init-video", str(base), "--seed", "5")
+    stream = ("stream", *chosen, "--width", "64", "--init-video", str(base), "--seed", "5")
     groups = ("--noise-groups", "2", "--clip-frames", "17", "--sample-groups", "3", "--fps", "8")
     assert main([*stream, *groups, "--output", str(long)]) == 0
     frames, fps = read_video(long)
-    assert (
-        frames.shape == (24, 32, 64, 3) and fps == 8
-    )  # W = 2: two latents of four frames per outer step
+    # W = 2: two latents of four frames per outer step
+    assert frames.shape == (24, 32, 64, 3) and fps == 8
     again = tmp_path / "again.mp4"
     assert main([*stream, *groups, "--output", str(again)]) == 0
     assert again.read_bytes() == long.read_bytes()
@@ -262,8 +256,8 @@ def test_a_full_disk_is_one_line(
 ) -> None:
     target = tmp_path / "x.mp4"
     (tmp_path / "x.mp4.part").symlink_to("/dev/full")
-    model = ("--model-path", str(basis), "--frames", "9", "--steps", "2")
-    assert main(["base", *PROMPT, *model, "--output", str(target)]) == 1
+    chosen = ("--model-path", str(basis), "--frames", "9", "--steps", "2")
+    assert main(["base", *PROMPT, *chosen, "--output", str(target)]) == 1
     shown = capsys.readouterr()
     errors = [line for line in shown.err.splitlines() if not line.startswith("base video: ")]
     assert len(errors) == 1 and errors[0].startswith("error: video")
@@ -271,9 +265,9 @@ def test_a_full_disk_is_one_line(
     assert not target.exists()
 
 
-def test_a_base_video_becomes_a_start_clip(weights: Path, basis: Path, tmp_path: Path) -> None:
+def test_a_base_video_becomes_a_start_clip(model: Path, basis: Path, tmp_path: Path) -> None:
     own = tmp_path / "weights"
-    shutil.copytree(weights, own)
+    shutil.copytree(model, own)
     (own / "start_clips.safetensors").unlink()
     assert Checkpoint.open(own).start_latents("a red car").shape[0] == 0
     files = (

@@ -7,29 +7,12 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from pipeline.stage.recording import read_control_log
-from pipeline.stage.show import Show
-from tests.dream import Dream, again, dreamed
+from pipeline.stage.control_log import read_control_log
+from tests.dream import DreamSource, again, dreamed
 from tests.tiny_checkpoint import PROMPTS
+from tests.watched import WatchedShow
 
 KINDS = {"late labels, tiny decoder": (1, False), "full decoder": (2, True)}
-
-
-class Kept(Show):
-    """Keeps every frame that is recorded, and can wait for one."""
-
-    def __init__(self, source, **settings):
-        super().__init__(source, seed=7, prompt=PROMPTS[0], **settings)
-        self.seen = []
-
-    def _record(self, frame):
-        super()._record(frame)
-        self.seen.append(frame)
-
-    async def until(self, latent):
-        async with asyncio.timeout(20):
-            while self.latent < latent:
-                await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -41,7 +24,7 @@ def play(parts, drive, **settings):
     """Run a show beside ``drive(show)``; the show and what it returns."""
 
     async def whole():
-        show = Kept(Dream(parts), **settings)
+        show = WatchedShow(DreamSource(parts), seed=7, prompt=PROMPTS[0], **settings)
         running = asyncio.create_task(show.run())
         try:
             result = await drive(show)
@@ -58,7 +41,7 @@ def test_what_follows_equals_the_undisturbed_world(parts, tmp_path):
     into a file and out of it; back to the world that this took the place of."""
 
     async def drive(show):
-        show.log_controls(tmp_path / "log")
+        show.tape.log(tmp_path / "log")
         show.hold("DL")
         await show.until(3)
         show.set_prompt(PROMPTS[1])

@@ -9,6 +9,7 @@ from pipeline.stage.audience import Audience
 from pipeline.stage.prompts import Prompts
 from tests.shown import shown
 from tests.test_pipeline_stage_show import Squares
+from tests.until import settled
 
 
 class Slow(Squares):
@@ -37,13 +38,11 @@ def made() -> tuple[Prompts, Slow, list[tuple[int, str, str]]]:
 def test_the_newest_of_many_is_read_and_those_overtaken_are_not() -> None:
     async def act() -> None:
         prompts, source, _ = made()
-        tasks = [
-            asyncio.create_task(prompts.hand_over(prompts.add(text)))
-            for text in ("snow", "rain", "night")
-        ]
+        for text in ("snow", "rain", "night"):
+            prompts.add(text)
         await asyncio.sleep(0)
         source.go.set()
-        await asyncio.gather(*tasks)
+        await settled()
         assert source.read == [("night", 3)]
 
     asyncio.run(act())
@@ -53,9 +52,9 @@ def test_a_prompt_is_pending_until_frames_follow_it() -> None:
     async def act() -> None:
         prompts, source, told = made()
         source.go.set()
-        version = prompts.add("snow")
+        prompts.add("snow")
         assert told == [(1, "snow", "pending")] and prompts.newest()["state"] == "pending"
-        await prompts.hand_over(version)
+        await settled()
         assert prompts.text == "a road" and len(told) == 1
         prompts.came_through(shown(prompt="a road", prompt_version=0))
         prompts.came_through(shown(prompt="snow", prompt_version=1))
@@ -70,7 +69,8 @@ def test_one_that_the_world_refuses_is_failed_with_the_reason() -> None:
     async def act() -> None:
         prompts, source, told = made()
         source.go.set()
-        await prompts.hand_over(prompts.add("impossible"))
+        prompts.add("impossible")
+        await settled()
         assert told[-1] == (1, "impossible", "failed")
 
     asyncio.run(act())

@@ -8,6 +8,7 @@ from dataclasses import replace
 import av
 import numpy as np
 
+from pipeline.bench.engines import psnr
 from pipeline.web import film as films
 from pipeline.web.film import Film, fits_video
 from tests.road import Road
@@ -31,10 +32,6 @@ def decoded(pieces):
     for piece in pieces:
         pictures += [f.to_ndarray(format="rgb24") for f in decoder.decode(av.Packet(piece.data))]
     return pictures + [f.to_ndarray(format="rgb24") for f in decoder.decode(None)]
-
-
-def psnr(a, b):
-    return 10 * np.log10(255**2 / np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2))
 
 
 def run(body):

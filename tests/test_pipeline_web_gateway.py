@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from pipeline.clients.client import connect as connect_client
-from pipeline.stage.recording import read_control_log
+from pipeline.stage.control_log import read_control_log
 from pipeline.video import read_video
 from pipeline.web import allowance as allowances
 from pipeline.web import room as rooms
@@ -24,6 +24,7 @@ from pipeline.web.site import PAGE
 from tests.hostile import hostile
 from tests.live import BEARER, TOKEN, live, socket, with_show
 from tests.slow_link import slow_link
+from tests.until import until
 
 
 def test_the_page_is_small_and_needs_nothing_from_elsewhere():
@@ -49,14 +50,14 @@ def test_the_page_is_there_before_the_world_and_says_what_is_loading():
             httpx.AsyncClient(base_url=theatre.origin) as http,
         ):
             assert (await http.get("/healthz")).text == "alive\n"
-            await theatre.until(lambda: theatre.show.ready)
+            await until(lambda: theatre.show.ready)
             assert (await http.get("/readyz")).status_code == 200
             async with socket(theatre.port) as link:
                 assert {"stage", "percent", "message", "seconds"} <= (
                     await link.hear("status")
                 ).keys()
             theatre.show.stop()
-            await theatre.until(lambda: theatre.show.state == "ended")
+            await until(lambda: theatre.show.state == "ended")
             assert (await http.get("/readyz")).status_code == 503
             assert (await http.get("/healthz")).status_code == 200
 
@@ -207,7 +208,7 @@ def test_a_flood_of_controls_leaves_one_per_latent_and_other_viewers_unharmed():
             )
             assert {"DL", "DR"} & {label for _, label in labels}
             flooding.cancel()
-        await theatre.until(lambda: not theatre.room.viewers)
+        await until(lambda: not theatre.room.viewers)
 
     with_show(body)
 
@@ -257,7 +258,7 @@ def test_ten_thousand_hostile_messages_through_real_sockets_harm_nobody(tmp_path
                 await answered(bystander, count)
             await asyncio.gather(attacks, knocks)
             assert count > 20, "who sits beside them is answered all the time"
-            await theatre.until(lambda: len(theatre.room.viewers) == 1)
+            await until(lambda: len(theatre.room.viewers) == 1)
             await bystander.say("take_control")
             await bystander.say("resume")
             await bystander.say("reset", seed=1)
@@ -303,10 +304,9 @@ def test_a_client_that_never_reads_delays_nobody():
         writer.write(f"GET /live HTTP/1.1\r\n{host}{key}Sec-WebSocket-Version: 13\r\n\r\n".encode())
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         hello = json.dumps({"type": "hello"}).encode()
-        writer.write(
-            b"\x81" + bytes([0x80 | len(hello), 0, 0, 0, 0]) + hello
-        )  # and never reads again
-        await theatre.until(lambda: theatre.show.viewers == 1)
+        # says hello and never reads again
+        writer.write(b"\x81" + bytes([0x80 | len(hello), 0, 0, 0, 0]) + hello)
+        await until(lambda: theatre.show.viewers == 1)
         async with await connect_client(theatre.url) as client:
             stream = aiter(client)
             begun = time.monotonic()
@@ -360,7 +360,7 @@ def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
             flooding = asyncio.create_task(flood())
             assert (await link.hear("bye"))["reason"] == "too many messages"
             await flooding
-            await theatre.until(lambda: not theatre.room.viewers)
+            await until(lambda: not theatre.room.viewers)
 
     with_show(body)
 

@@ -13,6 +13,7 @@ from pipeline.stage.pacing import percentile
 from tests.browser import chromium, needs_chromium, page, playing
 from tests.live import live
 from tests.slow_link import slow_link
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 MODEL = 0.1  # seconds that the program takes for a latent
@@ -115,13 +116,13 @@ def test_a_silent_server_is_noticed_within_two_seconds():
         ):
             await playing(tab)
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             link.frozen = True
             await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
             assert await tab.locator("#keys .lit").count() == 0
-            await theatre.until(lambda: theatre.show.held == "D", 5)
+            await until(lambda: theatre.show.held == "D", 5)
             link.frozen = False
             await playing(tab)
-            await theatre.until(lambda: len(theatre.room.viewers) == 1)
+            await until(lambda: len(theatre.room.viewers) == 1)
 
     asyncio.run(whole())

@@ -15,10 +15,9 @@ from pipeline.host import PastDrive, Whose
 from pipeline.web import uploads
 from pipeline.web.site import PAGE
 from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
-from tests.dream import Dream, again, dreamed
-from tests.live import TOKEN, live
-
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+from tests.dream import DreamSource, again, dreamed
+from tests.live import BEARER, TOKEN, live
+from tests.until import until
 
 
 def run(body, many=None, **settings):
@@ -40,7 +39,7 @@ def test_worlds_begin_are_listed_seen_and_ended():
         made = answer.json()["world"]
         assert answer.status_code == 201 and made["name"] == "Ann" and made["seed"] == 7
         world = theatre.worlds.get(made["id"])
-        await theatre.until(lambda: world.show.ready)
+        await until(lambda: world.show.ready)
         lobby = (await http.get("worlds")).json()
         assert [one["id"] for one in lobby["worlds"]] == ["first", made["id"]]
         assert (lobby["room"], lobby["most"], lobby["waiting"]) == (6, 8, 0)
@@ -92,7 +91,7 @@ def test_drives_of_earlier_launchers_go_on_with_their_links():
         card = answer.json()["world"]
         assert answer.status_code == 201 and (card["id"], card["name"]) == ("0a1b2c3d", "Ann")
         world = theatre.worlds.get("0a1b2c3d")
-        await theatre.until(lambda: world.show.ready)
+        await until(lambda: world.show.ready)
         assert (world.show.seed, world.show.prompt) == (7, "a sea")
         assert world.record()["continued"] == {"journal": "2026-1"}
         for bad in ("2026-1", "../x", "", "x" * 5000):
@@ -115,7 +114,7 @@ def test_a_drive_waits_for_room_like_any_world():
         assert queued.status_code == 202
         made = asyncio.create_task(theatre.worlds.in_turn(Beginning.again(past()[2])))
         theatre.worlds.end("first")
-        await theatre.until(lambda: not len(theatre.worlds))
+        await until(lambda: not len(theatre.worlds))
         begun = await http.get(f"queue/{queued.json()['ticket']}")
         assert begun.status_code == 201 and begun.json()["world"]["name"] == "Ann"
         await http.delete("worlds/0a1b2c3d")
@@ -201,7 +200,7 @@ def test_a_full_house_has_a_queue_with_places_and_who_leaves_it_is_forgotten(mon
             places = [(await http.get(f"queue/{ticket}")).json()["place"] for ticket in tickets[1:]]
         assert places == [1, 2] and (await http.get(f"queue/{tickets[0]}")).status_code == 404
         await http.delete(f"worlds/{made['id']}")
-        await theatre.until(lambda: len(theatre.worlds) == 1)
+        await until(lambda: len(theatre.worlds) == 1)
         last = await http.get(f"queue/{tickets[2]}")
         assert last.status_code == 202 and last.json()["estimate"] > 0
         assert (await http.post("worlds")).status_code == 202, (
@@ -239,11 +238,11 @@ def test_a_saved_world_goes_on_as_another_one(tmp_path, monkeypatch):
     parts = dreamed(tmp_path)
 
     async def source():
-        return Dream(parts)
+        return DreamSource(parts)
 
     async def body(theatre, http):
         show = theatre.show
-        await theatre.until(lambda: show.latent >= 12)
+        await until(lambda: show.latent >= 12)
         path = await show.past.save(show.past.at(10, show.latent))
         lobby, content = Lobby(theatre.url), path.read_bytes()
         card = await lobby.open_world(path, "Ann")

@@ -9,6 +9,7 @@ from pipeline.web.messages import HEADER_BYTES
 from pipeline.web.site import PAGE
 from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text, turn_left
 from tests.live import TOKEN
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -62,7 +63,7 @@ def test_every_key_lights_up_and_steers_while_it_is_held(run):
             for codes, label, lit in KEYS:
                 for code in codes:
                     await tab.keyboard.down(code)
-                await theatre.until(lambda label=label: theatre.show.held == label)
+                await until(lambda label=label: theatre.show.held == label)
                 shown = await tab.locator("#keys .lit").evaluate_all(
                     "keys => keys.map(k => k.dataset.key)"
                 )
@@ -74,7 +75,7 @@ def test_every_key_lights_up_and_steers_while_it_is_held(run):
                     )
                 for code in codes:
                     await tab.keyboard.up(code)
-                await theatre.until(lambda: theatre.show.held == "D")
+                await until(lambda: theatre.show.held == "D")
                 assert await tab.locator("#keys .lit").count() == 0
 
     run(body)
@@ -161,9 +162,9 @@ def test_keys_are_let_go_when_the_window_loses_its_focus(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             await tab.evaluate("window.dispatchEvent(new Event('blur'))")
-            await theatre.until(lambda: theatre.show.held == "D", 5)
+            await until(lambda: theatre.show.held == "D", 5)
 
     run(body)
 
@@ -190,7 +191,7 @@ def test_the_prompt_is_pending_until_its_pictures_arrive_and_typing_does_not_ste
                 "the sky grew dark"
             )
             await tab.select_option("#presets", index=1)
-            await theatre.until(lambda: theatre.show.prompt == theatre.show.info.presets[0])
+            await until(lambda: theatre.show.prompt == theatre.show.info.presets[0])
 
     async def is_text(tab, selector, wanted):
         return await text(tab, selector) == wanted
@@ -212,10 +213,10 @@ def test_pause_reset_new_seed_and_copying(run):
             await tab.click("#pause")
             await playing(tab)
             await tab.keyboard.press("KeyR")
-            await theatre.until(lambda: theatre.show.epoch == 1)
+            await until(lambda: theatre.show.epoch == 1)
             assert theatre.show.seed == 42
             await tab.click("#new-seed")
-            await theatre.until(lambda: theatre.show.seed != 42)
+            await until(lambda: theatre.show.seed != 42)
             await so(
                 tab, f"document.getElementById('seed-value').textContent == '{theatre.show.seed}'"
             )
@@ -233,7 +234,7 @@ def test_after_a_click_the_keys_drive_on(run, tmp_path):
             await so(tab, "document.getElementById('record').ariaPressed == 'true'")
             await tab.keyboard.press("Space")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
-            assert theatre.show.tape.recorder is not None, (
+            assert theatre.show.recordings.running is not None, (
                 "the space bar pauses, it does not press the button again"
             )
             assert await tab.get_by_role("button", name="Record", exact=True).count() == 1, (
@@ -264,7 +265,7 @@ def test_a_replay_link_drives_the_same_drive_again(run):
             await tab.wait_for_selector("#ask[open]")
             assert "seed 42" in await text(tab, "#ask-text")
             await tab.click("#ask-yes")
-            await theatre.until(
+            await until(
                 lambda: (
                     theatre.show.seed == 42 and len(theatre.show.take().labels) >= len(take.labels)
                 )
@@ -324,7 +325,7 @@ def test_two_pages_one_wheel(run):
                 "document.getElementById('role-text').textContent == '1 watching, you drive'",
             )
             await second.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             await so(first, "document.getElementById('role-text').textContent == 'you watch'")
 
     run(body)

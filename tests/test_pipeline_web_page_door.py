@@ -12,6 +12,7 @@ import pytest
 from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
 from tests.live import TOKEN, live
 from tests.proxy import proxy
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -43,9 +44,9 @@ async def drives(theatre, tab):
     """The page plays and its keys steer."""
     await playing(tab)
     await tab.keyboard.down("KeyA")
-    await theatre.until(lambda: theatre.show.held == "DL")
+    await until(lambda: theatre.show.held == "DL")
     await tab.keyboard.up("KeyA")
-    await theatre.until(lambda: theatre.show.held == "D")
+    await until(lambda: theatre.show.held == "D")
 
 
 def test_it_works_under_a_path_and_leaves_its_cookie_there(run, tmp_path):
@@ -117,7 +118,7 @@ def test_where_websockets_are_blocked_it_says_so_and_goes_on_over_plain_http(run
             await tab.keyboard.press("Space")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
             await tab.close()
-            await theatre.until(lambda: not theatre.room.viewers, 10)
+            await until(lambda: not theatre.room.viewers, 10)
 
     async def grown(theatre, size):
         return theatre.room.viewers[0].sent_bytes > size

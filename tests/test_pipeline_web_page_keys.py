@@ -6,6 +6,7 @@ import asyncio
 import pytest
 
 from tests.browser import eventually, needs_chromium, page, playing, so, text
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -51,9 +52,9 @@ def test_keyboards_that_tell_no_place_steer_by_letter(run):
             await playing(tab)
             for key, label in (("a", "DL"), ("D", "DR"), ("s", "B"), ("ArrowLeft", "DL")):
                 await send(tab, "keydown", code="", key=key)
-                await theatre.until(lambda label=label: theatre.show.held == label)
+                await until(lambda label=label: theatre.show.held == label)
                 await send(tab, "keyup", code="", key=key)
-                await theatre.until(lambda: theatre.show.held == "D")
+                await until(lambda: theatre.show.held == "D")
             await send(tab, "keydown", code="Unidentified", key=" ")
             await tab.wait_for_selector("#theatre[data-phase=paused]")
 
@@ -78,7 +79,7 @@ def test_the_letters_shown_are_those_of_the_users_layout(run):
             assert (await tab.inner_text("#help [data-caps=left]")).split() == ["Q", "←"]
             await tab.keyboard.press("Escape")
             await send(tab, "keydown", code="KeyA", key="q")  # by place, whatever it prints
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             await send(tab, "keyup", code="KeyA", key="q")
             await send(tab, "keydown", code="KeyN", key="ñ")
             await tab.click("#show-help")
@@ -109,9 +110,9 @@ def test_keys_whose_release_the_page_cannot_hear_are_let_go(run, lost):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             await tab.evaluate(lost)
-            await theatre.until(lambda: theatre.show.held == "D", 3)
+            await until(lambda: theatre.show.held == "D", 3)
 
     run(body)
 
@@ -128,7 +129,7 @@ def test_a_held_key_that_repeats_no_more_is_let_go_and_one_that_never_did_stays(
                 await asyncio.sleep(0.1)
             await asyncio.sleep(1)
             assert theatre.show.held == "DL"
-            await theatre.until(lambda: theatre.show.held == "D", 3)
+            await until(lambda: theatre.show.held == "D", 3)
             await tab.keyboard.up("KeyA")
             await tab.keyboard.down("KeyA")
             await tab.keyboard.down("KeyA")
@@ -144,9 +145,9 @@ def test_a_shift_whose_release_was_lost_is_noticed_by_the_next_event(run):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
             await send(tab, "keydown", code="ShiftLeft", key="Shift", shiftKey=True)
-            await theatre.until(lambda: theatre.show.held == "N")
+            await until(lambda: theatre.show.held == "N")
             await tab.mouse.move(300, 300)
-            await theatre.until(lambda: theatre.show.held == "D", 3)
+            await until(lambda: theatre.show.held == "D", 3)
 
     run(body)
 
@@ -169,7 +170,7 @@ def test_another_key_can_be_chosen_and_is_kept_in_this_browser(run):
             await playing(tab)
             for key, label in (("KeyJ", "DL"), ("ArrowLeft", "DL"), ("KeyA", "D")):
                 await tab.keyboard.down(key)
-                await theatre.until(lambda label=label: theatre.show.held == label)
+                await until(lambda label=label: theatre.show.held == label)
                 await asyncio.sleep(0.3)
                 assert theatre.show.held == label
                 await tab.keyboard.up(key)
@@ -204,9 +205,9 @@ def test_pads_of_any_make_steer_together_from_where_they_rest(run):
                 ("pads[2] = null", "D"),
             ):
                 await tab.evaluate(f"() => {{ {change} }}")
-                await theatre.until(lambda label=label: theatre.show.held == label, 5)
+                await until(lambda label=label: theatre.show.held == label, 5)
             await tab.evaluate(f"({PADS})(); pads[2].axes[0] = -0.9")  # plugged in again
-            await theatre.until(lambda: theatre.show.held == "DL", 5)
+            await until(lambda: theatre.show.held == "DL", 5)
 
     run(body)
 

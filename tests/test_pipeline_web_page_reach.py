@@ -20,6 +20,7 @@ from tests.browser import (
 )
 from tests.live import TOKEN, live, socket
 from tests.tls import certificate, tls_proxy
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -31,7 +32,7 @@ def test_a_lost_connection_is_said_within_two_seconds_and_the_page_comes_back_by
                 tab = await pages.enter_async_context(page(browser, theatre.url))
                 await playing(tab)
                 await tab.keyboard.down("KeyA")
-                await theatre.until(lambda: theatre.show.held == "DL")
+                await until(lambda: theatre.show.held == "DL")
                 await theatre.gateway.close()
                 await tab.wait_for_selector("#theatre[data-phase=lost]", timeout=2000)
                 assert (
@@ -96,11 +97,9 @@ def test_a_page_that_paints_nothing_gets_two_frames_and_no_more(run):
                 "() => { window.paint = requestAnimationFrame; window.requestAnimationFrame = () => 0; }"
             )
             painted_last = viewer.dropped  # a paint that was asked for before may still be answered
-            await theatre.until(
-                lambda: len(viewer._in_flight) == 2 and viewer.dropped > painted_last + 8
-            )
+            await until(lambda: len(viewer._in_flight) == 2 and viewer.dropped > painted_last + 8)
             sent, dropped = viewer.sent_bytes, viewer.dropped
-            await theatre.until(lambda: viewer.dropped > dropped + 8)
+            await until(lambda: viewer.dropped > dropped + 8)
             assert viewer.sent_bytes == sent and len(viewer._in_flight) == 2, (
                 "frames are answered after the paint only"
             )
@@ -178,11 +177,11 @@ def test_it_fits_a_phone_and_fingers_steer(run):
                 await touch.send(
                     "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]}
                 )
-                await theatre.until(lambda label=label: theatre.show.held == label)
+                await until(lambda label=label: theatre.show.held == label)
                 await touch.send(
                     "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
                 )
-                await theatre.until(lambda: theatre.show.held == "D")
+                await until(lambda: theatre.show.held == "D")
 
     run(body)
 
@@ -208,7 +207,7 @@ def test_a_gamepad_steers_with_stick_and_cross_beyond_the_dead_zone(run):
                 ("pad.buttons[2].pressed = false", "D"),
             ):
                 await tab.evaluate(change)
-                await theatre.until(lambda label=label: theatre.show.held == label)
+                await until(lambda label=label: theatre.show.held == label)
 
     run(body)
 
@@ -256,9 +255,9 @@ def test_it_can_be_used_without_a_mouse_and_without_seeing(run):
             assert wanted <= reached
             await tab.focus('#keys [data-key="left"]')
             await tab.keyboard.down("Space")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
             await tab.keyboard.up("Space")
-            await theatre.until(lambda: theatre.show.held == "D")
+            await until(lambda: theatre.show.held == "D")
             assert not theatre.show.paused
             live_region = tab.locator("#announcer")
             assert await live_region.get_attribute("aria-live") == "polite"
@@ -369,7 +368,7 @@ def test_a_given_name_works_behind_a_proxy_that_speaks_tls(desk, tmp_path):
                 assert tab.url == address
                 await playing(tab)
                 await tab.keyboard.down("KeyA")
-                await theatre.until(lambda: theatre.show.held == "DL")
+                await until(lambda: theatre.show.held == "DL")
             async with page(browser, address.replace("drive", "other")) as tab:
                 assert "not served here" in await tab.inner_text("body")
 

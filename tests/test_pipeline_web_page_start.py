@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.browser import eventually, needs_chromium, page, playing, so, text
 from tests.live import TOKEN, live
+from tests.places import ROOT
 
 pytestmark = [needs_chromium, pytest.mark.timeout(400)]
-ROOT = Path(__file__).resolve().parent.parent
 PROGRESS = """() => [document.getElementById('theatre').dataset.phase, document.getElementById('loading-bar').value,
   ...document.querySelectorAll('#loading-stages li')].map((x) => x.innerText ?? x)"""
 

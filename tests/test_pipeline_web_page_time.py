@@ -6,7 +6,8 @@ import asyncio
 import pytest
 
 from tests.browser import PIXELS, box_of, eventually, needs_chromium, page, playing, so, text
-from tests.dream import Dream, dreamed
+from tests.dream import DreamSource, dreamed
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 
@@ -17,14 +18,14 @@ def dreams(tmp_path_factory):
     parts = dreamed(tmp_path_factory.mktemp("weights"))
 
     async def make():
-        return Dream(parts)
+        return DreamSource(parts)
 
     return make
 
 
 async def at_latent(theatre, tab, latent):
     """Play until the page has shown this latent and knows what is kept."""
-    await theatre.until(lambda: theatre.show.latent >= latent)
+    await until(lambda: theatre.show.latent >= latent)
     await so(tab, "!document.getElementById('timeline').hidden")
 
 
@@ -41,13 +42,13 @@ def test_the_past_is_looked_at_by_keys_and_gone_on_from(run, dreams):
             await tab.keyboard.press("KeyB")
             for _ in range(5):
                 await tab.keyboard.press("ArrowLeft")
-            await theatre.until(lambda: show.paused)
+            await until(lambda: show.paused)
             looked = await tab.evaluate(PIXELS)
             latent = await value(tab)
             assert (await text(tab, "#past-at")).endswith("seconds ago")
             assert await tab.get_attribute("#past", "aria-valuetext") == await text(tab, "#past-at")
             await tab.keyboard.press("Escape")
-            await theatre.until(lambda: not show.paused)
+            await until(lambda: not show.paused)
             assert await text(tab, "#past-at") == "now" and not await tab.is_visible("#past-acts")
             assert looked != await tab.evaluate(PIXELS) and show.epoch == 1
             await tab.focus("#past")
@@ -55,13 +56,13 @@ def test_the_past_is_looked_at_by_keys_and_gone_on_from(run, dreams):
                 await tab.keyboard.press("ArrowLeft")
             assert await tab.evaluate(PIXELS) == looked, "what was seen of that moment"
             await tab.keyboard.press("Enter")
-            await theatre.until(lambda: show.epoch == 2 and not show.paused)
+            await until(lambda: show.epoch == 2 and not show.paused)
             await so(tab, f"Number(document.getElementById('past').value) >= {latent}")
             assert latent <= show.latent < latent + 8
             assert not await tab.is_visible("#past-acts")
             assert (await text(tab, "#offer")).startswith("The world went back.")
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: "DL" in show.take().labels[latent:])
+            await until(lambda: "DL" in show.take().labels[latent:])
 
     run(body, source=dreams)
 
@@ -105,12 +106,12 @@ def test_a_moment_is_saved_and_a_file_is_opened(run, dreams, tmp_path):
             download = await coming.value
             path = tmp_path / download.suggested_filename
             await download.save_as(path)
-            assert path.suffix == ".world" and path.name in show.recordings
+            assert path.suffix == ".world" and path.name in show.recordings.files
             await tab.click("#to-now")
             await tab.click("#new-seed")
-            await theatre.until(lambda: show.seed != 42 and show.latent >= 2)
+            await until(lambda: show.seed != 42 and show.latent >= 2)
             await tab.set_input_files("#open-drive", path)
-            await theatre.until(lambda: show.seed == 42 and show.latent >= latent)
+            await until(lambda: show.seed == 42 and show.latent >= latent)
             await so(tab, "document.getElementById('seed-value').textContent === '42'")
             bad = tmp_path / "bad.world"
             bad.write_bytes(path.read_bytes()[:5000])
@@ -141,7 +142,7 @@ def test_a_branch_opens_in_a_new_tab_and_goes_on_from_there(run, dreams):
             branch = next(world for world in theatre.worlds if not world.own)
             assert theatre.show.paused
             held = theatre.show.latent
-            await theatre.until(lambda: branch.show.latent >= latent + 2)
+            await until(lambda: branch.show.latent >= latent + 2)
             assert theatre.show.latent == held > latent
             assert branch.show.take().labels[:latent] == theatre.show.take().labels[:latent]
 
@@ -155,10 +156,10 @@ def test_a_lost_drive_comes_back_where_it_was(run, dreams):
             await playing(tab)
             await at_latent(theatre, tab, 9)
             await tab.keyboard.press("KeyR")
-            await theatre.until(lambda: show.epoch == 2 and 0 <= show.latent < 9)
+            await until(lambda: show.epoch == 2 and 0 <= show.latent < 9)
             await so(tab, "!document.getElementById('offer').hidden")
             await tab.keyboard.press("KeyZ")
-            await theatre.until(lambda: show.epoch == 3 and show.latent >= 9)
+            await until(lambda: show.epoch == 3 and show.latent >= 9)
             assert len(show.take().labels) < 30
 
     run(body, source=dreams)
@@ -179,12 +180,12 @@ def test_the_timeline_lies_under_the_picture_at_every_size(run, dreams, size):
             await tab.mouse.down()
             await tab.mouse.move(line["x"] + line["width"] / 2, at, steps=4)
             await tab.mouse.up()
-            await theatre.until(lambda: theatre.show.paused)
+            await until(lambda: theatre.show.paused)
             acts = await box_of(tab, "#past-acts")
             assert acts["x"] >= 0 and acts["x"] + acts["width"] <= width
             assert acts["y"] + acts["height"] <= line["y"] + 1
             assert await box_of(tab, "#picture") == picture, "nothing jumps"
             await tab.click("#go-from")
-            await theatre.until(lambda: theatre.show.epoch == 2)
+            await until(lambda: theatre.show.epoch == 2)
 
     run(body, source=dreams)

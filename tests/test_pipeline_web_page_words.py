@@ -20,6 +20,7 @@ from tests.browser import (
     text,
     turn_left,
 )
+from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 SPOKEN = """() => { window.spoken = []; const place = document.getElementById('announcer');
@@ -38,7 +39,7 @@ def test_a_prompt_is_said_to_be_followed_once_it_is(run):
             await tab.evaluate(SPOKEN)
             await tab.fill("#prompt", "a road at night")
             await tab.keyboard.press("Enter")
-            await theatre.until(lambda: theatre.show.prompt == "a road at night")
+            await until(lambda: theatre.show.prompt == "a road at night")
             await heard(tab, "The world follows the new prompt.")
             assert await text(tab, "#prompt-state") == ""
 
@@ -87,7 +88,7 @@ def test_a_recordings_clock_stands_while_paused(run, tmp_path):
             assert await text(tab, "#record-text") in ("0:01", "0:02")
             await tab.keyboard.press("Space")
             await so(tab, "document.getElementById('record-text').textContent == '0:03'")
-            frames = theatre.show.tape.recorder.frames
+            frames = theatre.show.recordings.running.frames
             assert 30 < frames < 80, "as many as the clock says"
 
     run(body, recordings=tmp_path)
@@ -107,7 +108,7 @@ def test_a_link_pasted_into_an_open_page_is_offered_and_kept_until_it_is_used(ru
             await tab.wait_for_selector("#ask[open]")
             assert await text(tab, "#ask-yes") == "Take the wheel and replay"
             await tab.click("#ask-yes")
-            await theatre.until(lambda: theatre.show.seed == 9)
+            await until(lambda: theatre.show.seed == 9)
             await so(tab, "document.getElementById('role-text').textContent.includes('you drive')")
             assert "#" not in tab.url
 
@@ -130,8 +131,8 @@ def test_a_drive_goes_to_somebody_else_as_a_file(run, tmp_path):
             await tab.set_input_files("#open-drive", file)
             await tab.wait_for_selector("#ask[open]")
             await tab.click("#ask-yes")
-            await theatre.until(lambda: theatre.show.seed == 42)
-            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            await until(lambda: theatre.show.seed == 42)
+            await until(lambda: "DL" in theatre.show.take().labels)
             (tmp_path / "other.json").write_text('{"type": "replay", "seed": "x"}')
             await tab.set_input_files("#open-drive", tmp_path / "other.json")
             await so(tab, "document.getElementById('toasts').textContent.includes('no drive')")
@@ -145,11 +146,11 @@ def test_after_a_reset_the_drive_that_was_can_be_driven_again(run):
             await playing(tab)
             await turn_left(theatre, tab)
             await tab.keyboard.press("KeyN")
-            await theatre.until(lambda: theatre.show.seed != 42)
+            await until(lambda: theatre.show.seed != 42)
             await tab.wait_for_selector("#offer:not([hidden])")
             await tab.keyboard.press("KeyZ")
-            await theatre.until(lambda: theatre.show.seed == 42)
-            await theatre.until(lambda: "DL" in theatre.show.take().labels)
+            await until(lambda: theatre.show.seed == 42)
+            await until(lambda: "DL" in theatre.show.take().labels)
             assert not await tab.is_visible("#offer")
 
     run(body)
@@ -185,7 +186,7 @@ def test_recordings_lie_in_a_drawer_that_leaves_the_picture_alone(run, tmp_path)
             await so(tab, "document.querySelectorAll('#files li').length == 4")
             assert await box_of(tab, "#picture") == before
             tab.on("dialog", lambda d: asyncio.ensure_future(d.accept("My drive")))
-            old = sorted(theatre.show.recordings)[1]
+            old = sorted(theatre.show.recordings.files)[1]
             await tab.click(f"#files li:has(a:text('{old}')) button:text('Rename')")
             await so(tab, "document.getElementById('files').textContent.includes('My drive.mp4')")
             assert (tmp_path / "My drive.mp4").is_file() and (tmp_path / "My drive.jsonl").is_file()
@@ -219,7 +220,7 @@ def test_settings_are_kept_in_this_browser(run):
             )
             assert not await tab.is_visible("#dock")
             await tab.keyboard.down("KeyA")
-            await theatre.until(lambda: theatre.show.held == "DL")
+            await until(lambda: theatre.show.held == "DL")
 
     run(body)
 
@@ -316,7 +317,7 @@ def test_presets_are_pictures_where_the_world_brings_them(run):
             loaded = "[...document.querySelectorAll('#world-list img')].every(i => i.naturalWidth == 144)"
             await so(tab, loaded)
             await tab.click("#world-list button:nth-child(3)")
-            await theatre.until(lambda: theatre.show.prompt == info.presets[2])
+            await until(lambda: theatre.show.prompt == info.presets[2])
             assert not await tab.is_visible("#worlds")
 
     run(body)

@@ -9,9 +9,8 @@ import pytest
 from pipeline.web import allowance as allowances
 from pipeline.web import polling
 from pipeline.web.messages import unpack_frame
-from tests.live import TOKEN, live
-
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+from tests.live import BEARER, TOKEN, live
+from tests.until import until
 
 
 def run(body, *road, **settings):
@@ -104,7 +103,7 @@ def test_who_polls_no_more_is_gone_and_lets_go_of_the_keys(monkeypatch):
         await hear(http, address, "welcome")
         await http.post(address, content='{"type":"input","seq":1,"keys":["left"]}')
         assert theatre.show.held == "DL"
-        await theatre.until(lambda: not theatre.room.viewers, 5)
+        await until(lambda: not theatre.room.viewers, 5)
         assert theatre.show.held == "D"
         await asyncio.sleep(0.1)
         assert (await http.get(address)).status_code == 410

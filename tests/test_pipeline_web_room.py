@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web import room as rooms
+from pipeline.web import wheel
 from pipeline.web.messages import unpack_frame
 from pipeline.web.metrics import Counters
 from pipeline.web.room import Room
 from pipeline.web.viewer import Viewer
 from tests.hostile import hostile
 from tests.live import ROAD
+from tests.until import until
 
 
 class Stage:
@@ -60,11 +62,6 @@ class Stage:
             if message["type"] == kind
         ]
 
-    async def until(self, condition, seconds: float = 20.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.01)
-
 
 def stage(body, tmp_path=None, wait=True) -> None:
     async def whole():
@@ -77,7 +74,7 @@ def stage(body, tmp_path=None, wait=True) -> None:
         running = asyncio.create_task(show.run())
         theatre = Stage(show)
         try:
-            await theatre.until(lambda: show.ready or not wait)
+            await until(lambda: show.ready or not wait)
             await body(theatre)
         finally:
             await theatre.room.close()
@@ -91,7 +88,7 @@ def stage(body, tmp_path=None, wait=True) -> None:
 def test_the_first_drives_the_others_watch_and_anyone_may_take_over():
     async def body(s):
         first, second = s.join("a"), s.join("b")
-        assert s.room.driver is first
+        assert s.room.wheel.driver is first
         assert s.heard(second, "role")[-1] == {
             "type": "role",
             "role": "viewer",
@@ -101,7 +98,7 @@ def test_the_first_drives_the_others_watch_and_anyone_may_take_over():
         s.say(second, "input", seq=1, keys=["left"])
         assert "take control first" in s.heard(second, "error")[-1]["message"]
         s.say(second, "take_control")
-        assert s.room.driver is second and s.heard(first, "role")[-1]["role"] == "viewer"
+        assert s.room.wheel.driver is second and s.heard(first, "role")[-1]["role"] == "viewer"
         s.say(second, "input", seq=2, keys=["left"])
         assert s.heard(second, "received")[-1]["label"] == "DL"
 
@@ -112,17 +109,17 @@ def test_the_wheel_waits_for_its_owner_and_goes_to_who_steers():
     async def body(s):
         owner, other = s.join("owner"), s.join("other")
         s.room.leave(owner)
-        assert s.room.driver is None and s.heard(other, "role")[-1]["driven"] is False
-        assert s.join("stranger") is not s.room.driver
+        assert s.room.wheel.driver is None and s.heard(other, "role")[-1]["driven"] is False
+        assert s.join("stranger") is not s.room.wheel.driver
         owner = s.join("owner")
-        assert s.room.driver is owner, "a page that comes back drives on"
+        assert s.room.wheel.driver is owner, "a page that comes back drives on"
         again = s.join("owner")
-        assert s.room.driver is again, (
+        assert s.room.wheel.driver is again, (
             "also when its old connection has not been noticed to be dead"
         )
         s.room.leave(again)
         s.say(other, "input", seq=1, keys=["right"])
-        assert s.room.driver is other
+        assert s.room.wheel.driver is other
 
     stage(body)
 
@@ -132,7 +129,7 @@ def test_every_control_is_answered_twice():
         driver = s.join()
         for seq, keys in enumerate((["left"], ["left"], ["right"], []), start=1):
             s.say(driver, "input", seq=seq, keys=keys)
-            await s.until(lambda seq=seq: len(s.heard(driver, "applied")) == seq)
+            await until(lambda seq=seq: len(s.heard(driver, "applied")) == seq)
         received, applied = s.heard(driver, "received"), s.heard(driver, "applied")
         assert [m["seq"] for m in received] == [m["seq"] for m in applied] == [1, 2, 3, 4]
         assert (
@@ -162,7 +159,7 @@ def test_a_receipt_names_the_very_first_frame_that_its_control_conditioned():
 
         task = asyncio.create_task(watch())
         s.say(driver, "input", seq=1, keys=["reverse"])
-        await s.until(lambda: s.heard(driver, "applied"))
+        await until(lambda: s.heard(driver, "applied"))
         await asyncio.sleep(0.3)
         first = s.heard(driver, "applied")[0]
         assert (
@@ -179,7 +176,7 @@ def test_a_key_held_while_the_world_loads_is_answered_but_tells_no_delay():
     async def body(s):
         driver = s.join()
         s.say(driver, "input", seq=1, keys=["left"])
-        await s.until(lambda: s.heard(driver, "applied"))
+        await until(lambda: s.heard(driver, "applied"))
         assert s.heard(driver, "applied")[0]["frame"] == 0
         assert s.show.stats()["control_to_frame_ms"]["p95"] is None
 
@@ -194,7 +191,7 @@ def test_controls_within_one_latent_are_overtaken_by_the_latest():
             s.say(driver, "input", seq=seq, keys=[["left"], ["right"]][seq % 2])
             await asyncio.sleep(0.01)
         s.show.resume()
-        await s.until(lambda: len(s.heard(driver, "applied")) == 7)
+        await until(lambda: len(s.heard(driver, "applied")) == 7)
         applied = s.heard(driver, "applied")
         assert [m["seq"] for m in applied] == list(range(1, 8)) and len(
             {m["frame"] for m in applied}
@@ -205,7 +202,7 @@ def test_controls_within_one_latent_are_overtaken_by_the_latest():
 
 
 def test_a_silent_driver_lets_go_of_the_keys_after_a_second(monkeypatch):
-    monkeypatch.setattr(rooms, "SILENCE", 0.6)
+    monkeypatch.setattr(wheel, "SILENCE", 0.6)
 
     async def body(s):
         driver = s.join()
@@ -214,21 +211,21 @@ def test_a_silent_driver_lets_go_of_the_keys_after_a_second(monkeypatch):
             said = time.monotonic()
             await asyncio.sleep(0.15)
             assert s.show.held == "DL" or time.monotonic() - said > 0.6, "repeated inputs keep it"
-        await s.until(lambda: s.show.held == "D", 5)
+        await until(lambda: s.show.held == "D", 5)
         s.say(driver, "input", seq=9, keys=["left"])
         s.room.leave(driver)
         assert s.show.held == "D", "a driver who leaves lets go at once"
 
     stage(body)
     monkeypatch.undo()
-    assert rooms.SILENCE == 1.0
+    assert wheel.SILENCE == 1.0
 
 
 def test_prompt_pause_reset_and_replay(tmp_path):
     async def body(s):
         driver, watcher = s.join(), s.join()
         s.say(driver, "prompt", prompt="  a road\tat night ")
-        await s.until(
+        await until(
             lambda: [m["text"] for m in s.heard(driver, "prompt") if m["state"] == "shown"][1:]
         )
         assert [m["state"] for m in s.heard(driver, "prompt")][-2:] == ["pending", "shown"]
@@ -245,7 +242,7 @@ def test_prompt_pause_reset_and_replay(tmp_path):
         assert s.show.seed != 7
         s.say(watcher, "pause")
         assert "take control" in s.heard(watcher, "error")[-1]["message"] and not s.show.paused
-        await s.until(lambda: s.show.take().labels)
+        await until(lambda: s.show.take().labels)
         s.say(watcher, "take")
         take = s.heard(watcher, "take")[-1]
         assert take["seed"] == s.show.seed and take["parts"][0]["prompt"] == "a road at night"
@@ -258,7 +255,7 @@ def test_prompt_pause_reset_and_replay(tmp_path):
             model=take["model"],
             parts=[{"prompt": "snow", "controls": "DL*2"}],
         )
-        await s.until(lambda: len(s.show.take().labels) >= 3)
+        await until(lambda: len(s.show.take().labels) >= 3)
         assert s.show.take().labels[:3] == ("DL", "DL", "D") and s.show.take().seed == 5
 
     stage(body)
@@ -272,7 +269,7 @@ def test_recordings_are_listed_once_they_are_there(tmp_path):
         s.say(driver, "record", on=True)
         assert s.heard(driver, "error"), "a second recording is refused"
         s.say(driver, "record", on=False)
-        await s.until(lambda: len(s.heard(driver, "record")) == 2)
+        await until(lambda: len(s.heard(driver, "record")) == 2)
         files = s.heard(driver, "record")[-1]["files"]
         assert sorted(name.rsplit(".")[-1] for name in files) == ["jsonl", "mp4"]
         assert all((tmp_path / name.removeprefix("recordings/")).is_file() for name in files)
@@ -330,11 +327,11 @@ def test_a_long_drive_is_put_together_once_a_second(monkeypatch):
 def test_a_file_that_cannot_be_named_so_is_an_answer_and_no_end(tmp_path):
     async def body(s):
         driver = s.join("driver")
-        s.show.tape.files["x.world"] = tmp_path / "x.world"
+        s.show.recordings.files["x.world"] = tmp_path / "x.world"
         s.say(driver, "rename", name="x.world", to="\U0001d49c" * 80)
         assert s.heard(driver, "error")
         s.say(driver, "delete", name="x.world")
-        assert "x.world" not in s.show.tape.files
+        assert "x.world" not in s.show.recordings.files
 
     stage(body, tmp_path)
 
@@ -354,7 +351,7 @@ def test_twelve_thousand_hostile_messages_harm_nobody(tmp_path):
         s.say(driver, "resume")
         s.say(driver, "reset", seed=1)
         s.say(driver, "input", seq=1, label="BL")
-        await s.until(lambda: s.heard(driver, "applied"))
+        await until(lambda: s.heard(driver, "applied"))
         assert (
             s.show.stats()["frames"] > frames_before and s.show.ready and len(s.room.viewers) == 2
         )

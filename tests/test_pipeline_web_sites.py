@@ -14,15 +14,15 @@ from pipeline.clients.client import connect
 from pipeline.stage.past import Opening
 from pipeline.web.access import Right
 from pipeline.worlds import HostedWorld
-from tests.live import TOKEN, Live, live
+from tests.live import BEARER, Live, live
+from tests.until import until
 
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PATHS = ("", "static/app.js", "recordings/x", "presets/0", "poll")
 
 
 async def another(theatre: Live, prompt: str = "a car at night", seed: int = 7) -> HostedWorld:
     world = await theatre.worlds.new(Beginning(prompt, seed))
-    await theatre.until(lambda: world.show.ready)
+    await until(lambda: world.show.ready)
     return world
 
 
@@ -136,7 +136,7 @@ def test_a_world_that_ended_says_so_to_who_had_its_link_and_nothing_to_strangers
             theatre.worlds.end(world.id)
             assert "ended in the lobby" in (await driver.message("bye"))["reason"]
         await world.over.wait()
-        await theatre.until(lambda: world.id not in theatre.gateway.sites.registries())
+        await until(lambda: world.id not in theatre.gateway.sites.registries())
         answer = await http.get(url)
         assert answer.status_code == 410 and "This world has ended" in answer.text
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -172,7 +172,7 @@ def test_figures_name_the_world():
             assert f'matrix_frames_shown_total{{world="{name}"}}' in text
         assert 'matrix_worlds{state="awake"} 2.0' in text and "matrix_worlds_room 6.0" in text
         theatre.worlds.end(world.id)
-        await theatre.until(lambda: world.id not in theatre.gateway.sites.registries())
+        await until(lambda: world.id not in theatre.gateway.sites.registries())
         text = (await http.get(f"{theatre.origin}/metrics", headers=BEARER)).text
         assert world.id not in text and "matrix_worlds_ended_total 1.0" in text
 

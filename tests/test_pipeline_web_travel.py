@@ -7,25 +7,21 @@ import pytest
 from configs.errors import UserError
 from pipeline.clients.client import connect
 from pipeline.web.access import Right
-from tests.dream import Dream, dreamed
+from tests.dream import DreamSource
 from tests.live import live, socket
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    return dreamed(tmp_path_factory.mktemp("weights"))
+from tests.until import until
 
 
 def run(parts, body, **settings):
     async def make():
-        return Dream(parts)
+        return DreamSource(parts)
 
     async def whole():
         async with (
             live(source=make, **settings) as theatre,
             await connect(theatre.url, "tester") as client,
         ):
-            await theatre.until(lambda: theatre.show.latent >= 9)
+            await until(lambda: theatre.show.latent >= 9)
             return await body(theatre, client)
 
     asyncio.run(whole())
@@ -46,9 +42,9 @@ def test_the_client_goes_back_and_to_the_world_that_was_left(parts):
         assert 12 <= frame.header.frame < 20
         client.undo()
         assert (await client.message("rewound"))["latent"] >= 9
-        await theatre.until(lambda: theatre.show.latent >= 10)
+        await until(lambda: theatre.show.latent >= 10)
         client.reset(5)
-        await theatre.until(lambda: theatre.show.seed == 5 and theatre.show.latent >= 1)
+        await until(lambda: theatre.show.seed == 5 and theatre.show.latent >= 1)
         client.undo()
         while (await client.message("rewound"))["seed"] != 42:
             pass
@@ -61,20 +57,20 @@ def test_a_world_goes_into_a_file_and_out_of_it(parts, tmp_path):
     async def body(theatre, client):
         theatre.show.pause()
         address = await client.save()
-        path = theatre.show.recordings[address.split("/")[-1]]
+        path = theatre.show.recordings.files[address.split("/")[-1]]
         with pytest.raises(UserError, match="from 0 to"):
             await client.save(1000)
         with pytest.raises(UserError, match="two seconds"):
             await client.save(0)
         client.reset(5)
         await client.open(path)
-        await theatre.until(lambda: theatre.show.seed == 42)
+        await until(lambda: theatre.show.seed == 42)
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(UserError, match="^this file"):
             await client.open(path)
         assert theatre.show.seed == 42
-        theatre.show.tape.rename(path.name, "turn")
-        theatre.show.tape.delete("turn.world")
+        theatre.show.recordings.rename(path.name, "turn")
+        theatre.show.recordings.delete("turn.world")
         assert not list(tmp_path.glob("*.world"))
 
     run(parts, body, recordings=tmp_path)

@@ -3,23 +3,16 @@
 import asyncio
 
 import httpx
-import pytest
 
 from pipeline.web import uploads
-from tests.dream import Dream, dreamed
-from tests.live import TOKEN, live, socket
-
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    return dreamed(tmp_path_factory.mktemp("weights"))
+from tests.dream import DreamSource
+from tests.live import BEARER, live, socket
+from tests.until import until
 
 
 def run(parts, body):
     async def make():
-        return Dream(parts)
+        return DreamSource(parts)
 
     async def whole():
         async with (
@@ -27,7 +20,7 @@ def run(parts, body):
             socket(theatre.port) as link,
             httpx.AsyncClient(base_url=theatre.origin, headers=BEARER) as http,
         ):
-            await theatre.until(lambda: theatre.show.latent >= 1)
+            await until(lambda: theatre.show.latent >= 1)
             await body(theatre, link, http)
             assert theatre.show.epoch == 1
 

@@ -13,6 +13,7 @@ from pipeline.web.messages import CODEC_H264, CODEC_JPEG, FrameHeader, unpack_fr
 from pipeline.web.quality import Pictures
 from pipeline.web.viewer import FRAMES_IN_FLIGHT, FULL_BACKLOG, PATIENT_BACKLOG, Viewer
 from tests.shown import shown
+from tests.until import settled, until
 
 
 def frame(index: int, epoch: int = 0) -> ShownFrame:
@@ -60,27 +61,22 @@ class Seat:
         await asyncio.wait_for(self.task, 5)
 
 
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
 def test_at_most_two_frames_are_in_flight_and_the_newest_follows():
     async def body():
         audience = Audience()
         seat = Seat(audience)
         for index in range(10):
             audience.offer(frame(index))
-            await settle()
+            await settled()
         assert seat.wire.frames == [0, 1] and FRAMES_IN_FLIGHT == 2
         seat.viewer.acked(0, 0)
-        await settle()
+        await settled()
         assert seat.wire.frames == [0, 1, 9] and seat.viewer.dropped == 7
         seat.viewer.acked(0, 9)
         audience.offer(frame(10))
-        await settle()
+        await settled()
         audience.offer(frame(11))
-        await settle()
+        await settled()
         assert seat.wire.frames[-2:] == [10, 11], (
             "an acknowledgement counts for all frames before it"
         )
@@ -93,11 +89,11 @@ def test_messages_overtake_frames_and_none_is_lost():
     async def body():
         audience = Audience()
         seat = Seat(audience)
-        await settle()
+        await settled()
         audience.offer(frame(0))
         for number in range(5):
             audience.tell("notice", level="info", message=str(number))
-        await settle()
+        await settled()
         assert [m["message"] for m in seat.wire.messages] == list("01234") and seat.wire.sent[
             5:
         ] == [0]
@@ -110,12 +106,12 @@ def test_a_stuck_viewer_delays_nobody_and_costs_bounded_memory():
     async def body():
         audience, pictures = Audience(), Pictures()
         stuck, quick = Seat(audience, pictures), Seat(audience, pictures)
-        await settle()
+        await settled()
         stuck.wire.open.clear()
         for index in range(1000):
             audience.offer(frame(index))
             stuck.viewer.tell("received", seq=index)
-            await settle()
+            await settled()
             quick.viewer.acked(0, index)
         assert quick.wire.frames == list(range(1000)) and quick.viewer.dropped == 0
         assert len(stuck.viewer._messages) <= PATIENT_BACKLOG + 1
@@ -130,11 +126,11 @@ def test_a_viewer_hopelessly_behind_is_let_go():
     async def body():
         audience = Audience()
         seat = Seat(audience)
-        await settle()
+        await settled()
         seat.wire.open.clear()
         for number in range(FULL_BACKLOG + 2):
             audience.tell("notice", level="info", message=str(number))
-            await settle()
+            await settled()
         assert seat.viewer._subscription.closed
         await seat.leave()
 
@@ -176,15 +172,10 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
         async def text(data: str) -> None:
             pass
 
-        async def until(count: int) -> None:
-            async with asyncio.timeout(10):
-                while len(sent) < count:
-                    await asyncio.sleep(0.01)
-
         task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
         large = [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(5)]
         audience.offer(large[0])
-        await until(1)
+        await until(lambda: len(sent) >= 1)
         assert sent[0].codec == CODEC_H264 and sent[0].key
         for other in large[1:4]:  # somebody else takes these; this viewer misses them
             await pictures.film(viewer.ladder.quality).piece(other, None)
@@ -192,7 +183,7 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
         await asyncio.sleep(0.3)
         assert len(sent) == 1, "it cannot be decoded, and the link is not free"
         viewer.acked(0, 0)
-        await until(2)
+        await until(lambda: len(sent) >= 2)
         assert sent[1].codec == CODEC_JPEG and sent[1].frame == 4
         viewer.close()
         await asyncio.wait_for(task, 5)

@@ -13,6 +13,7 @@ from pipeline.stage.show import Show
 from pipeline.worlds import HostedWorld, NoRoom, Worlds
 from tests.live import Making
 from tests.test_pipeline_stage_show import Squares
+from tests.until import until
 
 
 class Fragile(Squares):
@@ -48,12 +49,6 @@ class Studio:
         world = await self.worlds.new(Beginning(prompt, seed))
         await until(lambda: world.show.ready)
         return world
-
-
-async def until(condition, seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def run(body, **settings):
@@ -228,7 +223,7 @@ def test_a_world_that_is_recorded_or_paused_by_its_driver_is_left_as_it_is(tmp_p
 
     async def body(studio, running):
         recorded = await studio.new()
-        recorded.show.log_controls(tmp_path / "x.jsonl")
+        recorded.show.tape.log(tmp_path / "x.jsonl")
         paused = await studio.new()
         paused.show.pause()
         await asyncio.sleep(0.8)

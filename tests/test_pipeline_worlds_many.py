@@ -13,9 +13,7 @@ from pipeline.clients.client import connect
 from pipeline.stage.show import Show
 from pipeline.web.site import Site
 from pipeline.worlds import HostedWorld
-from tests.live import TOKEN, live
-
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+from tests.live import BEARER, live
 
 
 async def one_life(http: httpx.AsyncClient, number: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.scene import BIOMES, Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import LARGE, SMALL, View
 
 MEADOW = Scene("meadow", "day", "red")
@@ -19,7 +19,7 @@ def half(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("biome", BIOMES)
 def test_the_large_picture_shows_the_same_world(biome: str) -> None:
-    small, large = (Drive(Scene(biome, "day", "red"), 6, view) for view in (SMALL, LARGE))
+    small, large = (Simulator(Scene(biome, "day", "red"), 6, view) for view in (SMALL, LARGE))
     large.painter.houses = ()  # towns are in the large one only
     large.car = small.car
     one, other = small.painter.draw(small.car) * 255, large.painter.draw(large.car) * 255
@@ -30,7 +30,7 @@ def test_the_large_picture_shows_the_same_world(biome: str) -> None:
 
 
 def test_the_large_picture_has_more_edges_than_the_small_one_enlarged() -> None:
-    small, large = (Drive(MEADOW, 6, view).frame("D").astype(float) for view in (SMALL, LARGE))
+    small, large = (Simulator(MEADOW, 6, view).frame("D").astype(float) for view in (SMALL, LARGE))
     enlarged = small.repeat(2, 0).repeat(2, 1)
     enlarged = (enlarged + np.roll(enlarged, 1, 0) + np.roll(enlarged, 1, 1)) / 3
     edges = [np.abs(np.diff(frame[80:], axis=1)).mean() for frame in (enlarged, large)]
@@ -38,20 +38,20 @@ def test_the_large_picture_has_more_edges_than_the_small_one_enlarged() -> None:
 
 
 def test_the_same_seed_is_the_same_large_film() -> None:
-    films = [Drive(MEADOW, 4, LARGE).frames("DL", 3) for _ in range(2)]
+    films = [Simulator(MEADOW, 4, LARGE).frames("DL", 3) for _ in range(2)]
     assert films[0].tobytes() == films[1].tobytes()
 
 
 def test_some_places_are_towns_and_only_in_the_large_world() -> None:
     at = np.arange(-2000.0, 2000.0, 50.0)
     x, y = (axis.ravel() for axis in np.meshgrid(at, at))
-    towns = Drive(MEADOW, 1, LARGE).painter._town(x, y)
+    towns = Simulator(MEADOW, 1, LARGE).painter._town(x, y)
     assert 0.1 < towns.mean() < 0.5
-    assert not Drive(MEADOW, 1, SMALL).painter._town(x, y).any()
+    assert not Simulator(MEADOW, 1, SMALL).painter._town(x, y).any()
 
 
 def test_a_large_frame_takes_less_than_a_fortieth_of_a_second() -> None:
-    drive = Drive(Scene("forest", "night", "blue"), 5, LARGE)
+    drive = Simulator(Scene("forest", "night", "blue"), 5, LARGE)
     drive.frames("D", 4)
     seconds = []
     for _ in range(5):
@@ -62,4 +62,4 @@ def test_a_large_frame_takes_less_than_a_fortieth_of_a_second() -> None:
 
 
 def test_other_sizes_are_whole_multiples() -> None:
-    assert Drive(MEADOW, 1, View(3)).frame("D").shape == (288, 432, 3)
+    assert Simulator(MEADOW, 1, View(3)).frame("D").shape == (288, 432, 3)

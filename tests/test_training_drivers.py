@@ -7,7 +7,7 @@ from models.controls import LABELS
 from training.drivers import random_labels, road_label
 from training.roads import ROAD_HALF_WIDTH, WRAP, road_distance
 from training.scene import BIOMES, Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 
 
 def test_a_lively_driver_uses_every_label_in_runs() -> None:
@@ -20,7 +20,7 @@ def test_a_lively_driver_uses_every_label_in_runs() -> None:
 
 @pytest.mark.parametrize("biome", BIOMES)
 def test_whoever_follows_the_road_stays_on_it(biome: str) -> None:
-    drive, off = Drive(Scene(biome, "day", "red"), 12), []
+    drive, off = Simulator(Scene(biome, "day", "red"), 12), []
     for _ in range(80):
         label = road_label(drive.car, biome)
         for _ in range(4):

@@ -1,11 +1,10 @@
 """The shipped world turns the way it is steered, shows its gear, its scene and its frames again."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from models.checkpoint import Checkpoint
+from tests.places import SHIPPED
 from training.captions import PRESET_SCENES, PRESETS
 from training.evaluate import megabytes
 from training.evaluation import motion
@@ -16,7 +15,6 @@ from training.evaluation.prompts import named
 from training.evaluation.reconstruction import reconstruction
 from training.scene import Scene
 
-SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 SCENES = [
     Scene("desert", "day", "red"),
     Scene("snow", "night", "blue"),

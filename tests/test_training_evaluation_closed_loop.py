@@ -10,7 +10,7 @@ from training.evaluation import closed_loop
 from training.evaluation.closed_loop import Driver, held, on_road, starts, truly_on_road
 from training.evaluation.ground import fitted_reader
 from training.evaluation.held_out import WARM, Place
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 
 BIOME, TIME = "meadow", "day"  # one reader has to be fitted, not fifteen
 
@@ -20,13 +20,13 @@ def places() -> list[Place]:
     return [place for place in starts(60) if (place[0].biome, place[0].time) == (BIOME, TIME)]
 
 
-def at(place: Place) -> Drive:
-    drive = Drive(*place)
+def at(place: Place) -> Simulator:
+    drive = Simulator(*place)
     drive.skip("D", WARM * 4)
     return drive
 
 
-def judge_of(drive: Drive) -> Callable[[Frame], bool]:
+def judge_of(drive: Simulator) -> Callable[[Frame], bool]:
     return lambda frame: truly_on_road(drive)
 
 

@@ -7,7 +7,7 @@ from tests.blur import blurred
 from training.drivers import road_label
 from training.evaluation.ground import fitted_reader
 from training.scene import Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import LARGE, SMALL, View, averaged
 
 
@@ -18,7 +18,7 @@ from training.view import LARGE, SMALL, View, averaged
 def test_layout_is_read_from_sharp_and_from_soft_frames(biome: str, time: str, view: View) -> None:
     frames, layouts = [], []
     for seed in range(3_000_500, 3_000_503):
-        drive = Drive(Scene(biome, time, "red"), seed, view)
+        drive = Simulator(Scene(biome, time, "red"), seed, view)
         for k in range(8):
             drive.skip(road_label(drive.car, biome) if k % 2 else "DL", 24)
             frames.append(drive.frame("D"))

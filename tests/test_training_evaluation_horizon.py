@@ -1,17 +1,14 @@
 """A stream's drift is told from the simulator's own spread, and the test of it lets the simulator
 itself pass."""
 
-from pathlib import Path
-
 import numpy as np
 
 from models.checkpoint import Checkpoint
+from tests.places import SHIPPED
 from training.evaluation import horizon
 from training.evaluation.look import Look
 from training.evaluation.probe import fitted_probe
 from training.scene import Scene
-
-SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 
 
 def test_minutes_are_the_ends_of_a_drive() -> None:

@@ -6,7 +6,7 @@ import pytest
 from training.evaluation import motion
 from training.evaluation.held_out import simulated
 from training.scene import Scene
-from training.simulator import Car, Drive
+from training.simulator import Car, Simulator
 from training.view import LARGE, SMALL, View
 
 SCENES = [
@@ -38,7 +38,7 @@ def test_a_standing_car_is_read_as_standing() -> None:
 
 
 def test_panorama_shift_is_exact_to_a_fraction() -> None:
-    drive = Drive(SCENES[0], 3)
+    drive = Simulator(SCENES[0], 3)
     first = drive.painter.draw(Car(0, 0, 1.0))
     second = drive.painter.draw(Car(0, 0, 1.0 + 5.5 / 108))
     before, after = ((image * 255).astype(np.uint8) for image in (first, second))

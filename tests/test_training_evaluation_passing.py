@@ -6,7 +6,7 @@ from training.evaluation.ground import fitted_reader
 from training.evaluation.held_out import simulated
 from training.evaluation.passing import passed, passing_figures
 from training.scene import Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 
 FOREST = Scene("forest", "day", "red")
 
@@ -23,7 +23,7 @@ def test_one_thing_on_each_side_is_two() -> None:
 def test_what_is_read_is_what_the_map_says() -> None:
     reader, read, true = fitted_reader("forest", "day"), 0, 0
     for seed in (3_000_700, 3_000_701, 3_000_702):
-        drive, frames, layouts = Drive(FOREST, seed), [], []
+        drive, frames, layouts = Simulator(FOREST, seed), [], []
         for label in ["D"] * 10 + ["DL"] * 4 + ["D"] * 10:
             for _ in range(4):
                 frames.append(drive.frame(label))

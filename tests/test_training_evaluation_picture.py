@@ -1,15 +1,12 @@
 """The picture of the shipped world beside the simulator's: it is softer, and the figures say so."""
 
-from pathlib import Path
-
 import pytest
 
 from models.checkpoint import Checkpoint
+from tests.places import SHIPPED
 from training.evaluation import picture
 from training.evaluation.dream import Dream
 from training.evaluation.held_out import held_out_scenes
-
-SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 
 
 def test_a_reconstruction_is_nearer_than_a_dream(monkeypatch: pytest.MonkeyPatch) -> None:

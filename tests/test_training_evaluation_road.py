@@ -9,7 +9,7 @@ from training import camera
 from training.evaluation import road
 from training.evaluation.held_out import simulated
 from training.scene import Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 
 MEADOW = Scene("meadow", "day", "red")
 
@@ -17,7 +17,7 @@ MEADOW = Scene("meadow", "day", "red")
 def test_the_share_is_read_as_it_is() -> None:
     shares, true = [], []
     for seed in range(3_000_600, 3_000_606):
-        drive = Drive(MEADOW, seed)
+        drive = Simulator(MEADOW, seed)
         for label in ("D", "DL", "DL", "D"):
             drive.skip(label, 16)
             frame = drive.frame(label)

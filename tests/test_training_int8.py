@@ -18,7 +18,7 @@ from models.weights import WeightFiles
 from training.autoencoder import to_video
 from training.int8 import drive_latents, main, write
 from training.scene import Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 
 CPU = torch.device("cpu")
 STAGE3 = ROOT / "models" / "tiny" / "stage3"
@@ -41,7 +41,7 @@ def test_shipped_int8_keeps_the_picture() -> None:
     for seed, (biome, time) in enumerate(
         [("desert", "day"), ("city", "night"), ("snow", "sunset")]
     ):
-        drive = Drive(Scene(biome, time, "blue"), 91_000 + seed)
+        drive = Simulator(Scene(biome, time, "blue"), 91_000 + seed)
         frames = np.concatenate([drive.frames(label) for label in ["D"] * 6 + ["DL"] * 6])
         with torch.no_grad():
             latents = vae.encode(to_video(frames)[None])[0] * vae.scaling_factor

@@ -1,15 +1,13 @@
 """Late labels are compared over all numbers of them that the weights can have."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from models.checkpoint import Checkpoint
+from tests.places import SHIPPED
 from training import late_labels
 from training.evaluation.horizon import courses
-
-SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 
 
 def test_later_labels_answer_sooner(monkeypatch: pytest.MonkeyPatch) -> None:

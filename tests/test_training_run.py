@@ -202,9 +202,8 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
     ] == []
     with pytest.raises(UserError, match="run the stage decoder first"):
         autoencoder.trained(wider)
-    assert recipe.run(
-        wider, ["data", "decoder", "export"], None, early=True
-    )  # dreams of the student it started with
+    # dreams of the student it started with
+    assert recipe.run(wider, ["data", "decoder", "export"], None, early=True)
     exported = load_file(Path(wider.output) / "stage3/vae/diffusion_pytorch_model.safetensors")
     assert {name for name in tensors if exported[name].shape != tensors[name].shape} == fresh
     with pytest.raises(UserError, match="encoder_widths"):
@@ -213,9 +212,8 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
 
 def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSettings) -> None:
     dreamer = decoder.Dreamer(trained)
-    torch.nn.init.normal_(
-        dreamer.student.transformer.proj_out.weight
-    )  # four steps have hardly moved it from zero
+    # four steps have hardly moved it from zero
+    torch.nn.init.normal_(dreamer.student.transformer.proj_out.weight)
     piece = autoencoder.Clips(trained, ALONE).draw(0, 6)
     latents = torch.randn(
         len(piece.labels), 6, 16, 12, 18, generator=torch.Generator().manual_seed(1)
@@ -300,9 +298,8 @@ def test_training_goes_on_from_exported_weights(trained: TrainSettings, tmp_path
         name: tensor.half().float()
         for name, tensor in autoencoder.trained(trained).state_dict().items()
     }
-    torch.testing.assert_close(
-        model.vae.state_dict(), stored, rtol=0, atol=0
-    )  # exactly what fp16 keeps
+    # exactly what fp16 keeps
+    torch.testing.assert_close(model.vae.state_dict(), stored, rtol=0, atol=0)
     with pytest.raises(UserError, match="start: expected a folder of exported weights"):
         autoencoder.build(replace(later, start=str(tmp_path)))
 

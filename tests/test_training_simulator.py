@@ -9,7 +9,7 @@ from models.controls import LABELS
 from training.drivers import random_labels
 from training.roads import ROAD_HALF_WIDTH, nearest_road
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import SPEED, YAW_RATE, Car, Drive
+from training.simulator import SPEED, YAW_RATE, Car, Simulator
 from training.view import LARGE, SMALL
 
 DESERT = Scene("desert", "day", "red")
@@ -24,7 +24,7 @@ def driven(label: str, seconds: float = 3.0) -> Car:
 
 def test_same_seed_same_frames() -> None:
     labels = random_labels(np.random.default_rng(1), 3)
-    drives = [Drive(DESERT, 5), Drive(DESERT, 5), Drive(DESERT, 6)]
+    drives = [Simulator(DESERT, 5), Simulator(DESERT, 5), Simulator(DESERT, 6)]
     films = [np.concatenate([drive.frames(label) for label in labels]) for drive in drives]
     assert films[0].shape == (12, 96, 144, 3)
     assert films[0].tobytes() == films[1].tobytes()
@@ -52,28 +52,28 @@ def test_turning_reaches_its_rate_quickly_and_moves_the_car_left() -> None:
 
 
 def test_the_panorama_moves_against_the_turn() -> None:
-    def centre_of_sun(drive: Drive) -> float:
+    def centre_of_sun(drive: Simulator) -> float:
         sky = drive.frame("D")[:20].astype(int)
         return float(np.argwhere(sky.sum(-1) > 735)[:, 1].mean())
 
-    painter = Drive(DESERT, 3).painter
+    painter = Simulator(DESERT, 3).painter
     sun = (
         int(painter.panorama[:20].sum(-1).max(0).argmax()) / painter.panorama.shape[1] * 2 * math.pi
     )
-    ahead, left = Drive(DESERT, 3), Drive(DESERT, 3)
+    ahead, left = Simulator(DESERT, 3), Simulator(DESERT, 3)
     ahead.car, left.car = Car(0, 0, sun), Car(0, 0, sun + 0.1)
     assert centre_of_sun(left) > centre_of_sun(ahead) + 5
 
 
 @pytest.mark.parametrize("biome", BIOMES)
 def test_every_scene_draws_and_differs(biome: str) -> None:
-    pictures = {(t, c): Drive(Scene(biome, t, c), 9).frame("D") for t in TIMES for c in COLOURS}
+    pictures = {(t, c): Simulator(Scene(biome, t, c), 9).frame("D") for t in TIMES for c in COLOURS}
     assert len({picture.tobytes() for picture in pictures.values()}) == len(TIMES) * len(COLOURS)
     assert all(picture.std() > 8 for picture in pictures.values())
 
 
 def test_a_change_of_scene_is_gradual_and_complete() -> None:
-    drive, night = Drive(DESERT, 4), Drive(Scene("snow", "night", "red"), 4)
+    drive, night = Simulator(DESERT, 4), Simulator(Scene("snow", "night", "red"), 4)
     drive.change(Scene("snow", "night", "red"))
     film = drive.frames("D", 20).astype(int)
     steps = np.abs(np.diff(film, axis=0)).mean((1, 2, 3))
@@ -83,7 +83,7 @@ def test_a_change_of_scene_is_gradual_and_complete() -> None:
 
 
 def test_the_layout_of_a_picture_is_what_it_shows() -> None:
-    drive = Drive(Scene("meadow", "day", "red"), 3)
+    drive = Simulator(Scene("meadow", "day", "red"), 3)
     drive.skip("D", 20)
     drive.frame("D")
     road, things = drive.painter.layout(drive.car)
@@ -102,7 +102,7 @@ def test_the_large_world_keeps_who_drives_straight_on_to_the_road() -> None:
     for view in (SMALL, LARGE):
         on_road = []
         for seed in range(10):
-            drive = Drive(Scene(BIOMES[seed % 5], "day", "red"), seed, view)
+            drive = Simulator(Scene(BIOMES[seed % 5], "day", "red"), seed, view)
             for _ in range(120):
                 drive.skip("D")
                 half = ROAD_HALF_WIDTH[drive.scene.biome]
@@ -113,11 +113,11 @@ def test_the_large_world_keeps_who_drives_straight_on_to_the_road() -> None:
 
 def test_the_road_pulls_gently_and_only_straight_on() -> None:
     for seed in range(6):
-        drive = Drive(DESERT, seed, LARGE)
+        drive = Simulator(DESERT, seed, LARGE)
         for _ in range(80):
             drive.skip("D", 1)
             assert abs(drive.car.yaw) <= 0.111
-        turned, free = Drive(DESERT, seed, LARGE), Drive(DESERT, seed, SMALL)
+        turned, free = Simulator(DESERT, seed, LARGE), Simulator(DESERT, seed, SMALL)
         turned.car = free.car
         turned.skip("DL", 8)
         free.skip("DL", 8)

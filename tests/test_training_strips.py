@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 
 from models.checkpoint import Checkpoint
+from tests.places import SHIPPED
 from training import strips
 from training.evaluation.dream import Dream
 from training.view import BASE_HEIGHT as HEIGHT
 from training.view import BASE_WIDTH as WIDTH
-
-SHIPPED = Path(__file__).parent.parent / "models" / "tiny"
 
 
 def test_strips_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ processes."""
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import sentencepiece
@@ -137,3 +137,12 @@ def _text(folder: Path) -> None:
     }
     (folder / "text_encoder" / "config.json").write_text(json.dumps(config.to_dict()))
     save_tensors(folder / "text_encoder" / "model.safetensors", state)
+
+
+def put(name: str, content: bytes) -> Callable[[Path], None]:
+    """What puts a file into a weight folder, or another in its place."""
+
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return change

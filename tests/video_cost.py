@@ -22,6 +22,7 @@ from av.video.reformatter import Interpolation
 from websockets.asyncio.client import connect
 
 from actors.source import Pace
+from pipeline.bench.engines import psnr
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.video import FrameEncoder, decode_jpeg, encode_jpeg
@@ -47,11 +48,6 @@ async def frames_of(command: list[str], seconds: float) -> list[np.ndarray]:
         frames += list((await source.next()).frames)
     await source.close()
     return frames
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2))
-    return 10 * float(np.log10(255**2 / error))
 
 
 def coded(frames: list[np.ndarray], encode: Callable[[np.ndarray], bytes], decode) -> tuple:

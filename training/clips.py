@@ -25,7 +25,7 @@ from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
 from training.drivers import random_labels, road_label
 from training.scene import Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import SMALL, View
 
 HELD_OUT_SEED = 1_000_000
@@ -60,7 +60,7 @@ def render_clip(seed: int, how: Recording) -> Clip:
     """One clip of a lively drive; the same seed gives the same clip."""
     rng, latents, view = np.random.default_rng((seed, 1)), how.latents, how.view
     scene = Scene.random(rng)
-    drive = Drive(scene, seed, view)
+    drive = Simulator(scene, seed, view)
     labels = random_labels(rng, latents)
     for _ in range(int(rng.integers(0, 24))):
         drive.car = drive.car.moved(labels[0])

@@ -18,7 +18,7 @@ from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS, label_id
 from training.captions import PRESET_SCENES, PRESETS, scene_of
 from training.scene import Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import SMALL
 
 
@@ -28,7 +28,7 @@ class Pipe:
 
     def __init__(self, seed: int, scene: Scene = PRESET_SCENES[0]) -> None:
         self.scene = scene
-        self.drive = Drive(scene, seed)
+        self.drive = Simulator(scene, seed)
 
     def answer(self, line: str) -> bytes:
         """What a line is answered with, possibly nothing. Raises UserError for lines the protocol
@@ -39,7 +39,7 @@ class Pipe:
                 raise UserError(
                     f"pipe: expected 'reset SEED' with a whole number, got {line[:60]!a}"
                 )
-            self.drive = Drive(self.scene, int(rest))
+            self.drive = Simulator(self.scene, int(rest))
         elif verb == "prompt":
             self.scene = scene_of(rest, self.scene)
             self.drive.change(self.scene)
@@ -70,7 +70,7 @@ def strip(path: Path) -> None:
     """A picture: every biome and time of day, driving on, left, straight and right."""
     rows = []
     for k, scene in enumerate(PRESET_SCENES):
-        drive = Drive(scene, k)
+        drive = Simulator(scene, k)
         row = []
         for label in ("D", "D", "DL", "DL", "D", "DR", "DR", "B"):
             row.append(drive.frames(label, 2 * FRAMES_PER_LATENT)[-1])

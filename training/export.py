@@ -30,7 +30,7 @@ from training import autoencoder, diffusion, distill, int8
 from training.captions import PRESET_SCENES, PRESETS, TEXT_LENGTH, known_words
 from training.run import WEIGHTS
 from training.settings import TrainSettings
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import View
 
 START_SEED = 2_000_000
@@ -118,7 +118,7 @@ def start_clips(vae: TinyVAE) -> dict[str, Tensor]:
     on."""
     clips = {}
     for k, scene in enumerate(PRESET_SCENES):
-        drive = Drive(scene, START_SEED + k, View(vae.config.patch_size))
+        drive = Simulator(scene, START_SEED + k, View(vae.config.patch_size))
         frames = drive.frames("D", (WARM_UP_LATENTS + START_LATENTS) * FRAMES_PER_LATENT)
         latents = vae.encode(autoencoder.to_video(frames)[None].to(next(vae.parameters()).device))[
             0

@@ -25,7 +25,7 @@ from models.tae import TinyVAE
 from models.weights import WeightFiles
 from training.autoencoder import to_video
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import Drive
+from training.simulator import Simulator
 from training.view import View
 
 SEED = 6_000_000  # of the first drive; no other part of the recipe begins there
@@ -61,7 +61,7 @@ def write_if_possible(folder: Path) -> None:
 def drive_latents(vae: TinyVAE, number: int, biome: str, time: str) -> Tensor:
     """Scaled latents [n, C, h, w] of one drive."""
     scene, view = Scene(biome, time, COLOURS[number % len(COLOURS)]), View(vae.config.patch_size)
-    drive = Drive(scene, SEED + number, view)
+    drive = Simulator(scene, SEED + number, view)
     frames = [drive.frames(label, FRAMES_PER_LATENT) for label in SCRIPT]
     video = torch.cat([to_video(part) for part in frames])
     return vae.encode(video[None])[0] * vae.scaling_factor

@@ -199,9 +199,8 @@ def _sky_lights(image: Array, rng: np.random.Generator, time: str, y: Array, sca
                 ..., None
             ] * rgb(0.9, 0.93, 1.0)
     first = rng.uniform(0, columns)
-    for offset in (
-        (0.0, 0.5) if time == "night" else (0.0,)
-    ):  # one sun; by night a moon and, opposite, a small one
+    # one sun; by night a moon and, opposite, a small one
+    for offset in (0.0, 0.5) if time == "night" else (0.0,):
         centre = (first + columns * offset) % columns
         size = radius * (1 if offset == 0 else 0.6)
         dx = (x - centre + columns / 2) % columns - columns / 2

@@ -14,9 +14,8 @@ class TrainSettings:
 
     work: str = "build/train_tiny"  # rendered clips, latents, checkpoints
     output: str = "models/tiny"
-    start: str = (
-        ""  # folder of exported weights (models/tiny) to go on from instead of from nothing
-    )
+    # folder of exported weights (models/tiny) to go on from instead of from nothing
+    start: str = ""
     seed: int = 0
     device: str = "auto"
     ranks: int = 2  # processes that share each step's work (CPU; 1 on a GPU)

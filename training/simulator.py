@@ -58,8 +58,8 @@ class Car(Pose):
         return Car(x, y, heading, steering=steering, gear=gear, speed=speed, yaw=yaw)
 
 
-class Drive:
-    """A drive through the world: holds the car and the scene, steps frame by frame, blends when the
+class Simulator:
+    """One drive through the world: holds the car and the scene, steps frame by frame, blends when the
     scene changes."""
 
     def __init__(self, scene: Scene, seed: int, view: View = SMALL) -> None:

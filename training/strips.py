@@ -24,7 +24,7 @@ from training.clips import Recording, render_clip
 from training.evaluation.dream import Dream
 from training.evaluation.horizon import MINUTE
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import View
 
 HORIZON_MINUTES = 30
@@ -92,7 +92,7 @@ def _simulated(view: View) -> list[list[Frame]]:
     script = ["D"] * 6 + ["DR"] * 6 + ["D"] * 4 + ["DL"] * 6 + ["B"] * 10
     rows = []
     for k, (biome, time) in enumerate(itertools.product(BIOMES, TIMES)):
-        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), k, view)
+        drive = Simulator(Scene(biome, time, COLOURS[k % len(COLOURS)]), k, view)
         rows.append([drive.frames(label)[-1] for label in script][3::4])
     return rows
 

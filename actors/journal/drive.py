@@ -45,7 +45,7 @@ class Drive:
         """The whole drive; its latents from ``shown`` on are to be shown again."""
         story = self.story
         labels, prompts = tuple(story.labels), every(tuple(story.prompts), story.next)
-        return Take(story.seed, labels, prompts, self.head.engine, self.shown)
+        return Take(story.seed, labels, prompts, engine=self.head.engine, first=self.shown)
 
 
 def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
@@ -71,7 +71,7 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
             raise UserError(f"no snapshot before latent {shown} is whole")
     except UserError as error:
         raise UserError(f"journal {folder.name}: {error}") from None
-    return Drive(folder.name, head, story, snapshot, shown)
+    return Drive(name=folder.name, head=head, story=story, snapshot=snapshot, shown=shown)
 
 
 def read_log(folder: Path) -> tuple[Head, Story]:

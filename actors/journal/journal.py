@@ -91,7 +91,7 @@ class Journal:
             return self._put(Began(self._stream, 0, led.seed, prompt))
         self._prompt = led.prompts[-1]
         prompts = list(changes(led.prompts))
-        story = Story(self._stream, 0, led.seed, list(led.labels), prompts)
+        story = Story(self._stream, seed=led.seed, labels=list(led.labels), prompts=prompts)
         self._put(_Other(story, commit))
 
     def stands(self, latent: int) -> None:
@@ -165,7 +165,7 @@ class Journal:
 
     def _do(self, item: "Record | Commit | _Other") -> None:
         if isinstance(item, _Other):
-            self._scribe.begin(item.story, item.commit)
+            self._scribe.turn_to(item.story, item.commit)
         elif isinstance(item, Commit):
             self._save(item)
         else:

@@ -30,7 +30,7 @@ class _Coming:
     commit: Commit | None = None
 
 
-class Kept:
+class KeptSession:
     """A ChunkSource (actors/source.py): ``session``, and its journal, which makes again what
     ``drive`` says when that drive's take is asked for."""
 

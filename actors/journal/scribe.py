@@ -78,7 +78,7 @@ class Scribe:
             os.fdatasync(self._log.fileno())
             self._synced = time.monotonic()
 
-    def begin(self, story: Story, commit: Commit | None) -> None:
+    def turn_to(self, story: Story, commit: Commit | None) -> None:
         """Another stream begins within a drive that led there: from ``commit`` on it can be made
         again. Raises OSError, UserError."""
         self.story = story

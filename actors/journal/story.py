@@ -57,9 +57,9 @@ class Story:
             raise UserError("latents of a stream that did not begin")
         match record:
             case Began():
-                self._begin(record)
+                self._take_began(record)
             case Made():
-                self._make(record)
+                self._take_made(record)
             case Shown(latent):
                 if not latent < self.next:
                     raise UserError(f"latent {latent} was shown before it was made")
@@ -93,14 +93,14 @@ class Story:
         if self.ended:
             yield Ended()
 
-    def _begin(self, record: Began) -> None:
+    def _take_began(self, record: Began) -> None:
         if record.stream <= self.stream or (self.stream >= 0 and record.latent):
             raise UserError(f"stream {record.stream} begins at latent {record.latent} within one")
         self.stream, self.first, self.seed = record.stream, record.latent, record.seed
         self.labels, self.prompts = [], [(record.latent, record.prompt)]
         self.shown, self.asked = NONE_SHOWN, ""
 
-    def _make(self, record: Made) -> None:
+    def _take_made(self, record: Made) -> None:
         if record.latent != self.next:
             raise UserError(f"latent {record.latent} follows where {self.next} was expected")
         if record.prompt and record.prompt != self.prompt:

@@ -21,6 +21,7 @@ from configs.choice import ENGINES
 from configs.errors import UserError
 from configs.load import cache_folder
 from models.checkpoint import Checkpoint
+from models.controls import STRAIGHT_ON
 from models.device import has_bfloat16, processor, use_threads
 from models.engines.openvino import multiplies_bytes, present, version
 from models.parts import Parts
@@ -133,7 +134,7 @@ def _passes(checkpoint: Checkpoint) -> tuple[Callable[[], object], Callable[[], 
     config = checkpoint.transformer_config
     world.reset(0, torch.zeros(2, config.max_text_seq_length, config.text_embed_dim))
     latent = torch.zeros(1, *world.shape)
-    labels = ["D"] * world.settings.window_size
+    labels = [STRAIGHT_ON] * world.settings.window_size
 
     def step() -> object:
         return world.step(labels)

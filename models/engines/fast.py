@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from models.device import Paths, attention_backend, capture, has_float8
+from models.engines.step import Keys
 from models.parallel import SequenceGroup
 from models.transformer import Attention, TextTokens, Timestep, Transformer
 from models.vae import FullVAE
 
-Keys = Sequence[tuple[Tensor, Tensor]]  # per control block: [1, n, H, d] and [1, n, H, D]
 LARGEST = 448.0  # of float8_e4m3fn
 
 

@@ -42,13 +42,13 @@ def measure(checkpoint: Checkpoint, device: torch.device) -> list[dict[str, Any]
                 "step_ratio": step / first.step,
                 "decode_ms": decode,
                 "decode_ratio": decode / first.decode,
-                "psnr_db": psnr(frames[name], frames[FIRST]),
+                "psnr_db": _or_none(psnr(frames[name], frames[FIRST])),
             }
         )
     return records
 
 
-def show(records: list[dict[str, Any]]) -> None:
+def print_table(records: list[dict[str, Any]]) -> None:
     """Print them as a table, and below it what cannot run."""
     fields = ("step_ms", "step_ratio", "decode_ms", "decode_ratio", "psnr_db")
     titles = ("engine, 1 thread", "step ms", "of fp32", "decode ms", "of fp32", "PSNR dB")
@@ -59,17 +59,22 @@ def show(records: list[dict[str, Any]]) -> None:
             print(f"{record['engine']}: {record['reason']}")
 
 
-def psnr(made: np.ndarray, wanted: np.ndarray) -> float | None:
-    """In dB, of frames uint8 of one shape; None where they are equal."""
+def psnr(made: np.ndarray, wanted: np.ndarray) -> float:
+    """In dB, of frames uint8 of one shape; infinite where they are equal."""
     error = float(np.square(made.astype(np.float32) - wanted).mean())
-    return 10 * math.log10(255**2 / error) if error else None
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no infinity."""
+    return None if math.isinf(value) else value
 
 
 def _frames(
     checkpoint: Checkpoint, names: list[str], device: torch.device
 ) -> dict[str, np.ndarray]:
     """The same latents, those of a drive stepped by the first engine, as each one decodes them."""
-    prompt = (checkpoint.presets or ["a road"])[0]
+    prompt = checkpoint.default_prompt
     with threads(1):
         world = Parts(replace(checkpoint, engine=FIRST), device).world()
         world.reset(42, prompt, checkpoint.start_latents(prompt))

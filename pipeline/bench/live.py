@@ -28,11 +28,11 @@ COUNTS: Final = (
     "longest_gap_ms",
     "first_frame_seconds",
 )
-KEYS: Final = ("D", "DL", "DR")
+PRESSED: Final = ("D", "DL", "DR")
 # how long a key is held; not a multiple of a latent, so every phase is met
 HELD_SECONDS: Final = 0.4, 1.6
 PRESSES_PER_RESET: Final = 16
-PARTS: Final = {
+MEANINGS: Final = {
     "wait": "key to the start of the next step's sampling",
     "queue": "sampling to step",
     "dit": "model step",
@@ -84,8 +84,8 @@ def measure(options: Options) -> dict[str, Any]:
         # an optional package: only the plot needs it
         from pipeline.bench.plot import draw
 
-        draw(runs, list(PARTS), options.plot)
-    return {"model": str(options.model), "parts": PARTS, **runs}
+        draw(runs, list(MEANINGS), options.plot)
+    return {"model": str(options.model), "parts": MEANINGS, **runs}
 
 
 def report(ours: dict[str, Any], free: dict[str, Any]) -> None:
@@ -147,11 +147,11 @@ async def _drive(show: Show) -> dict[str, float]:
     # it reads all of /proc: not on the loop that shows frames
     before = after = await asyncio.to_thread(Usage.now)
     choice = random.Random(0)
-    label = KEYS[0]
+    label = PRESSED[0]
     for press in itertools.count(1):
         if show.state not in ("playing", "rebuilding"):
             break
-        label = choice.choice([key for key in KEYS if key != label])
+        label = choice.choice([key for key in PRESSED if key != label])
         show.hold(label)
         await asyncio.sleep(choice.uniform(*HELD_SECONDS))
         if show.state == "playing":
@@ -176,6 +176,6 @@ def columns(figures: dict[str, Any]) -> list[tuple[str, float | None, float | No
     split, control = figures["split_ms"], figures["control_to_frame_ms"]
     rows = [
         (f"{name}: {meaning}", split[name]["p50"], split[name]["p95"])
-        for name, meaning in PARTS.items()
+        for name, meaning in MEANINGS.items()
     ]
     return [*rows, ("key to frame shown", control["p50"], control["p95"])]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint
+from models.controls import STRAIGHT_ON
 from models.device import pick_device, synchronise, use_threads
 from models.parts import Parts
 from pipeline.bench import engines
@@ -41,7 +42,7 @@ def measure(options: Options) -> dict[str, Any]:
     print(f"{checkpoint.name}: {size}; a latent lasts 250 ms")
     compared = engines.measure(checkpoint, device)
     if compared:
-        engines.show(compared)
+        engines.print_table(compared)
     return {
         "model": checkpoint.name,
         "device": device.type,
@@ -53,11 +54,11 @@ def measure(options: Options) -> dict[str, Any]:
 def _with_threads(parts: Parts, count: int) -> dict[str, Any]:
     use_threads(count)
     checkpoint, device = parts.checkpoint, parts.device
-    prompt = (checkpoint.presets or ["a road"])[0]
+    prompt = checkpoint.default_prompt
     world = parts.world()
     world.reset(42, prompt, checkpoint.start_latents(prompt))
     decoder = parts.decoder()
-    labels = ["D"] * world.settings.window_size
+    labels = [STRAIGHT_ON] * world.settings.window_size
     latent = world.step(labels).latents[:1]
     plain = (
         world.state().latents[None].to(device, parts.dtype),

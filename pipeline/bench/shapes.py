@@ -27,7 +27,11 @@ class Shape:
 
 
 PUBLISHED: Final = Shape(
-    TransformerConfig(control_start_layer=15), FullVAEConfig(), TinyVAEConfig(), 20, 60
+    TransformerConfig(control_start_layer=15),
+    FullVAEConfig(),
+    TinyVAEConfig(),
+    times=20,
+    latents=60,
 )
 TINY: Final = Shape(
     TransformerConfig(

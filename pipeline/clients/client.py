@@ -28,9 +28,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from actors.tasks import cancel
 from configs.errors import UserError
-from models.controls import label_id
-from pipeline.clients.lobby import Card, Lobby, PastDrive
+from models.controls import STRAIGHT_ON, label_id
+from pipeline.clients.lobby import Card, DriveCard, Lobby
 from pipeline.video import decode_jpeg
 from pipeline.web.messages import FrameHeader, unpack_frame
 
@@ -151,7 +152,7 @@ class Client:
     def release(self) -> None:
         """Hold nothing any more: straight on."""
         if self._held is not None:
-            self.hold("D")
+            self.hold(STRAIGHT_ON)
             self._held = None
 
     def set_prompt(self, prompt: str) -> None:
@@ -220,7 +221,7 @@ class Client:
         """Begin another world, see Lobby.new_world; ``connect(card.driver)`` drives it."""
         return await self._lobby.new_world(prompt, seed, name)
 
-    async def drives(self) -> list[PastDrive]:
+    async def drives(self) -> list[DriveCard]:
         """Drives of earlier launchers that can go on, see Lobby.drives."""
         return await self._lobby.drives()
 
@@ -234,9 +235,7 @@ class Client:
 
     async def close(self) -> None:
         """Leave. Idempotent."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         self._end()
         await self._socket.close()
 

@@ -32,11 +32,11 @@ from models.checkpoint import Checkpoint
 from models.controls import LABELS, label_id
 from models.device import pick_device, use_threads
 from models.engines.choose import with_engine
-from models.folder import model_folder
 from models.live_world import LiveWorld
 from models.offline import clip_frames
 from models.parts import Parts
 from models.snapshot import Snapshot
+from models.weight_folder import model_folder
 
 SEEDS = 2**31 - 1  # worlds that a reset without a seed draws from
 
@@ -83,7 +83,7 @@ class DrivingEnv(gymnasium.Env[np.ndarray, np.int64]):
         self.observation_space = gymnasium.spaces.Box(
             0, 255, (checkpoint.height, checkpoint.width, 3), np.uint8
         )
-        self._prompt = check_prompt(prompt if prompt is not None else checkpoint.presets[0])
+        self._prompt = check_prompt(prompt if prompt is not None else checkpoint.default_prompt)
         self._label = LABELS[0]
         self._world: LiveWorld | None = None
         self._picture: np.ndarray | None = None

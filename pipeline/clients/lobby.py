@@ -42,7 +42,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class PastDrive:
+class DriveCard:
     """A drive of an earlier launcher that can go on: ``seconds`` long, ``ended`` as it was told to
     (else cut off), so many seconds ``ago``. ``name``: of its world, for people."""
 
@@ -76,25 +76,25 @@ class Lobby:
         there is no room. None: the launcher's prompt, a random seed, a name that is made."""
         fields = {"prompt": prompt, "seed": seed, "name": name}
         given = {key: value for key, value in fields.items() if value is not None}
-        return await self._begun("worlds", json.dumps(given).encode())
+        return await self._asked_for("worlds", json.dumps(given).encode())
 
     async def open_world(self, path: Path, name: str = "") -> Card:
         """The same, from a world that was saved in a file."""
         content = await asyncio.to_thread(path.read_bytes)
         kind = "application/octet-stream"
-        return await self._begun(f"worlds?name={quote(name)}", content, kind)
+        return await self._asked_for(f"worlds?name={quote(name)}", content, kind)
 
-    async def drives(self) -> list[PastDrive]:
+    async def drives(self) -> list[DriveCard]:
         """Drives of earlier launchers that can go on here, the newest first."""
         answer = await self._ask("GET", "drives")
-        return [PastDrive(**fields) for fields in answer["drives"]]
+        return [DriveCard(**fields) for fields in answer["drives"]]
 
     async def go_on(self, drive: str) -> Card:
         """Let one go on as another world, where it was shown last; waits in the queue like
         ``new_world``."""
-        return await self._begun("worlds", json.dumps({"drive": drive}).encode())
+        return await self._asked_for("worlds", json.dumps({"drive": drive}).encode())
 
-    async def _begun(self, path: str, body: bytes, kind: str = "application/json") -> Card:
+    async def _asked_for(self, path: str, body: bytes, kind: str = "application/json") -> Card:
         answer = await self._ask("POST", path, body, kind)
         while "world" not in answer:
             ticket = f"queue/{answer['ticket']}"

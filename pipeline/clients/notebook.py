@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from configs.errors import UserError
 from configs.geometry import FPS
+from models.controls import STRAIGHT_ON
 from models.live_world import LiveWorld
 from models.offline import clip_frames
 from pipeline.video import encode_jpeg
@@ -39,7 +40,7 @@ class Player:
     def __init__(self, world: LiveWorld, widget: Any) -> None:
         """widget: what ``send`` and ``on_msg`` of a Jupyter widget are."""
         self._world, self._widget = world, widget
-        self._label, self._driving, self._waiting = "D", False, 0
+        self._label, self._driving, self._waiting = STRAIGHT_ON, False, 0
         self._changed = asyncio.Event()
         widget.on_msg(self._hear)
 

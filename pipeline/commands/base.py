@@ -7,7 +7,7 @@ from typing import Final
 from configs.load import load
 from configs.schema import BaseConfig, OfflineConfig
 from models.controls import parse_signal, reduce_raw
-from pipeline.commands.flags import add_weights
+from pipeline.commands.flags import add_offline
 
 PURPOSE: Final = "Stage 2: a video of up to 4 s from a prompt and a control signal."
 EXAMPLES: Final = """\
@@ -17,7 +17,7 @@ EXAMPLES: Final = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``base``."""
-    add_common_arguments(parser)
+    add_offline(parser)
     parser.add_argument(
         "--frames", metavar="N", help="video frames, 4 n + 1 (default 65: 4 s at 16 FPS)"
     )
@@ -27,57 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write the latents, as start_clips.safetensors of a weight folder",
     )
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that both stage scripts know; everything is None unless given."""
-    parser.add_argument("--prompt", help="description of the world (required)")
-    parser.add_argument(
-        "--output", metavar="FILE", help="the mp4 to write; an existing file is refused"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", default=None, help="replace an existing output file"
-    )
-    add_weights(parser.add_argument_group("weights"), "default models/stageN")
-    _add_controls(parser.add_argument_group("controls"))
-    _add_sampling(parser.add_argument_group("sampling"))
-
-
-def _add_controls(group: "argparse._ActionsContainer") -> None:
-    group.add_argument(
-        "--controls",
-        metavar="LABELS",
-        help='one label per latent (4 frames): "D,DL" or "D*16,DL*8"',
-    )
-    group.add_argument(
-        "--raw-controls",
-        action="store_true",
-        default=None,
-        help="--controls has one label per frame",
-    )
-    group.add_argument(
-        "--control-seed",
-        metavar="N",
-        help="seed of random labels where --controls is short or missing",
-    )
-
-
-def _add_sampling(group: "argparse._ActionsContainer") -> None:
-    group.add_argument("--seed", metavar="N", help="seed of the noise (default 42)")
-    group.add_argument(
-        "--guidance-scale", metavar="X", help="classifier-free guidance (default: the weights' own)"
-    )
-    group.add_argument(
-        "--width", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
-    )
-    group.add_argument(
-        "--height", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
-    )
-    group.add_argument("--fps", metavar="N", help="frames per second of the file (default 16)")
-    group.add_argument(
-        "--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default auto)"
-    )
-    group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from configs.limits import check_output_file
 from configs.load import load
 from configs.schema import RunConfig
-from models.folder import model_folder
+from models.weight_folder import model_folder
 from pipeline.bench.options import Options, machine
 
 PURPOSE: Final = "Measure this machine: attention, models, live delay, loading."

@@ -88,3 +88,54 @@ def add_record(group: "argparse._ActionsContainer") -> None:
     group.add_argument(
         "--record", metavar="FILE.mp4", help="record all frames, and their control log beside it"
     )
+
+
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """What both stage scripts know."""
+    parser.add_argument("--prompt", help="description of the world (required)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="the mp4 to write; an existing file is refused"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", default=None, help="replace an existing output file"
+    )
+    add_weights(parser.add_argument_group("weights"), "default models/stageN")
+    _add_controls(parser.add_argument_group("controls"))
+    _add_sampling(parser.add_argument_group("sampling"))
+
+
+def _add_controls(group: "argparse._ActionsContainer") -> None:
+    group.add_argument(
+        "--controls",
+        metavar="LABELS",
+        help='one label per latent (4 frames): "D,DL" or "D*16,DL*8"',
+    )
+    group.add_argument(
+        "--raw-controls",
+        action="store_true",
+        default=None,
+        help="--controls has one label per frame",
+    )
+    group.add_argument(
+        "--control-seed",
+        metavar="N",
+        help="seed of random labels where --controls is short or missing",
+    )
+
+
+def _add_sampling(group: "argparse._ActionsContainer") -> None:
+    group.add_argument("--seed", metavar="N", help="seed of the noise (default 42)")
+    group.add_argument(
+        "--guidance-scale", metavar="X", help="classifier-free guidance (default: the weights' own)"
+    )
+    group.add_argument(
+        "--width", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
+    )
+    group.add_argument(
+        "--height", metavar="PIXELS", help="multiple of 16 (default: the weights' own)"
+    )
+    group.add_argument("--fps", metavar="N", help="frames per second of the file (default 16)")
+    group.add_argument(
+        "--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default auto)"
+    )
+    group.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default auto)")

@@ -5,8 +5,8 @@ from typing import Final
 
 from configs.load import load
 from configs.schema import StreamConfig
-from pipeline.commands.base import add_common_arguments, given_labels
-from pipeline.commands.flags import add_engine
+from pipeline.commands.base import given_labels
+from pipeline.commands.flags import add_engine, add_offline
 
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\
@@ -16,7 +16,7 @@ EXAMPLES: Final = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``stream``."""
-    add_common_arguments(parser)
+    add_offline(parser)
     stream = parser.add_argument_group("streaming")
     add_engine(stream)
     stream.add_argument(

@@ -64,9 +64,8 @@ class Subscription:
     send(frame)``."""
 
     def __init__(self, viewer: bool = True) -> None:
-        self.viewer = (
-            viewer  # False: somebody who is not counted among those that watch, like the terminal
-        )
+        # False: somebody who is not counted among those that watch, like the terminal
+        self.viewer = viewer
         self.dropped = 0  # frames replaced by a newer one before this viewer took them
         self._ready = asyncio.Event()
         self._events: deque[Event] = deque()
@@ -156,6 +155,10 @@ class Audience:
         event = Event(kind, data)
         for member in self._present():
             member.tell(event)
+
+    def warn(self, message: str) -> None:
+        """Tell everybody of something that is not as it should be."""
+        self.tell("notice", level="warning", message=message)
 
     def offer(self, frame: ShownFrame) -> None:
         """Offer a frame to everybody; who joins later starts with it."""

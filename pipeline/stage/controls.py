@@ -6,13 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 from actors.source import ChunkSource
-from models.controls import label_id
+from models.controls import STRAIGHT_ON, label_id
 from pipeline.stage.audience import Audience, ShownFrame
 
-STRAIGHT_ON: Final = "D"  # no key held
-PENDING_CONTROLS: Final = (
-    256  # controls that wait for their first frame; older ones are superseded anyway
-)
+# controls that wait for their first frame; older ones are superseded anyway
+PENDING_CONTROLS: Final = 256
 
 
 class Controls:

@@ -14,25 +14,10 @@ from pipeline.stage.pacing import Placed, percentile
 RECENT_SECONDS: Final = 10.0  # what "frames per second now" looks back on
 RECENT_PAUSES: Final = 64  # a delay that spans more of them is no delay
 RECENT_LATENTS: Final = 240  # one minute of latents for the split by stage
+# seconds: of the histograms
 BOUNDS: Final = (
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.12,
-    0.16,
-    0.2,
-    0.25,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1.0,
-    2.0,
-    5.0,
-)
+    0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0,
+)  # fmt: skip
 
 # part of the delay -> the two stamps it lies between, in the order a control passes them
 PARTS: Final = {
@@ -208,13 +193,14 @@ class Figures:
         self._standing.stop(now)
         self.rest()
 
+    def go_on(self, now: float) -> None:
+        """It goes on."""
+        self._standing.go_on(now)
+        self.rest()
+
     def lapse(self, since: float, until: float) -> None:
         """Nobody ran from ``since`` to ``until``: as a pause that nobody asked for."""
         self._standing.lapse(since, until)
-        self.rest()
-
-    def go_on(self, now: float) -> None:
-        self._standing.go_on(now)
         self.rest()
 
     def rest(self) -> None:
@@ -241,6 +227,7 @@ class Figures:
 
     def summary(self, begun: float, drops: int, rss: Mapping[str, float]) -> dict[str, Any]:
         """The record that ``--summary`` writes; ``begun`` is when the command started."""
+        first = self.first_shown
         return {
             "frames": self.frames,
             "seconds": round(self.shown.seconds, 3),
@@ -249,9 +236,7 @@ class Figures:
             "control_to_frame_ms": self.control.percentiles(50, 95, 99, whole=True),
             "step_ms": self.parts["dit"].percentiles(50, 95, whole=True),
             "decode_ms": self.parts["decode"].percentiles(50, 95, whole=True),
-            "first_frame_seconds": None
-            if self.first_shown is None
-            else round(self.first_shown - begun, 3),
+            "first_frame_seconds": None if first is None else round(first - begun, 3),
             "stalls": self.stalls,
             "late_slots": self.late_slots,
             "restarts": self.restarts,

@@ -5,26 +5,23 @@ first frame is finished right when it is due (``Lead``). Times are seconds on on
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-SLOT_TOLERANCE: Final = (
-    0.25  # of a slot: a frame this late still counts as on time and keeps the grid
-)
-STALL_SLOTS: Final = (
-    2.0  # a gap above this many slots (125 ms at 16 FPS) is a stall that eyes notice
-)
+# of a slot: a frame this late still counts as on time and keeps the grid
+SLOT_TOLERANCE: Final = 0.25
+# a gap above this many slots (125 ms at 16 FPS) is a stall that eyes notice
+STALL_SLOTS: Final = 2.0
 
 MARGIN_START: Final = 0.060  # generous: nothing is known yet about how slow a slow step is
 MARGIN_FLOOR: Final = 0.012
 MARGIN_CEILING: Final = 0.120
-MEMORY_START: Final = (
-    48.0  # latents on time (12 s) that halve the margin, until slowness comes back
-)
+# latents on time (12 s) that halve the margin, until slowness comes back
+MEMORY_START: Final = 48.0
 MEMORY_CEILING: Final = 384.0
-MEMORY_FADE: Final = (
-    0.9995  # per latent on time: a machine that has become quiet is believed after minutes
-)
+# per latent on time: a machine that has become quiet is believed after minutes
+MEMORY_FADE: Final = 0.9995
 SPELL: Final = 16  # latents on time that part two slow spells from one
 LEAST_SAMPLES: Final = 4  # measurements before steps start just in time
 LEAD_SAMPLES: Final = 64  # latents (16 s) that the 95th percentile looks back on
@@ -128,7 +125,7 @@ def start_time(lead: Lead, due: float | None, buffered: int, period: float) -> f
     return due + buffered * period - seconds
 
 
-def percentile(samples: tuple[float, ...] | list[float], percent: float) -> float:
+def percentile(samples: Sequence[float], percent: float) -> float:
     """Nearest-rank percentile; nan without samples."""
     if not samples:
         return math.nan

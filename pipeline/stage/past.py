@@ -9,7 +9,8 @@ from typing import Final
 from actors.source import ChunkSource, Moment, Take
 from configs.errors import UserError
 from configs.limits import whole_number
-from pipeline.stage.recording import Tape
+from pipeline.stage.recordings import Recordings
+from pipeline.stage.tape import Tape
 
 MOST_SAVED: Final = 64  # worlds in files, of one run
 NOTHING_KEPT: Final = "this world keeps no moments: it cannot go back, be saved or opened"
@@ -27,16 +28,23 @@ class Past:
     """Moments of the world that is shown, and the one that was left last. ``shown`` is always the
     latent on the screen, -1 before the first of a stream."""
 
-    def __init__(self, source: ChunkSource, tape: Tape, opening: Opening | None) -> None:
+    def __init__(
+        self,
+        source: ChunkSource,
+        tape: Tape,
+        recordings: Recordings,
+        opening: Opening | None,
+    ) -> None:
         """opening: where the show begins, if not at latent 0."""
         self._source = source
         self._tape = tape
+        self._recordings = recordings
         self._begins = opening
         self.rewinds = 0  # times that the world went back, or another was opened
         self._left: Opening | None = None
         self._saving = False
 
-    def beginning(self) -> Moment | None:
+    def take_opening(self) -> Moment | None:
         """Where the show begins, to be taken once; None = at latent 0."""
         opening, self._begins = self._begins, None
         return None if opening is None else opening.moment
@@ -90,7 +98,7 @@ class Past:
     async def save(self, opening: Opening) -> Path:
         """Write a kept moment to a file beside the recordings; returns its path. Raises
         UserError."""
-        saved = [name for name in self._tape.files if name.endswith(".world")]
+        saved = [name for name in self._recordings.files if name.endswith(".world")]
         if self._saving:
             raise UserError("save: another moment is being saved; try again in a moment")
         if len(saved) >= MOST_SAVED:
@@ -98,13 +106,13 @@ class Past:
         self._saving = True
         try:
             # other worlds may save into the same folder in the same second
-            path = self._tape.free_name(f"world-{secrets.token_hex(2)}", ".world")
+            path = self._recordings.free_name(f"world-{secrets.token_hex(2)}", ".world")
             await self._source.save(opening.moment, opening.led, path)
         except OSError as error:
             raise UserError(f"save: it cannot be written ({error.strerror or error})") from None
         finally:
             self._saving = False
-        self._tape.files[path.name] = path
+        self._recordings.files[path.name] = path
         return path
 
     async def load(self, path: Path) -> Opening:

@@ -12,9 +12,8 @@ from actors.source import FrameChunk, Pace
 from pipeline.stage import pacing
 from pipeline.stage.audience import ShownFrame
 
-WARM_UP: Final = (
-    4  # latents after a reset that pay for more than themselves and say nothing about the next ones
-)
+# latents after a reset that pay for more than themselves and say nothing about the next ones
+WARM_UP: Final = 4
 
 
 class Playhead:

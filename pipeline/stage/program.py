@@ -19,7 +19,7 @@ import numpy as np
 from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
-from models.controls import LABELS
+from models.controls import LABELS, STRAIGHT_ON
 
 PROTOCOL: Final = 1
 HEADER_SECONDS: Final = 60.0
@@ -27,7 +27,7 @@ BUFFER: Final = 4 * 2**20  # bytes; a latent of 480x720 frames
 
 
 class Program:
-    """A ChunkSource (pipeline/stage/show.py) over a child process. ``launch`` starts one."""
+    """A ChunkSource (actors/source.py) over a child process. ``launch`` starts one."""
 
     def __init__(self, child: Process, info: WorldInfo) -> None:
         self.info = info
@@ -35,13 +35,13 @@ class Program:
         self._lines: list[str] = []  # to be written before the next label
         self._epoch = 0
         self._index = 0
-        self._held, self._cursor = "D", 0
+        self._held, self._cursor = STRAIGHT_ON, 0
         self._conditioned = 0  # the newest cursor that steered; labels of a take have none
         # label and prompt of latents still to be followed
         self._take: deque[tuple[str, str]] = deque()
         self._first = 0  # latents before it are made and not handed on
         self._prompt, self._prompt_version = "", 0
-        self._pace = Pace(0, 0.0, -1)
+        self._pace = Pace.at_once()
         self._paced = asyncio.Event()
 
     @classmethod
@@ -168,7 +168,7 @@ class Program:
         if take and take.prompts:
             self._say_prompt(take.prompts[0])
         self._lines.append(f"reset {take.seed if take else seed}")
-        self.pace(Pace(0, 0.0, -1))
+        self.pace(Pace.at_once())
         return self._epoch
 
     def pace(self, pace: Pace) -> None:

@@ -4,11 +4,12 @@ import asyncio
 from typing import Any, Final
 
 from actors.source import ChunkSource
+from actors.tasks import Tasks
 from configs.errors import UserError
 from configs.limits import check_prompt
 from pipeline.stage.audience import Audience, ShownFrame
 
-NONE_SHOWN: Final = -1
+NO_VERSION: Final = -1
 
 
 class Prompts:
@@ -20,21 +21,27 @@ class Prompts:
         self._source = source
         self._audience = audience
         self._texts = {0: self.text}
-        self._shown = NONE_SHOWN
+        self._shown = NO_VERSION
         self._awaited: int | None = 0  # version that is pending
         self._handed = 0  # version that the source has
         self._order = asyncio.Lock()
+        self._tasks = Tasks()
 
     def add(self, text: str) -> int:
-        """A new prompt, pending; returns its version, which ``hand_over`` takes. Raises
+        """A new prompt, pending, on its way to the source; returns its version. Raises
         UserError."""
         version = len(self._texts)
         self._texts[version] = check_prompt(text)
         self._awaited = version
         self._audience.tell("prompt", **self.newest())
+        self._tasks.start(self._hand_over(version))
         return version
 
-    async def hand_over(self, version: int) -> None:
+    async def close(self) -> None:
+        """Those on their way do not arrive any more."""
+        await self._tasks.cancel()
+
+    async def _hand_over(self, version: int) -> None:
         """Give a prompt to the source unless a newer one overtook it."""
         async with self._order:
             if version != len(self._texts) - 1:

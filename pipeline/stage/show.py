@@ -9,22 +9,25 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from actors.source import ChunkSource, StageReport, Take, WorldInfo
+from actors.tasks import cancel
 from configs.errors import UserError
 from configs.limits import check_seed
 from pipeline.stage.audience import Audience, Event, ShownFrame, Subscription
 from pipeline.stage.clock import Clock
 from pipeline.stage.controls import Controls
 from pipeline.stage.figures import Figures
+from pipeline.stage.life import Life
 from pipeline.stage.past import Opening, Past
 from pipeline.stage.prompts import Prompts
-from pipeline.stage.recording import Recorder, Tape
+from pipeline.stage.recordings import Recordings
 from pipeline.stage.script import Script
+from pipeline.stage.tape import Tape
 from pipeline.stage.tempo import TempoWatch
 
 STATS_SECONDS: Final = 1.0
@@ -59,51 +62,48 @@ class Show:
         """
         self.source = source
         self.figures = Figures()
-        self.tape = Tape(source.info, recordings, check_seed(seed))
-        self.past = Past(source, self.tape, opening)
         self._audience = Audience()
+        self.tape = Tape(source.info, check_seed(seed), self._audience)
+        self.recordings = Recordings(source.info, self.tape, self._audience, recordings)
+        self.past = Past(source, self.tape, self.recordings, opening)
         self._script = Script(takes, stop_after_takes, duration)
         self._prompts = Prompts(prompt, source, self._audience)
         self._controls = Controls(source, self._audience)
         self._tempo = TempoWatch(source.info)
         self._clock = Clock(source, just_in_time, self.figures.lapse)
-        self._state = "starting"
-        self._status = StageReport("starting", 0.0, "starting", 0.0)
-        self._ended = asyncio.Event()
-        self._reason = ""
-        self._chores: set[asyncio.Task[None]] = set()
+        self._life = Life()
         if opening is not None:
             self.tape.rewind(opening.led, self.epoch)
             self._clock.playhead.rewind(self.epoch, opening.moment.latent)
 
     # -- life --------------------------------------------------------------------------------------
 
-    async def run(self, loaded: "Callable[[Show], None] | None" = None) -> None:
+    async def run(self, loaded: "Callable[[Show], object] | None" = None) -> None:
         """Start the source and play. Returns when stopped or ``duration`` is over; raises
         RuntimeError or UserError. loaded: called once the source has started, before anything is
         shown."""
         work = asyncio.create_task(self._play(loaded))
-        ended = asyncio.create_task(self._ended.wait())
+        stopped = asyncio.create_task(self._life.stopped())
         try:
-            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
         except Exception as error:
-            self._reason = str(error)
+            self._life.reason = str(error)
             raise
         finally:
-            self._state = "ended"
-            await _cancel(work, ended, *self._chores)
-            await self.stop_recording()
+            self._life.end()
+            await cancel(work, stopped)
+            await self._prompts.close()
+            await self.recordings.close()
             self.tape.close()
-            self._audience.tell("bye", reason=self._reason)
+            self._audience.tell("bye", reason=self._life.reason)
             self._audience.dismiss()
             await self.source.close()
 
     def stop(self, reason: str = "") -> None:
         """End the show; ``run`` finishes the recording and returns."""
-        self._reason = self._reason or reason
-        self._ended.set()
+        self._life.stop(reason)
 
     @property
     def info(self) -> WorldInfo:
@@ -137,13 +137,13 @@ class Show:
     @property
     def state(self) -> str:
         """One of "starting", "playing", "paused", "rebuilding", "ended"."""
-        return "paused" if self._state == "playing" and self.paused else self._state
+        return "paused" if self._life.state == "playing" and self.paused else self._life.state
 
     @property
     def ready(self) -> bool:
         """Frames flow (or would, were it not paused): what /readyz says."""
         newest = self._audience.newest
-        if self._state != "playing" or newest is None:
+        if self._life.state != "playing" or newest is None:
             return False
         return self.paused or time.monotonic() - newest.stamps["shown"] < FLOW_SECONDS
 
@@ -151,7 +151,13 @@ class Show:
     def busy(self) -> bool:
         """Somebody watches, or it does what was asked for: a script, a duration, a recording."""
         wanted = self._script.current is not None or self._script.duration is not None
-        return wanted or self.tape.writing or self.viewers > 0
+        written = self.tape.logged or self.recordings.running is not None
+        return wanted or written or self.viewers > 0
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for every file that is not whole."""
+        return [*self.tape.failures, *self.recordings.failures]
 
     # -- viewers -----------------------------------------------------------------------------------
 
@@ -162,15 +168,14 @@ class Show:
         It first receives the state of things: last status, reset, paused, prompt, record and the
         newest frame. Leave with ``Subscription.close()``.
         """
-        past = [
-            Event("status", asdict(self._status)),
+        return self._audience.join(
+            Event("status", asdict(self._life.report)),
             Event("reset", self._place()),
             Event("paused", {"paused": self.paused}),
             Event("prompt", self._prompts.newest()),
-        ]
-        if self.tape.recorder is not None:
-            past.append(Event("record", self._record_event("started", self.tape.recorder)))
-        return self._audience.join(*past, viewer=viewer)
+            *self.recordings.news(),
+            viewer=viewer,
+        )
 
     @property
     def viewers(self) -> int:
@@ -184,7 +189,7 @@ class Show:
 
     def status(self) -> StageReport:
         """The newest stage report."""
-        return self._status
+        return self._life.report
 
     # -- what a driver may do ----------------------------------------------------------------------
 
@@ -197,9 +202,7 @@ class Show:
     def set_prompt(self, text: str) -> int:
         """Change the prompt and return its version; ``prompt`` events say pending, then shown or
         failed. Raises UserError for an empty, over-long or unprintable text."""
-        version = self._prompts.add(text)
-        self._chore(self._prompts.hand_over(version))
-        return version
+        return self._prompts.add(text)
 
     def pause(self) -> None:
         """Stop the clock of the world. Idempotent."""
@@ -245,46 +248,10 @@ class Show:
     def open(self, opening: Opening) -> None:
         """Go on from a moment: of another drive, or of the one that was left (``past.left``). A
         ``rewound`` event follows. Raises UserError while all is loading. Ends a replay."""
-        if self._state == "starting":
+        if self._life.state == "starting":
             raise UserError("the world is still loading; try again in a moment")
         self.past.leave(self.latent)
         self._open(opening)
-
-    # -- recording ---------------------------------------------------------------------------------
-
-    @property
-    def recordings(self) -> dict[str, Path]:
-        """Files of this run by name: videos and control logs."""
-        return self.tape.files
-
-    def start_recording(self, path: Path | None = None) -> Path:
-        """Write every frame shown from now on to ``path`` (fragmented mp4, playable at any moment),
-        and the whole drive since the last reset to a control log beside it (``.jsonl``). Returns
-        the path; None picks a name.
-
-        Raises UserError if a recording runs already or a file exists.
-        """
-        recorder = self.tape.record(path, self.epoch)
-        self._audience.tell("record", **self._record_event("started", recorder))
-        return recorder.path
-
-    async def stop_recording(self) -> Path | None:
-        """Finish the recording; returns its path, or None if none ran."""
-        recorder = self.tape.stop()
-        if recorder is None:
-            return None
-        await asyncio.to_thread(recorder.close)
-        if recorder.error:
-            self.tape.failures.append(f"recording ended: {recorder.error}")
-        self._audience.tell(
-            "record", **self._record_event("failed" if recorder.error else "stopped", recorder)
-        )
-        return recorder.path
-
-    def log_controls(self, path: Path) -> None:
-        """Write the drive since the last reset, and from now on, to ``path``. Raises UserError if
-        the file exists."""
-        self.tape.log(path, self.epoch)
 
     # -- figures -----------------------------------------------------------------------------------
 
@@ -327,8 +294,8 @@ class Show:
 
     # -- the loops ---------------------------------------------------------------------------------
 
-    async def _play(self, loaded: "Callable[[Show], None] | None") -> None:
-        moment = self.past.beginning()
+    async def _play(self, loaded: "Callable[[Show], object] | None") -> None:
+        moment = self.past.take_opening()
         await self.source.start(self.seed, self.prompt, self._report, moment)
         if loaded is not None:
             loaded(self)
@@ -336,7 +303,7 @@ class Show:
         # slot
         if not gc.get_freeze_count():  # once: what a world leaves behind must stay collectable
             gc.freeze()
-        self._state = "playing"
+        self._life.play()
         self._next_take()
         self._clock.pace()
         loops = [
@@ -351,14 +318,14 @@ class Show:
         try:
             await asyncio.gather(*loops)
         finally:
-            await _cancel(*loops)
+            await cancel(*loops)
 
     async def _receive(self) -> None:
         while True:
             chunk = await self.source.next()
             if not self._clock.playhead.admit(chunk):
                 continue
-            self._state = "playing"
+            self._life.play()
             self.figures.chunk(len(chunk.frames), chunk.stamps)
             self._clock.wake()
 
@@ -371,7 +338,7 @@ class Show:
         while True:
             await asyncio.sleep(STATS_SECONDS)
             if self._tempo.look(self.figures, time.monotonic()):
-                self._audience.tell("notice", level="warning", message=self._tempo.line)
+                self._audience.warn(self._tempo.line)
             self._audience.tell("stats", **self.stats())
 
     # -- one frame ---------------------------------------------------------------------------------
@@ -386,7 +353,7 @@ class Show:
         if steered is not None:
             frame = self._first_of_latent(frame, steered)
         self._audience.offer(frame)
-        self._record(frame)
+        self.recordings.add(frame)
         latents, rest = divmod(frame.index + 1, self.info.frames_per_latent)
         if not rest and self._script.is_over_with(latents):
             self._next_take()
@@ -401,7 +368,7 @@ class Show:
 
     def _first_of_latent(self, frame: ShownFrame, steered: str) -> ShownFrame:
         """Log the latent; tell which control and prompt came through with it; count its delays."""
-        self._notice(self.tape.latent(frame.epoch, steered, frame.prompt))
+        self.tape.latent(frame.epoch, steered, frame.prompt)
         self.figures.latent(frame.stamps)
         self._prompts.came_through(frame)
         scripted = self._script.current is not None
@@ -411,17 +378,6 @@ class Show:
         if "received" in answered.stamps:
             self.figures.controlled(answered.stamps)
         return answered
-
-    def _record(self, frame: ShownFrame) -> None:
-        recorder = self.tape.recorder
-        if recorder is not None and not recorder.add(frame.image):
-            self._audience.tell(
-                "notice", level="warning", message=f"recording ended: {recorder.error}"
-            )
-            self._chore(self._stop_failed())
-
-    async def _stop_failed(self) -> None:
-        await self.stop_recording()
 
     # -- steering the source -----------------------------------------------------------------------
 
@@ -444,7 +400,7 @@ class Show:
     def _open(self, opening: Opening) -> None:
         self._script.drop()
         for frame in self._clock.playhead.take_rest():  # a control log speaks of whole latents
-            self._record(frame)
+            self.recordings.add(frame)
         self._go_to(opening.led, self.source.open(opening.moment))
         self.past.rewinds += 1
         self._prompts.go_back(opening.moment.prompt)
@@ -453,16 +409,12 @@ class Show:
     def _go_to(self, led: Take, epoch: int) -> None:
         """What comes next is what ``led`` leads to."""
         self._clock.playhead.rewind(epoch, len(led.labels))
-        self._notice(self.tape.rewind(led, epoch))
+        self.tape.rewind(led, epoch)
         self.figures.reset_asked(time.monotonic())
         self._clock.wake()
 
     def _place(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "seed": self.seed, "prompt": self.prompt}
-
-    def _notice(self, failures: Sequence[str]) -> None:
-        for failure in failures:
-            self._audience.tell("notice", level="warning", message=failure)
 
     def _next_take(self) -> None:
         """The next drive of the script from its first latent, if there is one."""
@@ -471,30 +423,7 @@ class Show:
             self._restart(take.seed, take)
 
     def _report(self, report: StageReport) -> None:
-        self._status = report
-        if report.stage == "rebuilding":
-            self._state = "rebuilding"
+        if self._life.hear(report):
             self.figures.restarts += 1
             self._clock.playhead.rest()
         self._audience.tell("status", **asdict(report))
-
-    def _record_event(self, state: str, recorder: Recorder) -> dict[str, Any]:
-        seconds = round(recorder.frames / self.info.fps, 1)
-        return {
-            "state": state,
-            "name": recorder.path.name,
-            "seconds": seconds,
-            "message": recorder.error,
-        }
-
-    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` beside everything else; the set keeps it alive until it is done."""
-        task = asyncio.create_task(work)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
-
-
-async def _cancel(*tasks: "asyncio.Task[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -39,6 +39,9 @@ class Right(StrEnum):
     WATCHER = "watcher"
 
 
+WORLD_RIGHTS = (Right.DRIVER, Right.WATCHER)  # each world has a link for each
+
+
 class Access:
     """One door: the launcher's, or one world's. ``host`` is the bind address; ``names`` are further
     host names people may type."""
@@ -79,9 +82,7 @@ class Access:
         machine. The same after a restart with the same token and name."""
         token = self.links[Right.OWNER]
         door = copy.copy(self)
-        door.links = {
-            right: _derived(token, f"{right} of {name}") for right in (Right.DRIVER, Right.WATCHER)
-        }
+        door.links = {right: _derived(token, f"{right} of {name}") for right in WORLD_RIGHTS}
         return door
 
     def right_of(self, candidate: str) -> Right | None:

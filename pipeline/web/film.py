@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import inf
 
+from configs.geometry import FPS
 from pipeline.stage.audience import ShownFrame
 from pipeline.video import FrameEncoder
 
 NARROWEST = 320  # pixels: smaller pictures are enlarged, and JPEG keeps all of their colours
 KEPT = 16  # pieces for viewers that are a little behind
 KEY_SECONDS = 0.5  # between key frames that were asked for: whoever lost one waits so long at most
-FPS = 16  # of the encoder's clock; a constant quality spends no bits by it
 
 
 @dataclass(frozen=True)
@@ -72,5 +72,6 @@ class Film:
     def _made(self, frame: ShownFrame, key: bool) -> bytes:
         if self._encoder is None:
             height, width, _ = frame.image.shape
+            # its clock only: a constant quality spends no bits by it
             self._encoder = FrameEncoder(width, height, FPS, self._crf)
         return self._encoder.encode(frame.image, key)

@@ -16,14 +16,12 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 
 from configs.errors import UserError
-from configs.limits import check_prompt
-from pipeline.beginning import Beginning
+from configs.limits import check_prompt, quoted
+from pipeline.beginning import Beginning, fresh_seed
 from pipeline.host import PastDrive
-from pipeline.web.access import Access, Right
+from pipeline.web.access import WORLD_RIGHTS, Access
 from pipeline.web.door import ACCESS
-from pipeline.web.messages import shown
 from pipeline.web.polling import body_of
-from pipeline.web.room import fresh_seed
 from pipeline.web.site import PAGE, static_files
 from pipeline.web.sites import Sites
 from pipeline.web.uploads import received
@@ -48,7 +46,7 @@ class LobbyPages:
         routes = [
             Route("/", self._page),
             Route("/worlds", guarded(self._list), methods=["GET"]),
-            Route("/worlds", guarded(self._begin), methods=["POST"]),
+            Route("/worlds", guarded(self._new), methods=["POST"]),
             Route("/worlds/{name}", guarded(self._end), methods=["DELETE"]),
             Route("/drives", guarded(self._drives), methods=["GET"]),
             Route("/queue/{ticket}", guarded(self._ask_again), methods=["GET"]),
@@ -80,7 +78,7 @@ class LobbyPages:
         now, drives = time.time(), await self._worlds.drives()
         return JSONResponse({"drives": [_drive(drive, now) for drive in drives]})
 
-    async def _begin(self, request: Request) -> Response:
+    async def _new(self, request: Request) -> Response:
         """Another world, or a place in the queue for it."""
         kind = request.headers.get("content-type", "")
         if kind == FILE:
@@ -135,7 +133,7 @@ class LobbyPages:
             fields = None
         if isinstance(fields, dict) and fields.keys() == {"drive"}:
             if not isinstance(journal := fields["drive"], str):
-                raise UserError(f"drive: expected text, got {shown(journal)}")
+                raise UserError(f"drive: expected text, got {quoted(journal)}")
             return Beginning.again(await self._worlds.drive(journal))
         if not isinstance(fields, dict) or fields.keys() - FIELDS:
             raise UserError(
@@ -143,7 +141,7 @@ class LobbyPages:
             )
         name, seed = fields.get("name"), fields.get("seed")
         if not isinstance(name, str | None):
-            raise UserError(f"name: expected text, got {shown(name)}")
+            raise UserError(f"name: expected text, got {quoted(name)}")
         prompt = fields.get("prompt")
         prompt = self._worlds.own.show.prompt if prompt is None else check_prompt(prompt)
         return Beginning(prompt, fresh_seed() if seed is None else seed, name or "")
@@ -164,7 +162,7 @@ class LobbyPages:
     def _card(self, world: HostedWorld) -> dict[str, Any]:
         """A world in the list. Its links are relative to the lobby's address."""
         show, room = world.show, self._sites[world.id].room
-        links = {right: f"../{self._sites.address(world.id, right)}" for right in WORLD_LINKS}
+        links = {right: f"../{self._sites.address(world.id, right)}" for right in WORLD_RIGHTS}
         return {
             "id": world.id,
             "name": world.name,
@@ -172,8 +170,8 @@ class LobbyPages:
             "prompt": show.prompt,
             "seed": show.seed,
             "state": "resting" if world.resting else show.state,
-            "driven": room.driver is not None,
-            "watching": len(room.viewers) - (room.driver is not None),
+            "driven": room.driven,
+            "watching": room.watching,
             "fps": show.figures.shown.lately(time.monotonic()),
             "seconds": round(time.monotonic() - world.born, 1),
             "links": links,
@@ -191,9 +189,6 @@ def _drive(drive: PastDrive, now: float) -> dict[str, Any]:
         "ended": drive.ended,
         "ago": round(max(0.0, now - drive.noted), 1),
     }
-
-
-WORLD_LINKS = (Right.DRIVER, Right.WATCHER)
 
 
 def guarded(answer: Answer) -> Answer:

@@ -15,13 +15,15 @@ from typing import Any
 from actors.source import Take
 from configs.errors import UserError
 from configs.geometry import LATENTS_PER_SECOND
-from configs.limits import check_prompt, check_seed, real_number, whole_number
+from configs.limits import check_prompt, check_seed, quoted, real_number, whole_number
 from models.controls import LABELS, label_id, parse_signal, write_signal
 
 PROTOCOL = 1
 CODEC_JPEG = 1
 CODEC_H264 = 2
 KEYS = ("straight", "left", "right", "reverse", "coast")
+
+Message = dict[str, Any]  # a JSON object with a ``type``
 
 LONGEST_MESSAGE = 48_000  # characters of one JSON message
 LONGEST_REPLAY = LATENTS_PER_SECOND * 3600  # latents: one hour
@@ -113,7 +115,7 @@ def label_of(keys: frozenset[str]) -> str:
     return motion + {1: "L", 0: "", -1: "R"}[turn]
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def parse_object(text: str) -> Message:
     """One client message as a JSON object with a ``type``. Raises UserError with a line fit for the
     client."""
     if len(text) > LONGEST_MESSAGE:
@@ -131,7 +133,7 @@ def parse_object(text: str) -> dict[str, Any]:
     return message
 
 
-def parse_hello(text: str) -> dict[str, Any]:
+def parse_hello(text: str) -> Message:
     """{"type": "hello", "client": "...", "token": "..."}: what a client says first."""
     hello = parse_object(text)
     if hello["type"] != "hello":
@@ -139,7 +141,7 @@ def parse_hello(text: str) -> dict[str, Any]:
     return hello
 
 
-def parse_input(message: dict[str, Any]) -> Input:
+def parse_input(message: Message) -> Input:
     """{"type": "input", "seq": 7, "keys": ["left"], "source": "keyboard"}, or "label": "DL" in
     place of the keys."""
     seq = whole_number("seq", message.get("seq"), 0, LARGEST_NUMBER)
@@ -147,15 +149,17 @@ def parse_input(message: dict[str, Any]) -> Input:
     if "label" in message:
         label = message["label"]
         if not isinstance(label, str) or label not in LABELS:
-            raise UserError(f"input label: expected one of {', '.join(LABELS)}, got {shown(label)}")
+            raise UserError(
+                f"input label: expected one of {', '.join(LABELS)}, got {quoted(label)}"
+            )
         return Input(seq, label, source)
     keys = message.get("keys")
     if not isinstance(keys, list) or len(keys) > len(KEYS) or any(key not in KEYS for key in keys):
-        raise UserError(f"input keys: expected a list of {', '.join(KEYS)}, got {shown(keys)}")
+        raise UserError(f"input keys: expected a list of {', '.join(KEYS)}, got {quoted(keys)}")
     return Input(seq, label_of(frozenset(keys)), source)
 
 
-def parse_replay(message: dict[str, Any]) -> Take:
+def parse_replay(message: Message) -> Take:
     """{"type": "replay", "seed": 42, "parts": [{"prompt": "...", "controls": "D*16,DL*8"}]}: one
     label per latent."""
     parts = message.get("parts")
@@ -189,26 +193,19 @@ def take_parts(take: Take) -> list[dict[str, str]]:
     ]
 
 
-def milliseconds(message: dict[str, Any], name: str) -> float:
+def milliseconds(message: Message, name: str) -> float:
     """A duration field between 0 and one minute."""
     return real_number(name, message.get(name), 0, 60_000)
 
 
-def text_field(message: dict[str, Any], name: str, longest: int, default: str) -> str:
+def text_field(message: Message, name: str, longest: int, default: str) -> str:
     """An optional short text field, one printable line."""
     value = message.get(name, default)
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
         raise UserError(
-            f"{name}: expected a line of at most {longest} characters, got {shown(value)}"
+            f"{name}: expected a line of at most {longest} characters, got {quoted(value)}"
         )
     return value
-
-
-def shown(value: Any) -> str:
-    """A foreign value, short and harmless enough to be repeated in an error or a log line."""
-    return ascii(
-        value if isinstance(value, str | int | float | bool | None) else type(value).__name__
-    )[:60]
 
 
 def _no_constant(name: str) -> float:

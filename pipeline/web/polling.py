@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from actors.tasks import Tasks, cancel
 from configs.errors import UserError
 from pipeline.web.access import NoKey
 from pipeline.web.allowance import Allowance
@@ -73,7 +74,7 @@ class Polling:
         self._room = room
         self._seat = join
         self._boxes: dict[str, Mailbox] = {}  # by a secret name that only the client is told
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.routes = [
             Route("/poll", self._join, methods=["POST"]),
             Route("/poll/{name}", self._hear, methods=["GET"]),
@@ -90,9 +91,7 @@ class Polling:
             return PlainTextResponse(f"{error}\n", 400)
         name = secrets.token_urlsafe(16)
         box = self._boxes[name] = Mailbox(viewer)
-        task = asyncio.create_task(self._serve(name, box))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._serve(name, box))
         return PlainTextResponse(name)
 
     async def _serve(self, name: str, box: Mailbox) -> None:
@@ -108,9 +107,7 @@ class Polling:
             await gone  # the last words wait for their poll
         finally:
             self._room.leave(viewer)
-            for task in (writer, gone):
-                task.cancel()
-            await asyncio.gather(writer, gone, return_exceptions=True)
+            await cancel(writer, gone)
             del self._boxes[name]
 
     async def _hear(self, request: Request) -> Response:

@@ -1,76 +1,60 @@
 """Who drives, who watches, and what each of their messages does to the show."""
 
-import asyncio
 import math
-import secrets
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Final
 
+from actors.tasks import Tasks
 from configs.errors import UserError
-from configs.limits import check_prompt, check_seed, whole_number
+from configs.limits import check_prompt, check_seed, quoted, real_number, whole_number
+from pipeline.beginning import fresh_seed
 from pipeline.stage.audience import Event
 from pipeline.stage.show import Show
 from pipeline.web import messages
 from pipeline.web.access import Right
-from pipeline.web.messages import PROTOCOL, shown
+from pipeline.web.messages import PROTOCOL, Message
 from pipeline.web.metrics import Counters
 from pipeline.web.quality import Pictures
-from pipeline.web.travel import Branch, Travel
+from pipeline.web.travel import Branch, Handler, Travel
 from pipeline.web.viewer import Viewer
+from pipeline.web.wheel import Wheel
 
-MOST_VIEWERS = 64
-KEPT_SEATS = 4  # more, for those who may drive: no crowd of watchers locks them out
-TAKE_SECONDS = 1.0  # between two takes that are put together: a long drive takes a while
-SILENCE = 1.0  # seconds without an input after which the held keys count as released
-UNANSWERED = (
-    64  # controls that wait for their first frame; older ones are answered by a newer answer
-)
-STRAIGHT_ON = "D"  # what no key at all means
-
-Message = dict[str, Any]
-Handler = Callable[[Viewer, Message], None]
+MOST_VIEWERS: Final = 64
+KEPT_SEATS: Final = 4  # more, for those who may drive: no crowd of watchers locks them out
+TAKE_SECONDS: Final = 1.0  # between two takes that are put together: a long drive takes a while
+CLOSE_SECONDS: Final = 5.0  # that what is under way may take when everybody is sent away
+LARGEST_COUNT: Final = 2**32 - 1  # of epochs and frames: four bytes of a frame's header
 
 
 class Room:
     """One driver and any number of viewers around one show.
 
-    The first to come drives; whoever asks takes over. A seat that falls empty waits for its owner's
-    page to come back, for a newcomer, or for the first viewer who steers. Who came by a watcher's
-    link never drives.
+    The first to come drives; whoever asks takes over (`Wheel`).
     """
 
     def __init__(self, show: Show, counters: Counters, branch: Branch | None = None) -> None:
         """branch: makes another world of a moment of this one. Raises UserError when there is no
         room for it; None where there is only one world."""
         self.viewers: list[Viewer] = []
-        self.driver: Viewer | None = None
+        self.wheel = Wheel(show, self._tell_roles)
         self.pictures = Pictures()
+        self.travel = Travel(show, self.wheel, self._tell_recordings, branch)
         self._show = show
         self._counters = counters
-        self._owner = ""  # name of the page that drove last
-        self._label = STRAIGHT_ON
-        self._unanswered: deque[tuple[int, int]] = deque(maxlen=UNANSWERED)  # seq, cursor
-        self._last_receipt: Message | None = None
         self._taken: tuple[float, Message] = (-math.inf, {})  # the last drive, and when
-        self._silence: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.travel = Travel(
-            show, lambda viewer: viewer is self.driver, self._tell_recordings, branch
-        )
+        self._tasks = Tasks()
         self._anyone: dict[str, Handler] = {
             "ack": self._ack,
             "ping": self._ping,
             "photon": self._photon_seen,
             "take": self._take,
-            "take_control": self._take_control,
+            "take_control": lambda viewer, message: self.wheel.take(viewer),
             "video": self._video,
             **self.travel.anyone,
         }
         self._driver_only: dict[str, Handler] = {
             "input": self._input,
-            "prompt": lambda _, message: void(show.set_prompt(check_prompt(message.get("prompt")))),
+            "prompt": self._prompt,
             "pause": lambda viewer, message: show.pause(),
             "resume": lambda viewer, message: show.resume(),
             "reset": self._reset,
@@ -108,11 +92,8 @@ class Room:
         welcome = {"world": world, "state": self._state(), "keys": list(messages.KEYS)}
         viewer.tell("welcome", protocol=PROTOCOL, link=right, **welcome)
         alone = [other for other in self.viewers if other.may_drive] == [viewer]
-        returned = (
-            bool(name) and name == self._owner and (self.driver is None or self.driver.name == name)
-        )
-        if viewer.may_drive and (alone or returned):
-            self._seat(viewer)
+        if viewer.may_drive and (alone or self.wheel.awaits(viewer)):
+            self.wheel.seat(viewer)
         else:
             self._tell_roles()
         return viewer
@@ -123,9 +104,8 @@ class Room:
         if viewer in self.viewers:
             self.viewers.remove(viewer)
             self._count(viewer)
-        if viewer is self.driver:
-            self._release()
-            self.driver = None
+        if viewer is self.wheel.driver:
+            self.wheel.leave()
         self._tell_roles()
 
     def handle(self, viewer: Viewer, text: str | None) -> None:
@@ -139,11 +119,11 @@ class Room:
             if kind in self._anyone:
                 self._anyone[kind](viewer, message)
             elif kind in self._driver_only:
-                self._check_driver(viewer)
+                self.wheel.check(viewer)
                 self._driver_only[kind](viewer, message)
             else:
                 known = ", ".join(sorted({**self._anyone, **self._driver_only}))
-                raise UserError(f"message type {shown(kind)}: expected one of {known}")
+                raise UserError(f"message type {quoted(kind)}: expected one of {known}")
         except (UserError, OSError) as error:  # OSError: a file of the run, or its name
             self._counters.refused.labels("message").inc()
             said = error.strerror if isinstance(error, OSError) else None
@@ -153,8 +133,8 @@ class Room:
         """Turn an event of the show into this client's messages."""
         data = dict(event.data)
         if event.kind == "receipt":
-            if viewer is self.driver:
-                self._applied(viewer, data)
+            if viewer is self.wheel.driver:
+                self.wheel.answer(data)
         elif event.kind == "record":
             viewer.tell(
                 "record", **data, files=self._downloads() if data.get("state") != "started" else []
@@ -172,37 +152,25 @@ class Room:
 
     async def close(self) -> None:
         """Say goodbye to everybody; pending work is awaited."""
-        self._release()
+        self.wheel.release()
         for viewer in list(self.viewers):
             viewer.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._tasks.finish(CLOSE_SECONDS)
         await self.travel.close()
         self.pictures.close()
 
     # --- what messages do ---
 
     def _input(self, viewer: Viewer, message: Message) -> None:
-        given = messages.parse_input(message)
-        cursor = self._hold(given.label)
-        viewer.tell("received", seq=given.seq, cursor=cursor, label=given.label)
-        self._unanswered.append((given.seq, cursor))
-        if self._last_receipt is not None and self._last_receipt["cursor"] == cursor:
-            self._applied(viewer, self._last_receipt)  # the label was in force already
-        self._rearm(given.label)
+        self.wheel.steer(viewer, messages.parse_input(message))
 
     def _ack(self, viewer: Viewer, message: Message) -> None:
-        epoch = whole_number("epoch", message.get("epoch"), 0, 2**32 - 1)
-        viewer.acked(epoch, whole_number("frame", message.get("frame"), 0, 2**32 - 1))
+        epoch = whole_number("epoch", message.get("epoch"), 0, LARGEST_COUNT)
+        viewer.acked(epoch, whole_number("frame", message.get("frame"), 0, LARGEST_COUNT))
 
     def _ping(self, viewer: Viewer, message: Message) -> None:
         clock = message.get("clock", 0)
-        if (
-            isinstance(clock, bool)
-            or not isinstance(clock, int | float)
-            or not abs(clock) < messages.LARGEST_NUMBER
-        ):
-            raise UserError(f"ping clock: expected a number, got {shown(clock)}")
+        real_number("ping clock", clock, -messages.LARGEST_NUMBER, messages.LARGEST_NUMBER)
         if "round_trip" in message:
             viewer.ladder.round_trip = messages.milliseconds(message, "round_trip") / 1000
         viewer.tell("pong", clock=clock, server=time.monotonic())
@@ -212,6 +180,9 @@ class Room:
 
     def _video(self, viewer: Viewer, message: Message) -> None:
         viewer.video = message.get("on") is True
+
+    def _prompt(self, viewer: Viewer, message: Message) -> None:
+        self._show.set_prompt(check_prompt(message.get("prompt")))
 
     def _reset(self, viewer: Viewer, message: Message) -> None:
         if "seed" in message and message["seed"] is None:
@@ -232,93 +203,52 @@ class Room:
         model, ours = message.get("model"), self._show.info.model_hash
         if model is not None and model != ours:
             raise UserError(
-                f"this drive belongs to another model ({shown(model)}), this world is {ours}: not replayed"
+                f"this drive belongs to another model ({quoted(model)}), this world is {ours}: not replayed"
             )
         self._show.replay([messages.parse_replay(message)])
 
     def _record(self, viewer: Viewer, message: Message) -> None:
         if not isinstance(message.get("on"), bool):
-            raise UserError(f"record on: expected true or false, got {shown(message.get('on'))}")
+            raise UserError(f"record on: expected true or false, got {quoted(message.get('on'))}")
         if message["on"]:
             try:
-                self._show.start_recording()
+                self._show.recordings.start()
             except OSError as error:  # the folder cannot be made or written, or there is no encoder
                 raise UserError(f"recording: it cannot be started ({error})") from None
         else:
-            task = asyncio.create_task(self._show.stop_recording())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._show.recordings.stop())
 
     def _rename(self, viewer: Viewer, message: Message) -> None:
         name = messages.text_field(message, "name", 255, default="")
-        self._show.tape.rename(name, messages.text_field(message, "to", 255, default=""))
+        self._show.recordings.rename(name, messages.text_field(message, "to", 255, default=""))
         self._tell_recordings()
 
     def _delete(self, viewer: Viewer, message: Message) -> None:
-        self._show.tape.delete(messages.text_field(message, "name", 255, default=""))
+        self._show.recordings.delete(messages.text_field(message, "name", 255, default=""))
         self._tell_recordings()
 
     def _tell_recordings(self) -> None:
         for viewer in self.viewers:
             viewer.tell("recordings", files=self._downloads())
 
-    # --- the wheel ---
+    # --- the state of things ---
 
-    def _check_driver(self, viewer: Viewer) -> None:
-        _check_link(viewer)
-        if self.driver is None:
-            self._seat(viewer)
-        if viewer is not self.driver:
-            raise UserError("you are watching; take control first")
+    @property
+    def driven(self) -> bool:
+        """Somebody has the wheel."""
+        return self.wheel.driver is not None
 
-    def _take_control(self, viewer: Viewer, message: Message) -> None:
-        _check_link(viewer)
-        if viewer is not self.driver:
-            self._seat(viewer)
-
-    def _seat(self, viewer: Viewer) -> None:
-        if self.driver is not None:
-            self._release()
-        self.driver, self._owner = viewer, viewer.name
-        self._unanswered.clear()
-        self._tell_roles()
+    @property
+    def watching(self) -> int:
+        """How many do not drive."""
+        return len(self.viewers) - self.driven
 
     def _tell_roles(self) -> None:
-        watching = len(self.viewers) - (self.driver is not None)
-        self._counters.clients.labels("viewer").set(watching)
-        self._counters.clients.labels("driver").set(int(self.driver is not None))
+        self._counters.clients.labels("viewer").set(self.watching)
+        self._counters.clients.labels("driver").set(int(self.driven))
         for viewer in self.viewers:
-            role = "driver" if viewer is self.driver else "viewer"
-            viewer.tell("role", role=role, watching=watching, driven=self.driver is not None)
-
-    def _hold(self, label: str) -> int:
-        self._label = label
-        return self._show.hold(label)
-
-    def _rearm(self, label: str) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-        later = asyncio.get_running_loop().call_later
-        self._silence = None if label == STRAIGHT_ON else later(SILENCE, self._release)
-
-    def _release(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-        if self._label != STRAIGHT_ON:
-            self._hold(STRAIGHT_ON)
-
-    def _applied(self, viewer: Viewer, receipt: Message) -> None:
-        """The second phase: the first frame each waiting control conditioned; one that a newer one
-        overtook within the same latent gets that one's frame."""
-        self._last_receipt = receipt
-        while self._unanswered and self._unanswered[0][1] <= receipt["cursor"]:
-            seq, cursor = self._unanswered.popleft()
-            overtaken = cursor < receipt["cursor"]
-            fields = {name: receipt[name] for name in ("epoch", "frame", "latent")}
-            viewer.tell("applied", seq=seq, cursor=cursor, overtaken=overtaken, **fields)
-
-    # --- the state of things ---
+            role = "driver" if viewer is self.wheel.driver else "viewer"
+            viewer.tell("role", role=role, watching=self.watching, driven=self.driven)
 
     def _count(self, viewer: Viewer) -> None:
         """Add to the figures of /metrics what a viewer was sent and missed since last time."""
@@ -341,19 +271,7 @@ class Room:
     def _downloads(self) -> list[str]:
         """Addresses of this run's recordings that exist by now, seen from the page's own."""
         return [
-            f"recordings/{name}" for name, path in self._show.recordings.items() if path.is_file()
+            f"recordings/{name}"
+            for name, path in self._show.recordings.files.items()
+            if path.is_file()
         ]
-
-
-def _check_link(viewer: Viewer) -> None:
-    if not viewer.may_drive:
-        raise UserError("this link is for watching; to drive, ask for the driver's link")
-
-
-def fresh_seed() -> int:
-    """A random seed short enough to be read out and typed."""
-    return secrets.randbelow(1_000_000)
-
-
-def void(_: object) -> None:
-    """For handlers whose answer comes as an event."""

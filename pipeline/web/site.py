@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from actors.tasks import cancel
 from configs.errors import UserError
 from pipeline.stage.show import Show
 from pipeline.web.access import Access, NoKey
@@ -94,7 +95,7 @@ class Site:
         return Response(pictures[index], media_type="image/jpeg")
 
     async def _recording(self, request: Request) -> Response:
-        path = self._show.recordings.get(request.path_params["name"])
+        path = self._show.recordings.files.get(request.path_params["name"])
         if path is None or not path.is_file():
             return PlainTextResponse("no recording of this run has that name\n", 404)
         return FileResponse(path, filename=path.name)
@@ -109,22 +110,19 @@ class Site:
                 await socket.send_json({"type": "bye", "reason": str(error) or "no hello came"})
                 await socket.close(1008)
             return
-        writer = asyncio.create_task(self._write(viewer, socket))
+        writer = asyncio.create_task(
+            viewer.run(
+                lambda event: self.room.hear(viewer, event), socket.send_text, socket.send_bytes
+            )
+        )
         reader = asyncio.create_task(self._read(viewer, socket))
         try:
             await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.room.leave(viewer)
-            reader.cancel()
-            writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await cancel(reader, writer)
         with contextlib.suppress(*GONE):
             await socket.close(1001)
-
-    async def _write(self, viewer: Viewer, socket: WebSocket) -> None:
-        await viewer.run(
-            lambda event: self.room.hear(viewer, event), socket.send_text, socket.send_bytes
-        )
 
     async def _read(self, viewer: Viewer, socket: WebSocket) -> None:
         """Handle what comes, fairly: a client that sends too much waits, and everybody else has

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from actors.tasks import Tasks
 from pipeline.beginning import Beginning
 from pipeline.stage.past import Opening
 from pipeline.web.access import Access, Right
@@ -42,10 +43,10 @@ class Sites:
         self._access = access
         self._sites: dict[str, Site] = {}
         self._doors: dict[str, ASGIApp] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.own = self._site(worlds.own)
         self._open(worlds.own, self.own)
-        worlds.opened.append(self._begun)
+        worlds.opened.append(self._take_in)
 
     def registries(self) -> dict[str, CollectorRegistry]:
         """The figures of every world, by its id."""
@@ -66,18 +67,15 @@ class Sites:
 
     async def close(self) -> None:
         """Send everybody away. Idempotent."""
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.cancel()
         await asyncio.gather(*(site.close() for site in self._sites.values()))
 
-    def _begun(self, world: HostedWorld) -> None:
+    def _take_in(self, world: HostedWorld) -> None:
         """A world begins: it has a site until it ends. The launcher's own keeps it, to say why."""
         if world.own:
             return
         self._open(world, self._site(world))
-        task = asyncio.create_task(self._close(world))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._close(world))
 
     def _site(self, world: HostedWorld) -> Site:
         async def branch(opening: Opening) -> str:

@@ -1,20 +1,22 @@
 """Messages about other times: back to a moment, into a file and out of one, a second world from
 one."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from actors.tasks import Tasks
 from configs.errors import UserError
 from pipeline.stage.past import Opening
 from pipeline.stage.show import Show
+from pipeline.web.messages import Message
 from pipeline.web.viewer import Viewer
+from pipeline.web.wheel import Wheel
 
 LARGEST_UPLOAD: Final = 512 * 2**20  # bytes; a published world takes about 300 MB
+CLOSE_SECONDS: Final = 5.0  # that what is under way may take when everybody is sent away
 
-Message = dict[str, Any]
 Branch = Callable[[Opening], Awaitable[str]]  # another world from there; its address, from the page
 Handler = Callable[[Viewer, Message], None]
 
@@ -25,24 +27,23 @@ class Travel:
     def __init__(
         self,
         show: Show,
-        drives: Callable[[Viewer], bool],
+        wheel: Wheel,
         saved: Callable[[], None],
         branch: Branch | None,
     ) -> None:
-        """drives: whether this client has the wheel. saved: called when a file was written. branch:
-        None where only one world is served."""
+        """saved: called when a file was written. branch: None where only one world is served."""
         self._show = show
-        self._drives = drives
+        self._wheel = wheel
         self._saved = saved
         self._branch = branch
         self._uploads: dict[str, Viewer] = {}  # who may send a world, by a name only they are told
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.anyone: dict[str, Handler] = {"moments": self._moments}
         self.driver_only: dict[str, Handler] = {
             "rewind": lambda viewer, message: show.rewind(self._latent(message)),
             "undo": lambda viewer, message: show.open(show.past.left()),
-            "branch": self._begin_branch,
-            "save": self._begin_save,
+            "branch": self._ask_branch,
+            "save": self._ask_save,
             "open": self._offer_upload,
         }
 
@@ -58,14 +59,13 @@ class Travel:
     async def open(self, viewer: Viewer, path: Path) -> None:
         """Go on from the world in a file that this client sent. Raises UserError."""
         opening = await self._show.past.load(path)
-        if not self._drives(viewer):
+        if viewer is not self._wheel.driver:
             raise UserError("you are watching; take control first")
         self._show.open(opening)
 
     async def close(self) -> None:
         """What is under way is awaited."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._tasks.finish(CLOSE_SECONDS)
 
     def _latent(self, message: Message) -> int:
         """The latent that is meant; none = the one on the screen. `Past.at` looks closer."""
@@ -83,7 +83,7 @@ class Travel:
     def _opening(self, message: Message) -> Opening:
         return self._show.past.at(self._latent(message), self._show.latent)
 
-    def _begin_branch(self, viewer: Viewer, message: Message) -> None:
+    def _ask_branch(self, viewer: Viewer, message: Message) -> None:
         if self._branch is None:
             raise UserError("only one world is served here: save the moment and open it elsewhere")
         self._do(viewer, self._branch_off(viewer, self._branch, self._opening(message)))
@@ -92,7 +92,7 @@ class Travel:
         address = await branch(opening)
         viewer.tell("branched", address=address, latent=opening.moment.latent)
 
-    def _begin_save(self, viewer: Viewer, message: Message) -> None:
+    def _ask_save(self, viewer: Viewer, message: Message) -> None:
         opening = self._show.past.kept_at(self._latent(message), self._show.latent)
         self._do(viewer, self._save(viewer, opening))
 
@@ -110,12 +110,12 @@ class Travel:
         viewer.tell("upload", address=f"open/{name}", limit=LARGEST_UPLOAD)
 
     def _do(self, viewer: Viewer, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` beside everything else; what it fails with is told."""
+
         async def told() -> None:
             try:
                 await work
             except (UserError, RuntimeError) as error:
                 viewer.tell("error", message=str(error))
 
-        task = asyncio.create_task(told())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(told())

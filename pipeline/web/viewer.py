@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from configs.geometry import FPS
 from pipeline.stage.audience import ShownFrame, Subscription
 from pipeline.web.film import fits_video
 from pipeline.web.messages import CODEC_H264, CODEC_JPEG, FrameHeader
@@ -15,7 +16,6 @@ from pipeline.web.quality import SMALL, Ladder, Pictures
 FRAMES_IN_FLIGHT = 2
 VIDEO_BACKLOG = 2  # video frames that wait for their turn: every one of them is needed for the next
 MOST_ON_THE_WAY = 8  # video frames: half a second, a link around the world
-FPS = 16
 SMALL_VIDEO = 1500  # bytes, one packet: a video frame that fits any link
 PATIENT_BACKLOG = 8  # messages waiting beyond which only the newest of a kind is kept
 FULL_BACKLOG = 512  # a viewer this far behind is gone

@@ -20,7 +20,7 @@ from training.evaluation.dream import Dream
 from training.evaluation.ground import GroundReader, fitted_reader
 from training.evaluation.held_out import WARM, Place, held_out_scenes
 from training.roads import ROAD_HALF_WIDTH, nearest_road
-from training.simulator import Car, Drive, Frame
+from training.simulator import Car, Frame, Simulator
 from training.view import CAMERA_HEIGHT, SMALL, View
 
 TURNS = ("D", "DL", "DR")
@@ -99,7 +99,7 @@ def starts(count: int, view: View = SMALL) -> list[Place]:
     without steering."""
     found: list[Place] = []
     for scene, seed in held_out_scenes(8 * count, seed=STARTS_SEED):
-        drive = Drive(scene, seed, view)
+        drive = Simulator(scene, seed, view)
         for _ in range(WARM):
             drive.skip("D")
         there = truly_on_road(drive)
@@ -109,7 +109,7 @@ def starts(count: int, view: View = SMALL) -> list[Place]:
     return found[:count]
 
 
-def truly_on_road(drive: Drive) -> bool:
+def truly_on_road(drive: Simulator) -> bool:
     """Whether the simulator's car is on a road."""
     biome = drive.scene.biome
     return nearest_road(biome, drive.car.x, drive.car.y) < ROAD_HALF_WIDTH[biome]
@@ -129,7 +129,7 @@ def held(driver: Driver, step: Step, judge: Callable[[Frame], bool], latents: in
 def held_in_simulator(place: Place, latents: int, view: View = SMALL) -> int:
     """Latents for which the driver holds the simulator's road, which is known."""
     scene, seed = place
-    drive = Drive(scene, seed, view)
+    drive = Simulator(scene, seed, view)
     for _ in range(WARM):
         drive.skip("D")
     driver = Driver(fitted_reader(scene.biome, scene.time, view))

@@ -20,7 +20,7 @@ from models.world import World
 from training.autoencoder import to_video
 from training.evaluation.held_out import WARM, Place, simulated, whole_caption
 from training.scene import Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import View
 
 START_AFTER = 3  # latents of the warm-up: before them the encoder's memory is still filling
@@ -64,7 +64,7 @@ class Dream:
         """Resets the world to a held-out drive of the scene, straight on, its start encoded from
         simulator frames."""
         if (scene, seed) not in self.starts:
-            frames = Drive(scene, seed, self.view).frames("D", WARM * FRAMES_PER_LATENT)
+            frames = Simulator(scene, seed, self.view).frames("D", WARM * FRAMES_PER_LATENT)
             video = to_video(frames)[None].to(next(self.vae.parameters()).device)
             with torch.inference_mode():
                 latents = self.vae.encode(video)[0, START_AFTER:]
@@ -90,7 +90,7 @@ class Dream:
         self.start_in(scene, seed)
         return self.drive(labels)
 
-    def shown_again(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
+    def reconstructed(self, scene: Scene, seed: int, labels: Sequence[str]) -> Frame:
         """The simulator's frames of a drive, encoded and decoded: the best a dream could show."""
         frames = simulated(scene, seed, labels, view=self.view)
         video = to_video(frames)[None].to(next(self.vae.parameters()).device)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from training.drivers import road_label
 from training.scene import COLOURS, Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import SMALL, View, averaged, shrunk
 
 FIRST_SEED, DRIVES, PICTURES = 7_000_000, 16, 6  # simulator drives to fit on, pictures of each
@@ -82,7 +82,7 @@ def fitted_reader(biome: str, time: str, view: View = SMALL) -> GroundReader:
     reads frames of this view."""
     frames, roads, things = [], [], []
     for k in range(DRIVES):
-        drive = Drive(Scene(biome, time, COLOURS[k % len(COLOURS)]), FIRST_SEED + k, view)
+        drive = Simulator(Scene(biome, time, COLOURS[k % len(COLOURS)]), FIRST_SEED + k, view)
         for j in range(PICTURES):
             for _ in range(APART):
                 label = road_label(drive.car, biome) if k % 2 else ("D", "DL", "D", "DR")[j % 4]

@@ -9,7 +9,7 @@ import numpy as np
 from configs.geometry import FRAMES_PER_LATENT
 from training.captions import caption, scene_of
 from training.scene import BIOMES, COLOURS, TIMES, Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import SMALL, View
 
 WARM = 8  # latents straight on before a film begins: the start of a stream is encoded from them
@@ -47,6 +47,6 @@ def simulated(
     scene: Scene, seed: int, labels: Sequence[str], warm: int = WARM, view: View = SMALL
 ) -> Frame:
     """What the simulator shows where `Dream.film` shows the model: frames [4 n, H, W, 3]."""
-    drive = Drive(scene, seed, view)
+    drive = Simulator(scene, seed, view)
     drive.frames("D", warm * FRAMES_PER_LATENT)
     return np.concatenate([drive.frames(label) for label in labels])

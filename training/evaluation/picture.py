@@ -21,7 +21,7 @@ def picture(dream: Dream, places: list[Place]) -> dict[str, float]:
     """All figures of the picture, over drives under random labels."""
     labels = random_signal(SECONDS * LATENTS_PER_SECOND, 7)
     dreamed = edge_ratios(dream.film, places, labels)
-    again = edge_ratios(dream.shown_again, places, labels)
+    again = edge_ratios(dream.reconstructed, places, labels)
     return {
         **dreamed,
         "edges_reconstructed": again["edges"],
@@ -39,7 +39,7 @@ def _patches(dream: Dream, places: list[Place], labels: list[str]) -> dict[str, 
         true = simulated(scene, seed, labels, view=dream.view)
         shown = {
             "dreamed": dream.film(scene, seed, labels),
-            "reconstructed": dream.shown_again(scene, seed, labels),
+            "reconstructed": dream.reconstructed(scene, seed, labels),
             "floor": simulated(scene, seed + ELSEWHERE, labels, view=dream.view),
         }
         for name, frames in shown.items():
@@ -54,7 +54,7 @@ def _true_frames(dream: Dream, places: list[Place], labels: list[str]) -> dict[s
     second = LATENTS_PER_SECOND * FRAMES_PER_LATENT
     for scene, seed in tqdm(places, desc="true frames", unit="scene"):
         true = simulated(scene, seed, labels, view=dream.view)[: 4 * second]
-        again = dream.shown_again(scene, seed, labels)[: 4 * second]
+        again = dream.reconstructed(scene, seed, labels)[: 4 * second]
         dreamed = dream.film(scene, seed, labels[: 4 * LATENTS_PER_SECOND])
         found["reconstructed"].append(fidelity(again, true))
         found["dream_1s"].append(fidelity(dreamed[:second], true[:second]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.scene import SIZES, Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import BASE_HEIGHT, BASE_WIDTH, SMALL, View, shrunk
 
 MIDDLE = BASE_WIDTH // 2
@@ -67,7 +67,7 @@ def fitted_probe(clips: int = 400, view: View = SMALL) -> tuple[Probe, float]:
         for k in range(count):
             rng = np.random.default_rng((first, k))
             scene = Scene.random(rng)
-            drive = Drive(scene, first + k, view)
+            drive = Simulator(scene, first + k, view)
             for _ in range(int(rng.integers(40))):
                 drive.car = drive.car.moved(str(rng.choice(["D", "DL", "DR"])))
             frames += [drive.frame("D"), drive.frames("DL" if k % 2 else "DR", 3)[-1]]

@@ -13,7 +13,7 @@ from training.drivers import road_label
 from training.evaluation.ground import Share, fitted_reader
 from training.evaluation.held_out import WARM, Film, Place, simulated
 from training.scene import Scene
-from training.simulator import Drive, Frame
+from training.simulator import Frame, Simulator
 from training.view import SMALL, View
 
 AHEAD, ASIDE = (4.0, 30.0), 10.0  # metres of ground that is looked at: from, to; to each side
@@ -39,7 +39,7 @@ def time_in_sight(scene: Scene, frames: Frame) -> float:
 
 def followed(scene: Scene, seed: int, latents: int, view: View = SMALL) -> list[str]:
     """The labels of a driver who follows the road in the simulator, from a held-out state."""
-    drive, labels = Drive(scene, seed, view), []
+    drive, labels = Simulator(scene, seed, view), []
     for _ in range(WARM):
         drive.skip("D")
     for _ in range(latents):

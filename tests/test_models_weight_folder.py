@@ -6,7 +6,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.load import ROOT
-from models.folder import model_folder
+from models.weight_folder import model_folder
 
 
 def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
