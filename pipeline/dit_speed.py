@@ -36,7 +36,9 @@ class DitSpeed:
         if config.ray_address is None:
             check_machine()
         device = torch.device("cuda" if self._layout.gpus else "cpu")
-        engine = choose_engine(checkpoint, device, config.engine)
+        engine = choose_engine(
+            checkpoint, device, config.engine, lambda line: console.say("choice", line)
+        )
         self._weights = replace(weights, engine=engine.name)
         self._window = checkpoint.streaming.window_size
         self._prompt = config.prompt or checkpoint.default_prompt

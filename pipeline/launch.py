@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class Launch:
     notes: tuple[str, ...]  # what was chosen where nothing was named, and what to mind
 
     @staticmethod
-    def make(config: RunConfig) -> "Launch":
-        """Check everything a person can get wrong. Raises UserError."""
+    def make(config: RunConfig, tell: Callable[[str], None] = lambda line: None) -> "Launch":
+        """Check all that a person can get wrong: UserError. ``tell`` hears what takes long."""
         files = RunFiles.checked(config)
         if config.keep_logs is not None:
             check_output_folder(config.keep_logs, "--keep-logs")
@@ -84,7 +84,7 @@ class Launch:
         if takes:
             prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
         device = torch.device("cuda" if layout.gpus else "cpu")
-        choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes))
+        choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
         weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
         notes = (note, *checkpoint.notes, str(choice), other_engine(takes, choice.name))
         if labels:

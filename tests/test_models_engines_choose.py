@@ -42,13 +42,16 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, **slow: float) -> list[list[str]]:
 
 
 def test_measured_on_this_machine_and_remembered(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    first = choose_engine(checkpoint, CPU)
+    told: list[str] = []
+    first = choose_engine(checkpoint, CPU, tell=told.append)
+    assert len(told) == 1 and "measuring" in told[0]  # seconds of silence are a riddle
     totals = {name: timing.step + timing.decode for name, timing in first.timings.items()}
     assert first.name == min(totals, key=lambda name: totals[name])
     assert "torch-fp32" in totals and ("torch-bf16" in totals) == has_bfloat16(CPU)
     assert ("openvino-fp32" in totals) == present()
     assert "openvino-int8" not in totals  # these weights have no ranges
-    second = choose_engine(checkpoint, CPU)
+    second = choose_engine(checkpoint, CPU, tell=told.append)
+    assert len(told) == 1
     assert second.timings == first.timings and second.reason != first.reason
     assert len(_kept(tmp_path)) == 1 and first.name in str(first) and "ms" in str(first)
 

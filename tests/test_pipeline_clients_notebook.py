@@ -27,6 +27,11 @@ CELLS = (
     "live = the_matrix().live('A red car in the snow at night.', seed=7)\n"
     "drive(live)",
     "print('latents', live.index, set(live.labels))",
+    "import time\n"
+    "begun = time.monotonic()\n"
+    "for _ in range(12):\n"
+    "    live.step('D')\n"
+    "print('alone', 12 / (time.monotonic() - begun))",
 )
 
 
@@ -63,14 +68,16 @@ async def jupyter(folder: Path) -> tuple[asyncio.subprocess.Process, str]:
 
 
 async def driven(folder: Path) -> dict[str, object]:
-    """Run the first cell, drive left, let go, run the second; what was seen."""
+    """Run the first cell, drive left, let go, run the others; what was seen."""
     notebook(folder)
     process, address = await jupyter(folder)
     try:
         async with chromium() as browser, page(browser, address) as tab:
             await tab.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
-            idle = ".jp-Notebook-ExecutionIndicator[data-status=idle]"  # a cell before is not run
-            await tab.wait_for_selector(idle, state="attached", timeout=60_000)
+            # the status bar knows: the notebook's own light is idle before there is a kernel, and
+            # a cell that is run then is passed over without a word
+            idle = tab.get_by_text("Python 3 (ipykernel) | Idle")
+            await idle.wait_for(state="attached", timeout=60_000)
             await tab.click(".jp-Notebook .cm-content >> nth=0")
             await tab.keyboard.press("Shift+Enter")
             player = tab.locator("[role=application]")
@@ -100,8 +107,12 @@ async def driven(folder: Path) -> dict[str, object]:
             await tab.keyboard.press("Shift+Enter")
             output = tab.locator(".jp-OutputArea-output", has_text="latents")
             told = await output.first.inner_text(timeout=30_000)
+            await tab.keyboard.press("Shift+Enter")
+            output = tab.locator(".jp-OutputArea-output", has_text="alone")
+            alone = float((await output.first.inner_text(timeout=60_000)).split()[1])
             await tab.screenshot(path=str(folder / "notebook.png"))
-            return {"said": said, "rate": rate, "lit": lit, "stood": stood, "told": told}
+            shown = {"said": said, "rate": rate, "lit": lit, "stood": stood, "told": told}
+            return {**shown, "alone": alone}
     finally:
         process.terminate()
         await process.wait()
@@ -113,7 +124,8 @@ def test_a_world_is_driven_in_a_real_notebook(tmp_path: Path) -> None:
     pytest.importorskip("jupyterlab", reason="the extra [soak] is not installed")
     seen = asyncio.run(driven(tmp_path))
     assert "DL" in str(seen["said"]) and float(str(seen["lit"])) > 0.2
-    assert float(str(seen["rate"])) > 3  # four latents a second, on a machine that keeps up
+    alone = float(str(seen["alone"]))  # what a loop of steps makes here, whatever else runs
+    assert float(str(seen["rate"])) > 0.5 * min(4.0, alone), seen
     assert f"latents {seen['stood']} " in str(seen["told"]) and "DL" in str(seen["told"])
 
 

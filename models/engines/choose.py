@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,7 @@ from models.engines.openvino import multiplies_bytes, present, version
 from models.parts import Parts
 
 PASSES = 6  # of each engine; the fastest counts, which other work on the machine disturbs least
+MEASURING = "measuring which engine is fastest here, once: some seconds, longer on a busy machine"
 MOST_PARAMETERS = 200_000_000  # of a transformer that is measured: a step of more takes seconds
 
 
@@ -55,10 +57,18 @@ class Choice:
         return f"engine {self.name}, {self.reason}" + (f" (step + decode: {seen})" if seen else "")
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def choose_engine(
-    checkpoint: Checkpoint, device: torch.device, wanted: str | None = None
+    checkpoint: Checkpoint,
+    device: torch.device,
+    wanted: str | None = None,
+    tell: Callable[[str], None] = _to_stderr,
 ) -> Choice:
-    """The engine for these weights on this device. Raises UserError when `wanted` cannot run here."""
+    """The engine for these weights on this device; ``tell`` hears a line where it must be measured
+    first. Raises UserError when `wanted` cannot run here."""
     if wanted is not None:
         reason = unfit(wanted, checkpoint, device)
         if reason:
@@ -74,6 +84,7 @@ def choose_engine(
     file = cache_folder() / "engines" / f"{_key(checkpoint, names)}.json"
     timings, reason = _remembered(file, names), "the fastest when it was measured"
     if timings is None:
+        tell(MEASURING)
         timings, reason = _agreed(file, measure(checkpoint, names), names), "the fastest"
     name = min(timings, key=lambda name: timings[name].step + timings[name].decode)
     return Choice(name, reason, timings)

@@ -140,5 +140,5 @@ def main(args: argparse.Namespace) -> int:
     # torch and Ray take seconds to import: bad flags are told before
     from pipeline.launch import Launch
 
-    launch = Launch.make(config)
+    launch = Launch.make(config, lambda line: console.say("stage", line, stage="starting"))
     return finish(asyncio.run(launch.run(console, begun)))
