@@ -15,6 +15,15 @@ STEPS_AHEAD: Final = 2  # of the latent on the screen
 
 
 @dataclass(frozen=True)
+class Motion:
+    """What a world knows of its car in one frame: speed in metres a second (below 0 in reverse),
+    heading in degrees clockwise from north. Never guessed from labels."""
+
+    speed: float
+    heading: float
+
+
+@dataclass(frozen=True)
 class FrameChunk:
     """Frames uint8 [n, H, W, 3] of latents index .. index + len(labels) - 1.
 
@@ -23,6 +32,7 @@ class FrameChunk:
     steps were given, which reproduce the drive: they differ when a label takes several steps to
     reach the latent that leaves the window (late_labels < noise_groups). Times in ``stamps``: asked
     (the step could have started), sampled, step_start, step_end, decode_start, decode_end, arrived.
+    ``motion`` has one record for each frame, or none: few worlds know.
     """
 
     epoch: int
@@ -35,6 +45,7 @@ class FrameChunk:
     prompt: str = ""
     steered: tuple[str, ...] = ()
     stamps: Mapping[str, float] = field(default_factory=dict)
+    motion: tuple[Motion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Reporter:
 @dataclass(frozen=True)
 class WorldInfo:
     """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are
-    prompts it knows, ``pictures`` a JPEG of each, or nothing."""
+    prompts it knows, ``pictures`` a JPEG of each, or nothing; ``motion``: its chunks tell theirs."""
 
     name: str
     model_hash: str
@@ -82,6 +93,7 @@ class WorldInfo:
     frames_per_latent: int = FRAMES_PER_LATENT
     latents_per_step: int = 1
     devices: str = ""
+    motion: bool = False
     engine: str = ""  # what computes it (configs/choice.py); "" where that is not ours to say
 
     @property

@@ -8,23 +8,28 @@ import platform
 import resource
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import psutil
 
 from actors.head import check_machine
+from actors.journal.place import StateFolder
 from actors.session import Session
 from configs.errors import UserError
+from configs.geometry import FPS
+from configs.load import state_folder
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
 from models.device import gpu_names
 from models.weight_folder import model_folder
 from pipeline.launch import Launch
 from pipeline.stage.show import Show
-from pipeline.video import ffmpeg_encoders
+from pipeline.video import FrameEncoder, ffmpeg_encoders
 
 OK: Final = "ok"
 LOOK: Final = "look here"
@@ -34,6 +39,7 @@ CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
 MEMORY: Final = 2 << 30  # bytes that the embedded world takes, with Ray
 STORE: Final = 512 << 20  # bytes of shared memory that a run reserves
 DESCRIPTORS: Final = 1024
+KEPT: Final = 1 << 30  # bytes that drives may take
 DRIVE_SECONDS: Final = 5.0
 PORT: Final = 8000
 
@@ -140,7 +146,21 @@ def ffmpeg() -> Finding:
     encoders = ffmpeg_encoders()
     if "libx264" not in encoders:
         return Finding("ffmpeg", MEND, "no libx264", "pip install --force-reinstall imageio-ffmpeg")
-    return Finding("ffmpeg", OK, "writes mp4 with libx264")
+    FrameEncoder(320, 192, FPS, 22).encode(np.zeros((192, 320, 3), np.uint8), key=True)
+    return Finding("ffmpeg", OK, "libx264 writes mp4, and H.264 for the page")
+
+
+def state() -> Finding:
+    try:
+        folder = StateFolder(state_folder())
+    except UserError as error:  # a run goes on without it, and says so
+        return Finding("state folder", LOOK, str(error), "until then no drive is kept")
+    free = shutil.disk_usage(folder.path).free
+    seen = f"{len(folder.names())} drives in {folder.path}, {free / 2**30:.1f} GiB free"
+    if free < KEPT:
+        do = "drives are kept there: make room, or --state DIR, or --no-state"
+        return Finding("state folder", LOOK, seen, do)
+    return Finding("state folder", OK, seen)
 
 
 def browser() -> Finding:
@@ -160,13 +180,18 @@ def weights() -> Finding:
 
 LOOKS: Final[tuple[Callable[[], Finding], ...]] = (
     *(python, packages, processor, gpus, memory, shared_memory),
-    *(descriptors, network, ffmpeg, browser, weights),
+    *(descriptors, network, ffmpeg, state, browser, weights),
 )
 
 
 def measured() -> Iterator[Finding]:
-    """Ray and the speed of this machine: one short drive without a page."""
-    launch = Launch.make(RunConfig(headless=True, duration=DRIVE_SECONDS))
+    """The engine, Ray and the speed of this machine: one short drive without a page."""
+    launch = Launch.make(
+        RunConfig(headless=True, duration=DRIVE_SECONDS, no_state=True),
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    (engine,) = [note for note in launch.notes if note.startswith("engine ")]
+    yield Finding("engine", OK, engine.removeprefix("engine "))
     fleet = launch.fleet()
     show = launch.show(Session(fleet))
     stages: dict[str, float] = {}

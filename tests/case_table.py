@@ -99,7 +99,8 @@ CASES: Final = (
             "a_folder_of_another_stage_is_refused",
             "published_stages_that_were_swapped_are_refused",
         ),
-        missing="published stages 2 and 3 under each other's name look the same",
+        missing="published stages 2 and 3 under each other's name: same parts, names, shapes, formats "
+        "and settings; which numbers are whose nobody here has seen",
     ),
     case(
         "a page under a path",

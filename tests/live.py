@@ -129,6 +129,11 @@ async def live(
         await gateway.close()
 
 
+async def simulator() -> ChunkSource:
+    """A world that knows how fast it drives, and which way."""
+    return await Program.launch([sys.executable, "-m", "training.driving_world", "--pipe"])
+
+
 class Socket:
     """A bare client of the live socket, for saying things that the Python client never would."""
 

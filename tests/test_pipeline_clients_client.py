@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import UserError
 from pipeline.clients.client import connect
-from tests.live import live
+from tests.live import live, simulator
 from tests.until import until
 
 
@@ -36,6 +36,17 @@ def test_frames_are_arrays_in_order():
         assert numbers == sorted(set(numbers)) and frames[-1].header.width == 144
 
     run(body)
+
+
+def test_the_motion_of_a_world_that_knows_it():
+    async def body(theatre, client):
+        for _ in range(8):
+            await client.frame()
+        assert client.world["motion"] and client.motion is not None
+        assert client.motion["speed"] == pytest.approx(10.0, abs=0.1)
+        assert 0 <= client.motion["heading"] < 360 and not client.has("motion")
+
+    run(body, source=simulator)
 
 
 def test_frames_arrive_faithfully():

@@ -1,5 +1,6 @@
 """The look at the machine: every line says how it is, and what to do where it is not well."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from pipeline.video import ffmpeg_encoders
 def test_every_finding_says_how_it_is() -> None:
     found = list(findings(drive=False))
     assert len(found) == len(LOOKS) and {each.how for each in found} <= {OK, "look here", MEND}
-    assert {each.what for each in found if each.how == OK} >= {"ffmpeg", "weights", "packages"}
+    well = {each.what for each in found if each.how == OK}
+    assert well >= {"ffmpeg", "weights", "packages", "state folder"}
     assert all(each.seen and "\n" not in each.line() for each in found)
     assert all(each.do for each in found if each.how != OK)
 
@@ -36,6 +38,18 @@ def test_no_line_tells_where_the_home_folder_is(
     assert "at ~/models/tiny" in capsys.readouterr().out
 
 
+def test_a_state_folder_that_others_may_write_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "the-matrix-live"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert doctor.report(drive=False, paths=False) == 0
+    said = capsys.readouterr().out
+    assert "look here state folder" in said and "chmod go-w" in said
+
+
 def test_the_encoders_that_recordings_need_are_there() -> None:
     assert "libx264" in ffmpeg_encoders()
 
@@ -52,4 +66,5 @@ def test_the_drive_measures_ray_and_the_speed() -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr[-1000:]
     assert any(line.startswith("ok        ray") and "came up in" in line for line in lines)
+    assert any(re.match(r"ok +engine +(torch|openvino)-", line) for line in lines)
     assert "frames a second, step" in lines[-1]

@@ -70,6 +70,30 @@ def test_chunks_carry_the_frames_of_their_labels_in_order():
     assert np.array_equal(frames, np.stack([road.step("DL") for _ in range(12)]))
 
 
+def test_a_world_that_knows_tells_how_its_car_moves():
+    async def body():
+        program = await Program.launch([sys.executable, "-m", "training.driving_world", "--pipe"])
+        await program.start(7, "noon", quietly)
+        program.hold("B", 1)
+        chunks = await free(program, 8)
+        await program.close()
+        assert program.info.motion and all(len(chunk.motion) == 4 for chunk in chunks)
+        speeds = [motion.speed for chunk in chunks for motion in chunk.motion]
+        assert 0 < speeds[0] < 10 and -8 <= speeds[-1] < -7, "it takes a while to go backwards"
+        assert speeds == sorted(speeds, reverse=True)
+        assert all(0 <= motion.heading < 360 for motion in chunks[0].motion)
+
+    asyncio.run(body())
+
+
+def test_others_tell_nothing():
+    async def body(program):
+        await program.start(7, "noon", quietly)
+        assert not program.info.motion and (await free(program, 1))[0].motion == ()
+
+    run(body)
+
+
 def test_a_take_is_followed_exactly_and_then_the_hand_takes_over():
     async def body(program):
         await program.start(1, "noon", quietly)

@@ -7,8 +7,18 @@ import pytest
 
 from pipeline.web.messages import HEADER_BYTES
 from pipeline.web.site import PAGE
-from tests.browser import PIXELS, eventually, needs_chromium, page, playing, so, text, turn_left
-from tests.live import TOKEN
+from tests.browser import (
+    PIXELS,
+    box_of,
+    eventually,
+    needs_chromium,
+    page,
+    playing,
+    so,
+    text,
+    turn_left,
+)
+from tests.live import TOKEN, simulator
 from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -77,6 +87,34 @@ def test_every_key_lights_up_and_steers_while_it_is_held(run):
                     await tab.keyboard.up(code)
                 await until(lambda: theatre.show.held == "D")
                 assert await tab.locator("#keys .lit").count() == 0
+
+    run(body)
+
+
+def test_a_world_that_knows_its_speed_and_heading_shows_them_on_the_picture(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await so(tab, "document.getElementById('motion-speed').textContent == '36 km/h'")
+            assert await text(tab, "#motion-point") in ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+            inner, outer = await box_of(tab, "#motion p"), await box_of(tab, "#picture")
+            assert outer["x"] <= inner["x"] and outer["y"] <= inner["y"], "on the picture"
+            assert inner["y"] + inner["height"] <= outer["y"] + outer["height"]
+            before = await tab.get_attribute("#motion-needle", "transform")
+            await tab.keyboard.down("KeyA")
+            await tab.keyboard.down("KeyS")
+            await so(tab, "document.getElementById('motion-speed').textContent == '29 km/h back'")
+            assert await tab.get_attribute("#motion-needle", "transform") != before
+
+    run(body, source=simulator)
+
+
+def test_a_world_that_does_not_know_its_speed_shows_none(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await theatre.until(lambda: theatre.show.latent > 8)
+            assert not await tab.is_visible("#motion")
 
     run(body)
 

@@ -69,11 +69,43 @@ def test_a_machine_that_is_too_slow_is_named_with_what_helps(run):
                 tab, "document.getElementById('banner').textContent.includes('of 16 frames')", 30
             )
             assert "slow motion" in await text(tab, "#banner")
+            assert "slow motion" not in await text(tab, "#toasts"), "said once"
             assert "help" in await text(tab, "#banner"), "what to do"
             await tab.keyboard.press("Space")
             await so(tab, "document.getElementById('banner').hidden")
 
     run(body, "--delay", "0.5")
+
+
+def test_who_comes_for_the_first_time_is_told_what_steers(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await so(tab, "document.getElementById('toasts').textContent.includes('W A S D')")
+            await tab.reload()
+            await playing(tab)
+            await asyncio.sleep(0.5)
+            assert await text(tab, "#toasts") == ""
+
+    run(body)
+
+
+def test_a_note_never_lies_on_an_offer(run):
+    async def body(theatre, browser):
+        for width in (360, 1280):
+            async with page(browser, theatre.url, width=width, height=740) as tab:
+                await playing(tab)
+                await theatre.until(lambda: theatre.show.latent > 2)
+                await tab.evaluate("document.getElementById('reset').click()")
+                await tab.wait_for_selector("#offer:not([hidden])")
+                long = "a line of many words that takes several rows on a phone; " * 3
+                theatre.show._audience.tell("notice", level="warning", message=long)
+                await so(tab, "document.getElementById('toasts').textContent.includes('several')")
+                await asyncio.sleep(0.5)  # they rise
+                note, offer = await box_of(tab, "#toasts"), await box_of(tab, "#offer")
+                assert note["y"] + note["height"] <= offer["y"], (width, note, offer)
+
+    run(body)
 
 
 def test_a_recordings_clock_stands_while_paused(run, tmp_path):

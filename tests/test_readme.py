@@ -9,6 +9,7 @@ import tomllib
 import pytest
 
 from configs.load import ROOT
+from models.controls import parse_signal
 from pipeline.__main__ import COMMANDS, parser_of
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,6 +78,13 @@ def test_examples_are_python(code: str) -> None:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
             assert (ROOT / (str(node.module).replace(".", "/") + ".py")).exists(), node.module
+
+
+def test_the_first_example_is_whole() -> None:
+    signal = re.search(r'control_signal="([^"]+)"', TEXT)
+    length = re.search(r"length=(\d+),  # seconds", TEXT)
+    assert signal and length
+    assert len(parse_signal(signal[1])) == 4 * int(length[1]) + 1
 
 
 def test_metadata_has_one_home() -> None:

@@ -2,12 +2,15 @@
 
 import io
 import json
+import math
 
+import numpy as np
 import pytest
 
 from configs.errors import UserError
 from models.controls import LABELS
-from training.driving_world import Pipe, main
+from training.driving_world import Pipe, main, motion_of
+from training.simulator import Car
 
 
 def test_pipe_answers_labels_with_four_frames_and_repeats() -> None:
@@ -19,8 +22,19 @@ def test_pipe_answers_labels_with_four_frames_and_repeats() -> None:
         outputs.append(out.getvalue())
     header, _, frames = outputs[0].partition(b"\n")
     assert json.loads(header)["labels"] == list(LABELS)
-    assert len(frames) == 2 * 4 * 96 * 144 * 3
+    assert len(frames) == 2 * (4 * 96 * 144 * 3 + 4 * 2 * 4)  # and the motion of each frame
     assert outputs[0] == outputs[1]
+
+
+def test_motion_is_the_cars_own() -> None:
+    told = {way: motion_of(Car(0, 0, heading)) for way, heading in (("N", math.pi / 2), ("E", 0))}
+    assert np.frombuffer(told["N"], "<f4").tolist() == [10.0, 0.0]
+    assert np.frombuffer(told["E"], "<f4").tolist() == [10.0, 90.0]
+    pipe = Pipe(3)
+    before = pipe.drive.car
+    speed, heading = np.frombuffer(pipe.answer("BL")[-8:], "<f4")
+    assert speed == np.float32(pipe.drive.car.speed) < before.speed  # slowing down, not yet back
+    assert heading == pytest.approx((90 - math.degrees(pipe.drive.car.heading)) % 360, abs=1e-3)
 
 
 @pytest.mark.parametrize("line", ["XX", "reset x", "", "reset"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,13 +19,13 @@ from configs.geometry import FPS, FRAMES_PER_LATENT
 from models.controls import LABELS, label_id
 from training.captions import PRESET_SCENES, PRESETS, scene_of
 from training.scene import Scene
-from training.simulator import Simulator
+from training.simulator import Car, Simulator
 from training.view import SMALL
 
 
 class Pipe:
-    """Answers protocol lines (docs/protocol.md): labels with four raw frames, `reset SEED`, `prompt
-    TEXT`."""
+    """Answers protocol lines (docs/protocol.md): labels with four raw frames and the car's motion in
+    them, `reset SEED`, `prompt TEXT`."""
 
     def __init__(self, seed: int, scene: Scene = PRESET_SCENES[0]) -> None:
         self.scene = scene
@@ -45,7 +46,11 @@ class Pipe:
             self.drive.change(self.scene)
         else:
             label_id(line)
-            return self.drive.frames(line).tobytes()
+            frames, motion = [], b""
+            for _ in range(FRAMES_PER_LATENT):
+                frames.append(self.drive.frame(line).tobytes())
+                motion += motion_of(self.drive.car)
+            return b"".join(frames) + motion
         return b""
 
     def serve(self, lines: BinaryIO, out: BinaryIO) -> None:
@@ -58,12 +63,19 @@ class Pipe:
             "fps": FPS,
             "labels": LABELS,
             "presets": PRESETS,
+            "motion": True,
         }
         out.write(json.dumps(header).encode() + b"\n")
         out.flush()
         for line in lines:
             out.write(self.answer(line.decode("utf-8", "replace").rstrip("\r\n")))
             out.flush()
+
+
+def motion_of(car: Car) -> bytes:
+    """Speed in metres a second and heading in degrees clockwise from north, as the protocol has
+    them."""
+    return np.array([car.speed, (90 - math.degrees(car.heading)) % 360], "<f4").tobytes()
 
 
 def strip(path: Path) -> None:

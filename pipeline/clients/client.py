@@ -79,9 +79,10 @@ class Client:
     ``message``."""
 
     def __init__(self, socket: ClientConnection, site: Address, lobby: Lobby) -> None:
-        # name, model, width, height, fps, frames_per_latent, presets, devices
+        # name, model, width, height, fps, frames_per_latent, presets, devices, motion
         self.world: dict[str, Any] = {}
         self.role = ""  # "driver" or "viewer"
+        self.motion: dict[str, Any] | None = None  # of the newest frame, where the world knows it
         self.link = ""  # what the address allows: "owner", "driver" or "watcher"
         self._socket = socket
         self._lobby = lobby
@@ -287,6 +288,9 @@ class Client:
             self.world, self.link = message["world"], message["link"]
         elif message["type"] == "role":
             self.role = message["role"]
+        elif message["type"] == "motion":
+            self.motion = message
+            return
         self._messages.append(message)
 
     def _end(self) -> None:

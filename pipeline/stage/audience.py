@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from actors.source import Motion
+
 EVENT_LIMIT: Final = 4096  # a viewer that reads nothing this long is gone: its subscription ends
 
 
@@ -21,7 +23,7 @@ class ShownFrame:
     ``prompt_version`` are those **conditioned into it**. ``stamps`` maps stage -> monotonic
     seconds: received (of the control; only on its first frame), asked, sampled, step_start, step_end,
     decode_start, decode_end, arrived (in the gateway's process), shown. A missing stage was not
-    measured."""
+    measured. ``motion``: where the world knows it."""
 
     epoch: int
     index: int
@@ -32,6 +34,7 @@ class ShownFrame:
     prompt: str
     prompt_version: int
     stamps: Mapping[str, float] = field(default_factory=dict)
+    motion: Motion | None = None
 
 
 @dataclass(frozen=True)

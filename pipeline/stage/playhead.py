@@ -80,6 +80,7 @@ class Playhead:
                 prompt=chunk.prompt,
                 prompt_version=chunk.prompt_version,
                 stamps=stamps,
+                motion=chunk.motion[number] if chunk.motion else None,
             )
             self._ready.append((frame, None if row else chunk.steered[latent]))
         self._next_latent += len(chunk.labels)

@@ -1,8 +1,9 @@
 """Any program as a source of chunks: it reads label lines on stdin and writes raw frames on stdout.
 
 The protocol (docs/protocol.md): the child writes one JSON header line; every label line is answered
-with the four RGB frames of one latent; ``reset SEED`` and ``prompt TEXT`` lines are not answered;
-at the end of file it leaves."""
+with the four RGB frames of one latent, and with what the world knows of its car in them where the
+header says ``motion``; ``reset SEED`` and ``prompt TEXT`` lines are not answered; at the end of
+file it leaves."""
 
 import asyncio
 import contextlib
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Moment, Motion, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS, STRAIGHT_ON
@@ -24,6 +25,9 @@ from models.controls import LABELS, STRAIGHT_ON
 PROTOCOL: Final = 1
 HEADER_SECONDS: Final = 60.0
 BUFFER: Final = 4 * 2**20  # bytes; a latent of 480x720 frames
+MOTION: Final = np.dtype(
+    [("speed", "<f4"), ("heading", "<f4")]
+)  # of each frame, behind all of them
 
 
 class Program:
@@ -128,7 +132,7 @@ class Program:
         prompt, cursor, version = self._prompt, self._conditioned, self._prompt_version
         lines, self._lines = [*self._lines, label], []
         began = time.monotonic()
-        frames = await self._ask(lines)
+        frames, motion = await self._ask(lines)
         done = time.monotonic()
         stamps = {
             "sampled": began,
@@ -148,6 +152,7 @@ class Program:
             prompt=prompt,
             steered=(label,),
             stamps={**stamps, "arrived": done},
+            motion=motion,
         )
 
     def hold(self, label: str, cursor: int) -> None:
@@ -190,7 +195,7 @@ class Program:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._paced.wait(), delay)
 
-    async def _ask(self, lines: Sequence[str]) -> np.ndarray:
+    async def _ask(self, lines: Sequence[str]) -> tuple[np.ndarray, tuple[Motion, ...]]:
         """Write the lines; the last one is a label, whose frames uint8 [4, H, W, 3] come back."""
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None and stdout is not None
@@ -199,12 +204,14 @@ class Program:
             stdin.write("".join(f"{line}\n" for line in lines).encode())
             await stdin.drain()
             data = await stdout.readexactly(int(np.prod(shape)))
+            told = await stdout.readexactly(MOTION.itemsize * self.info.motion * FRAMES_PER_LATENT)
         except (OSError, asyncio.IncompleteReadError):
             code = await self._child.wait()
             raise RuntimeError(
                 f"program {self.info.name} ended in the middle of a drive, exit code {code}"
             ) from None
-        return np.frombuffer(data, np.uint8).reshape(shape)
+        motion = tuple(Motion(*map(float, each)) for each in np.frombuffer(told, MOTION))
+        return np.frombuffer(data, np.uint8).reshape(shape), motion
 
     def _say_prompt(self, text: str) -> None:
         self._prompt = text
@@ -254,6 +261,7 @@ def _info(command: str, line: bytes) -> WorldInfo:
         width=width,
         presets=presets,
         fps=fps,
+        motion=header.get("motion") is True,
     )
 
 

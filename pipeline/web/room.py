@@ -88,6 +88,7 @@ class Room:
             "pictures": [f"presets/{index}" for index in range(len(info.pictures))],
             "devices": info.devices,
             "engine": info.engine,
+            "motion": info.motion,
         }
         welcome = {"world": world, "state": self._state(), "keys": list(messages.KEYS)}
         viewer.tell("welcome", protocol=PROTOCOL, link=right, **welcome)

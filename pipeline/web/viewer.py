@@ -5,6 +5,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from configs.geometry import FPS
@@ -19,7 +20,9 @@ MOST_ON_THE_WAY = 8  # video frames: half a second, a link around the world
 SMALL_VIDEO = 1500  # bytes, one packet: a video frame that fits any link
 PATIENT_BACKLOG = 8  # messages waiting beyond which only the newest of a kind is kept
 FULL_BACKLOG = 512  # a viewer this far behind is gone
-_CUMULATIVE = frozenset({"received", "applied", "pong", "stats", "role", "error", "status"})
+_CUMULATIVE = frozenset(
+    {"received", "applied", "pong", "stats", "role", "error", "status", "motion"}
+)
 
 
 class Viewer:
@@ -112,6 +115,8 @@ class Viewer:
             self.dropped += 1
         else:
             await send_bytes(message)
+            if frame.motion is not None:
+                self.tell("motion", epoch=frame.epoch, frame=frame.index, **asdict(frame.motion))
         self._wake.set()  # messages first again, then what waits
 
     async def _listen(self, hear: Callable[[Any], None]) -> None:

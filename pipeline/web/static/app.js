@@ -3,6 +3,7 @@
 import { Controls } from "./controls.js";
 import { Drives } from "./drives.js";
 import { Figures, draw } from "./figures.js";
+import { hideMotion, showMotion } from "./instrument.js";
 import { Keymap, placeOf } from "./keymap.js";
 import { token } from "./key.js";
 import { Link } from "./link.js";
@@ -12,7 +13,7 @@ import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
 
-const REPEAT_MS = 250, IDLE_MS = 3000, LONGEST_PROMPT = 4000;
+const REPEAT_MS = 250, IDLE_MS = 3000, NOTICE_MS = 100, WHOLE_LINE_MS = 15000, LONGEST_PROMPT = 4000;
 const $ = (id) => document.getElementById(id);
 const theatre = $("theatre");
 
@@ -26,7 +27,7 @@ const settings = new Settings(keymap);
 
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
-  prompt: "", awaitedPrompt: -1, slow: "", files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
+  prompt: "", awaitedPrompt: -1, slow: "", slowSince: 0, files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
@@ -43,7 +44,11 @@ screen.addEventListener("painted", ({ detail }) => {
   link.send({ type: "ack", epoch: header.epoch, frame: header.frame });
   figures.paint(detail, link.offset);
   timeline.see(header, $("picture"));
-  if (!world.frames) { world.frames = true; phase(); }
+  if (!world.frames) {
+    world.frames = true;
+    phase();
+    if (world.driving) greet();
+  }
   while (awaited.length && awaited[0].cursor <= header.cursor) {
     const { cursor, at } = awaited.shift();
     if (cursor !== header.cursor) continue; // overtaken by a newer control within the same latent
@@ -83,6 +88,7 @@ const hear = {
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
     showPresets(info);
+    hideMotion();
     $("prompt").value ||= state.prompt;
     world.ended = state.state === "ended" ? world.ended || "The show is over." : null;
     Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, awaitedPrompt: -1, cursor: 0 });
@@ -176,10 +182,14 @@ const hear = {
   stats(stats) {
     figures.stats = stats;
     timeline.oldest = stats.oldest;
+    if (!world.slow && stats.slow) world.slowSince = performance.now();
     Object.assign(world, { state: stats.state, slow: stats.slow ?? "" });
     phase();
   },
-  notice({ level, message }) { toast(message, level !== "info"); },
+  motion(told) { showMotion(told); },
+  notice({ level, message }) { // that the machine is slow comes with the figures too, and the banner says it
+    setTimeout(() => { if (message !== world.slow) toast(message, level !== "info"); }, NOTICE_MS);
+  },
   error({ message }) { toast(message, true); },
   take(take) {
     const purpose = world.takeFor;
@@ -208,6 +218,16 @@ link.addEventListener("lost", ({ detail }) => {
   figures.clear();
   phase();
 });
+
+/** What steers it, said once in each browser. */
+function greet() {
+  try {
+    if (localStorage.getItem("greeted")) return;
+    localStorage.setItem("greeted", "yes");
+  } catch { return; }
+  const keys = ["straight", "left", "reverse", "right"].map((action) => keymap.caps(action)[0]).join(" ");
+  toast(matchMedia("(pointer: coarse)").matches ? "Hold the left or right side of the picture to steer." : `Steer with ${keys}; ? shows every key.`);
+}
 
 /** Why the world ended, in plain words, and where its recordings are. */
 function farewell(reason) {
@@ -245,9 +265,14 @@ function explain(now, shown) {
   else if (now === "lost") banner("Connection lost. Keys released, reconnecting…");
   else if (now === "ended") banner(world.ended);
   else if (shown === "Restoring") banner("A part is being rebuilt; the same world goes on in a moment.", true);
-  else if (now === "live" && world.slow) banner(world.slow, true);
+  else if (now === "live" && world.slow) banner(slowLine(), true);
   else banner("");
   if (now === "connecting" && world.lost) $("loading-now").textContent = "Waiting for the server";
+}
+
+/** That the machine is too slow, with what helps; later only that it is, so that the picture is seen. */
+function slowLine() {
+  return performance.now() - world.slowSince < WHOLE_LINE_MS ? world.slow : world.slow.split(", ")[0];
 }
 
 // --- prompt, seed, recording, replay ---

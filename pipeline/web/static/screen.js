@@ -85,8 +85,10 @@ export class Screen extends EventTarget {
     let scale = Math.min(clientWidth / width, tallest / height) * ratio;
     const crisp = this.#scaling === "crisp" || (this.#scaling === "auto" && scale >= 3 && !sideways);
     if (crisp && scale >= 1) scale = Math.floor(scale);
-    this.#canvas.style.width = `${(width * scale) / ratio}px`;
-    this.#canvas.style.height = `${(height * scale) / ratio}px`;
+    const wide = `${(width * scale) / ratio}px`, high = `${(height * scale) / ratio}px`;
+    Object.assign(this.#canvas.style, { width: wide, height: high });
+    this.#stage.style.setProperty("--picture-width", wide); // for what lies on the picture
+    this.#stage.style.setProperty("--picture-height", high);
     this.#canvas.style.imageRendering = crisp ? "pixelated" : "auto";
   }
 

@@ -1,0 +1,17 @@
+// The instrument on the picture: how fast and which way, told by worlds that know it. Nothing is guessed from keys.
+
+const POINTS = ["N", "NE", "E", "SE", "S", "SW", "W", "NW"];
+const $ = (id) => document.getElementById(id);
+
+/** Show the motion of the newest picture: speed in metres a second, heading in degrees clockwise from north. */
+export function showMotion({ speed, heading }) {
+  const rounded = Math.round(Math.abs(speed) * 3.6);
+  const point = POINTS[Math.round(heading / 45) % 8];
+  $("motion-needle").setAttribute("transform", `rotate(${heading.toFixed(1)} 12 12)`);
+  $("motion-speed").textContent = `${rounded} km/h${rounded && speed < 0 ? " back" : ""}`;
+  $("motion-point").textContent = point;
+  $("motion").hidden = false;
+}
+
+/** Another world, which may not know. */
+export function hideMotion() { $("motion").hidden = true; }
