@@ -220,7 +220,7 @@ def test_it_can_be_used_without_a_mouse_and_without_seeing(run):
             for role in (
                 'button "Pause"',
                 'button "Record"',
-                'textbox "The world"',
+                'textbox "The world in words"',
                 'img "Live picture',
                 'button "left"',
             ):
