@@ -70,6 +70,10 @@ def test_a_machine_that_is_too_slow_is_named_with_what_helps(run):
             )
             assert "slow motion" in await text(tab, "#banner")
             assert "slow motion" not in await text(tab, "#toasts"), "said once"
+            box = await box_of(tab, "#banner")
+            at = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+            under = "([x, y]) => Boolean(document.elementFromPoint(x, y).closest('#zones'))"
+            assert await tab.evaluate(under, at), "a finger steers through it"
             assert "help" in await text(tab, "#banner"), "what to do"
             await tab.keyboard.press("Space")
             await so(tab, "document.getElementById('banner').hidden")
