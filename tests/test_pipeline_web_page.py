@@ -113,7 +113,7 @@ def test_a_world_that_does_not_know_its_speed_shows_none(run):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:
             await playing(tab)
-            await theatre.until(lambda: theatre.show.latent > 8)
+            await until(lambda: theatre.show.latent > 8)
             assert not await tab.is_visible("#motion")
 
     run(body)

@@ -99,7 +99,7 @@ def test_a_note_never_lies_on_an_offer(run):
         for width in (360, 1280):
             async with page(browser, theatre.url, width=width, height=740) as tab:
                 await playing(tab)
-                await theatre.until(lambda: theatre.show.latent > 2)
+                await until(lambda: theatre.show.latent > 2)
                 await tab.evaluate("document.getElementById('reset').click()")
                 await tab.wait_for_selector("#offer:not([hidden])")
                 long = "a line of many words that takes several rows on a phone; " * 3
