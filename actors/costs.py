@@ -5,6 +5,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from actors.source import WorldInfo
@@ -17,19 +18,39 @@ SHARE: Final = 0.8  # of a group's time that may be planned with
 BUSY: Final = 0.65
 
 
+@dataclass(frozen=True)
+class Load:
+    """What one replica carries: worlds that are awake and that rest, the steps it has made, and the
+    seconds that each group was busy with them."""
+
+    awake: int
+    resting: int
+    steps: int
+    step_seconds: float
+    decode_seconds: float
+
+
 class Costs:
     """Of one replica: seconds that a step takes of each group, and seconds of processors."""
 
     def __init__(self) -> None:
+        self._count = 0
+        self._busy = [0.0, 0.0]  # seconds of the two groups since it began
         self._steps: deque[float] = deque(maxlen=SAMPLES)
         self._decodes: deque[float] = deque(maxlen=SAMPLES)
         self._processors: deque[float] = deque(maxlen=SAMPLES)
 
     def took(self, step: float, decode: float, processors: float) -> None:
         """One more step was made, and its frames. processors: seconds of those of this host."""
+        self._count += 1
+        self._busy = [self._busy[0] + step, self._busy[1] + decode]
         self._steps.append(step)
         self._decodes.append(decode)
         self._processors.append(processors)
+
+    def load(self, awake: int, resting: int) -> Load:
+        """With so many worlds."""
+        return Load(awake, resting, self._count, *self._busy)
 
     @property
     def known(self) -> bool:

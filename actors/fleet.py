@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.costs import Overhead, capacity
+from actors.costs import Load, Overhead, capacity
 from actors.groups import Groups
 from actors.layout import Layout
 from actors.prompts import PromptReader
@@ -26,7 +26,9 @@ from actors.repair import FAULT_SECONDS, FIRST_STEP_SECONDS, Fault, Faults
 from actors.replica import Replica, Rewound
 from actors.source import Reporter, WorldInfo
 from actors.tasks import cancel
+from actors.timeline import Commit, Route
 from actors.turns import Turns
+from actors.walk import walk
 from configs.choice import WeightChoice
 
 
@@ -126,6 +128,16 @@ class Fleet:
         active = sum(not member.session.resting for member in self._members.values())
         return max(0, capacity(costs, self._overhead.seconds, self.info) - active)
 
+    @property
+    def loads(self) -> list[Load]:
+        """What each replica carries."""
+        found = []
+        for replica in self.groups.replicas:
+            members = [each for each in self._members.values() if each.replica is replica]
+            resting = sum(each.session.resting for each in members)
+            found.append(replica.costs.load(len(members) - resting, resting))
+        return found
+
     def took(self, replica: Replica, replies: Sequence[StepReply], slices: Sequence[Slice]) -> None:
         """A step of one of the worlds came back."""
         busy = sum(each.processors for each in replies) + sum(each.processors for each in slices)
@@ -140,6 +152,10 @@ class Fleet:
         member.served = True
         if self._broken is not None:
             self._start(member)
+
+    async def reach(self, replica: Replica, route: Route) -> Commit:
+        """Where a route leads, stepped beside all worlds of its replica. Raises UserError."""
+        return await walk(replica, next(self._numbers), route, self.info.latents_per_step)
 
     async def leave(self, number: int) -> None:
         """A session ends; its world is forgotten."""

@@ -28,10 +28,7 @@ def save(
     commit: Commit, moment: Moment, take: Take, path: Path, weights: WeightChoice, engine: str
 ) -> None:
     """Write where ``commit`` stands, which must be the moment itself. Blocks. Raises UserError."""
-    if commit.state is None or commit.index != moment.latent:
-        raise UserError(
-            f"save: latent {moment.latent} is not kept; expected one that is, such as {commit.index}"
-        )
+    assert commit.index == moment.latent
     checkpoint = Checkpoint.open(weights)
     snapshot = snapshot_of(commit, take.labels, changes(take.prompts), checkpoint)
     snapshot.save(path, checkpoint, engine)

@@ -89,14 +89,18 @@ class Session:
         """See ChunkSource. The newest wins: one that has not begun is forgotten."""
         if take is None:
             return self._want(Reset(seed))
-        return self.resume(take, None)
+        return self.resume(take)
 
-    def resume(self, take: Take, commit: Commit | None) -> int:
-        """As ``reset`` with a take, from ``commit`` of its stream on: what is before that is not
-        made again."""
+    def resume(self, take: Take, *commits: Commit) -> int:
+        """As ``reset`` with a take, from the last of some commits of its stream on: what is before
+        that is not made again. To the earlier ones one can go back."""
         epoch = self._want(Reset(take.seed, ready=False))
-        self._reading = asyncio.create_task(self._read(take, commit))
+        self._reading = asyncio.create_task(self._read(take, commits))
         return epoch
+
+    def recall(self, commits: Sequence[Commit]) -> None:
+        """Moments of this stream, in order, to which one can go back again."""
+        self._timeline.recall(commits)
 
     def kept(self) -> Sequence[int]:
         """See ChunkSource."""
@@ -112,8 +116,9 @@ class Session:
 
     async def save(self, moment: Moment, take: Take, path: Path) -> None:
         """See ChunkSource."""
-        weights, engine = self._fleet.weights, self.info.engine
-        await asyncio.to_thread(save, _route(moment).commit, moment, take, path, weights, engine)
+        weights, engine, route = self._fleet.weights, self.info.engine, _route(moment)
+        commit = await self._fleet.reach(self._replica, route) if route.way else route.commit
+        await asyncio.to_thread(save, commit, moment, take, path, weights, engine)
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
@@ -128,8 +133,8 @@ class Session:
         self._changed.set()
 
     def rest(self) -> None:
-        """Give the workers' memory back, and the moments that were kept, until the pace allows a
-        step again. For a paused stream; what is under way is thrown away and made again then."""
+        """Give the workers' memory back, and the moments that were kept (`recall` takes such), until
+        the pace allows a step again. For a paused stream; what is under way is thrown away and made again then."""
         self._timeline.under_way.clear()
         self._timeline.next_index = self._timeline.commit.index
         self._timeline.rest()
@@ -252,9 +257,10 @@ class Session:
         self._changed.set()
         return self._timeline.epoch
 
-    async def _read(self, take: Take, commit: Commit | None) -> None:
+    async def _read(self, take: Take, commits: tuple[Commit, ...]) -> None:
         """Read the prompts of a drive that is to be followed; then it can begin."""
-        prompts = take.prompts[commit.index :] if commit else take.prompts
+        *past, commit = commits or (None,)
+        prompts = take.prompts[commits[0].index if commits else 0 :]
         embeddings: dict[str, np.ndarray] = {}
         try:
             embeddings = await self._fleet.prompts.read_all(prompts, self.say)
@@ -262,7 +268,8 @@ class Session:
             self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
             self.fail(error)
-        route = route_of(take, embeddings, self._steering.prompt, commit)
+        earlier = tuple(each for each in past if each is not None)
+        route = route_of(take, embeddings, self._steering.prompt, commit, earlier)
         self._steering.wanted = Reset(take.seed, route, take.first)
         self._changed.set()
 

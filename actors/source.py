@@ -223,7 +223,7 @@ class ChunkSource(Protocol):
         ...
 
     async def save(self, moment: Moment, take: Take, path: Path) -> None:
-        """Write a kept moment as NAME.world; ``take`` are the labels and prompts that led there
+        """Write a moment as NAME.world; ``take`` are the labels and prompts that led there
         from latent 0. Raises UserError."""
         ...
 

@@ -29,20 +29,27 @@ class Reset:
 
 
 def route_of(
-    take: Take, embeddings: Mapping[str, np.ndarray], prompt: Prompt, commit: Commit | None = None
+    take: Take,
+    embeddings: Mapping[str, np.ndarray],
+    prompt: Prompt,
+    commit: Commit | None = None,
+    past: tuple[Commit, ...] = (),
 ) -> Route:
     """From latent 0, or from ``commit`` on, by a drive's labels and prompts; ``prompt`` in place of
-    those that could not be read."""
+    those that could not be read. past: where one can go back to, before the commit."""
     prompts = {
         text: replace(prompt, text=text, embedding=embedding)
         for text, embedding in embeddings.items()
     }
-    first = commit.index if commit else 0
-    way = tuple(
+    begin = commit.index if commit else 0
+    first = past[0].index if past else begin
+    steered = tuple(
         (label, prompts.get(text, prompt))
         for label, text in zip(take.labels[first:], take.prompts[first:], strict=True)
     )
-    return Route(commit or Commit(0, take.seed, way[0][1] if way else prompt), way)
+    led, way = steered[: begin - first], steered[begin - first :]
+    start = commit or Commit(0, take.seed, way[0][1] if way else prompt)
+    return Route(start, way, past, led)
 
 
 @dataclass

@@ -4,6 +4,7 @@ moments that one can go back to."""
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
 
 import numpy as np
@@ -149,10 +150,17 @@ class Timeline:
         return Moment(latent, commit.seed, prompt.text, Route(commit, way, tuple(past), led))
 
     def rest(self) -> None:
-        """Keep nothing but where it stands."""
+        """Keep nothing but where it stands, and what steered it so far."""
         self.commit = _own(self.commit)
         self._kept = deque([self.commit], KEPT)
-        self._steered.clear()
+
+    def recall(self, commits: Sequence[Commit]) -> None:
+        """Keep these of this stream again, in order: as far as they are older than those that are
+        kept, and what led on from them is known."""
+        known, oldest = self.commit.index - len(self._steered), self._kept[0].index
+        older = [commit for commit in commits if known <= commit.index < oldest]
+        room = KEPT - len(self._kept)
+        self._kept.extendleft(reversed(older[-room:] if room else []))
 
     def joined(self, slices: list[Slice], offsets: Offsets) -> FrameChunk | None:
         """The slices of the step that was done last, side by side. None if the decoder waits for

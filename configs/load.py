@@ -38,6 +38,11 @@ class _Door(typing.NamedTuple):
     parser: Parser | None
 
 
+def environment_of(*names: str) -> dict[str, str]:
+    """These variables alone of this process's environment, for ``load``."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def load(
     kind: type[Settings],
     flags: Mapping[str, object] | None = None,

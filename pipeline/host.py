@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from actors.costs import Load
 from actors.source import ChunkSource, Take
 
 OWN: Final = "first"  # the id of the launcher's own world, the same after a restart
@@ -54,6 +55,11 @@ class Host(Protocol):
     def room(self) -> float:
         """How many more keep their frame rate beside those that are awake, as it was measured."""
         return math.inf
+
+    @property
+    def loads(self) -> Sequence[Load]:
+        """What each replica carries."""
+        return ()
 
     async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         """The frames of another world; or of the drive in a journal, which is this world's from now

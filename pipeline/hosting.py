@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from actors.costs import Load
 from actors.fleet import Fleet
 from actors.session import Session
 from configs.errors import UserError
@@ -26,6 +27,11 @@ class Hosting(Host):
     def room(self) -> float:
         """See Host."""
         return self._fleet.room
+
+    @property
+    def loads(self) -> Sequence[Load]:
+        """See Host."""
+        return self._fleet.loads
 
     async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         """See Host."""

@@ -5,7 +5,7 @@ SPEC: {"model": DIR, "dit": 1, "vae": 1, "address": HOST:PORT | null, "engine": 
 "seed": 1, "prompt": "...", "takes": [[labels, prompts], ...], "faults": {"FRAME": FAULT | [FAULT,
 ...]}, "holds": {"FRAME": LABEL}, "acts": {"FRAME": ["reset", SEED] | ["prompt", TEXT] | ["rewind",
 LATENT] | ["pause", SECONDS] | ["replay", LABELS, PROMPTS] | ["overtake", LABELS, PROMPTS, SECONDS,
-SEED] | ["flood", COUNT]}, "frames": N, "until": TEXT, "log": FILE}. FAULT is ["kill" | "stop", "dit
+SEED] | ["flood", COUNT] | ["rest", SECONDS]}, "frames": N, "until": TEXT, "log": FILE}. FAULT is ["kill" | "stop", "dit
 0"], with the seconds to wait as a third part where it comes later; "overtake" is a replay and, so
 many seconds later, a reset; ["suspend", SECONDS] stops every process of the run for a while;
 ["slay", PID] kills one outside it, or (0) this launcher itself. "state": where it is kept; "go_on":
@@ -36,6 +36,7 @@ from actors.source import Take
 from configs.schema import RunConfig
 from pipeline.launch import Launch, summary
 from pipeline.stage.audience import ShownFrame
+from pipeline.worlds import Rests
 from tests.watched import WatchedShow
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
@@ -93,6 +94,12 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         show.pause()
         later(seconds, show.resume)
 
+    def rest(seconds: float) -> None:
+        show.pause()
+        assert isinstance(session, Rests)
+        later(seconds / 2, session.rest)
+        later(seconds, show.resume)
+
     def replay(labels: list[str], prompts: list[str]) -> None:
         show.replay([Take(config.seed, tuple(labels), tuple(prompts))])
 
@@ -127,6 +134,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
         "prompt": show.set_prompt,
         "rewind": show.rewind,
         "pause": pause,
+        "rest": rest,
         "replay": replay,
         "overtake": overtake,
         "flood": flood,

@@ -4,15 +4,15 @@ SPEC.json OUT.npz``.
 SPEC: {"model": DIR, "dit": 1, "vae": 1, "replicas": 1, "address": HOST:PORT, "engine": NAME,
 "worlds": [WORLD, ...], "faults": [[FRAME, "kill" | "stop", "dit 0", SECONDS LATER], ...]}. WORLD:
 {"seed": 1, "labels": [...], "prompts": [...], "end": FRAME | null, "rests": [FRAME, SECONDS] | null,
-"flood": FRAME | null, "poison": FRAME | null, "back": [FROM, TO] | null, "save": PATH | null,
-"open": PATH | null}. FRAME counts what its world has shown, for the faults the first one. A world
-that ends at a FRAME does so by itself; one that rests is paused, its memory given back, and woken;
-"flood" begins it anew a hundred times a second from then on until the others are through; "poison"
-lets it go on from numbers that are none. One that goes "back" has no show: it is driven as fast as it
-can, goes back once from latent FROM to TO, and is driven again by the labels from TO on; its newest
-kept moment is saved to PATH at the end; with "open" it goes on from such a file. OUT
-holds the frames of every world (``frames_0`` ...) and
-the rest as JSON (``story``).
+"flood": FRAME | null, "poison": FRAME | null, "back": [FROM, TO] | null,
+"save": {LATENT: PATH} | null, "open": PATH | null}. FRAME counts what its world has shown, for the
+faults the first one. A world that ends at a FRAME does so by itself; one that rests is paused, its
+memory given back, and woken; "flood" begins it anew a hundred times a second from then on until the
+others are through; "poison" lets it go on from numbers that are none. One that goes "back" has no
+show: it is driven as fast as it can, goes back once from latent FROM to TO, and is driven again by
+the labels from TO on; at the end its moments before each LATENT are saved to PATH; with "open" it
+goes on from such a file. OUT holds the frames of every world (``frames_0`` ...) and the rest as JSON
+(``story``).
 """
 
 import asyncio
@@ -176,10 +176,12 @@ class Walk:
         if wanted["back"]:
             session.open(session.moment(there))
             await self.walk(there, len(wanted["labels"]))
-        if wanted.get("save"):
-            kept = session.moment(session.kept()[-1])
-            labels, prompts = (tuple(wanted[name][: kept.latent]) for name in ("labels", "prompts"))
-            await session.save(kept, Take(kept.seed, labels, prompts), Path(wanted["save"]))
+        for latent, path in (wanted.get("save") or {}).items():
+            saved = session.moment(int(latent))
+            labels, prompts = (
+                tuple(wanted[name][: saved.latent]) for name in ("labels", "prompts")
+            )
+            await session.save(saved, Take(saved.seed, labels, prompts), Path(path))
         await session.close()
 
     async def walk(self, index: int, stop: int) -> None:

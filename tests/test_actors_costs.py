@@ -58,3 +58,12 @@ def test_the_launchers_own_time_is_shared_among_the_steps() -> None:
     overhead.took()
     overhead.took()
     assert 0.0 < overhead.seconds < 1.0
+
+
+def test_what_a_replica_carries_is_counted_from_its_beginning() -> None:
+    costs = Costs()
+    for _ in range(300):
+        costs.took(0.02, 0.01, 0.03)
+    load = costs.load(awake=3, resting=1)
+    assert (load.awake, load.resting, load.steps) == (3, 1, 300)
+    assert abs(load.step_seconds - 6) < 1e-6 and abs(load.decode_seconds - 3) < 1e-6

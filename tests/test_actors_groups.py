@@ -72,6 +72,47 @@ def test_a_frozen_cluster_is_replaced_and_not_a_byte_differs(drive, undisturbed)
     assert any("Ray head" in event.get("message", "") for event in story["events"])
 
 
+CANCELLED = """
+import asyncio, sys
+from pathlib import Path
+import psutil
+from actors.groups import Groups
+from actors.layout import Layout
+from configs.choice import WeightChoice
+
+async def whole():
+    begun = asyncio.Event()
+    say = lambda stage, *_: stage == sys.argv[2] and begun.set()
+    groups = Groups(WeightChoice(Path(sys.argv[1])), Layout(1, 1), None, say)
+    opening = asyncio.create_task(groups.open())
+    await begun.wait()
+    await asyncio.sleep(float(sys.argv[3]))
+    below = psutil.Process().children(recursive=True)
+    opening.cancel()
+    done, = await asyncio.gather(opening, return_exceptions=True)
+    _, alive = psutil.wait_procs(below, timeout=10)
+    print(type(done).__name__, len(below) > 0, len(alive))
+
+asyncio.run(whole())
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "later"),
+    [
+        ("places", 0.0),
+        *(pytest.param(*at, marks=pytest.mark.soak) for at in (("cluster", 1.0), ("models", 0.5))),
+    ],
+)
+def test_a_start_that_is_cancelled_leaves_no_cluster(tmp_path, model, stage, later):
+    command = [sys.executable, "-c", CANCELLED, str(model), stage, str(later)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment["TMPDIR"] = str(tmp_path)
+    done = subprocess.run(command, env=environment, timeout=HANGS, capture_output=True, text=True)
+    assert done.stdout.split() == ["CancelledError", "True", "0"], done.stderr[-2000:]
+    assert not list(tmp_path.glob("matrix-*"))
+
+
 @pytest.mark.parametrize(
     "fault",
     [

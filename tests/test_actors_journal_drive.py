@@ -183,6 +183,20 @@ def test_a_cut_at_any_byte_loses_at_most_the_latent_that_was_being_made(
     assert all(np.array_equal(frames[index], driven.frames[index]) for index in range(18, 20))
 
 
+def test_earlier_snapshots_are_moments_to_go_back_to(parts: Parts, tmp_path: Path) -> None:
+    driven = Driven(parts, tmp_path / "drive")
+    driven.begin(7)
+    for _ in driven.steps(52):
+        pass
+    drive = read_drive(tmp_path / "drive", parts.checkpoint)
+    assert [each.index for each in drive.past] == [16, 32] and drive.index == 48
+    earlier = replace(drive, snapshot=drive.past[0], past=(), shown=16)
+    frames = go_on(parts, earlier, 40)
+    assert all(np.array_equal(frames[index], driven.frames[index]) for index in frames)
+    (tmp_path / "drive" / "0-16.world").write_bytes(b"torn")
+    assert [each.index for each in read_drive(tmp_path / "drive", parts.checkpoint).past] == [32]
+
+
 def test_across_a_reset_and_a_rewind(tiny: Parts, tmp_path: Path) -> None:
     driven = Driven(tiny, tmp_path / "drive")
     driven.begin(7)

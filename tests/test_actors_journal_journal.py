@@ -98,6 +98,24 @@ def test_it_is_kept_while_the_session_goes_on(parts: Parts, tmp_path: Path) -> N
     told.journal.close(ended=True)
 
 
+def test_it_gives_back_the_moments_of_its_stream(parts: Parts, tmp_path: Path) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.begin()
+    told.drive(50)
+    folder = told.journal.place.folder
+    wait(lambda: len(snapshots(folder)) == 3)
+    (folder / "0-32.world").write_bytes(b"torn")
+    moments = told.journal.moments()
+    assert [each.index for each in moments] == [16, 48] and told.journal.stream == 0
+    assert all(each.state is not None and each.seed == 7 for each in moments)
+    told.live = LiveWorld.begin(parts, PROMPTS[0], 7)
+    told.begin()
+    told.drive(20)
+    wait(lambda: snapshots(folder)[-1] == (1, 16))
+    assert [each.index for each in told.journal.moments()] == [16]
+    told.journal.close(ended=True)
+
+
 def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     first = Told(parts, state.new())

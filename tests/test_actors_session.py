@@ -294,6 +294,24 @@ def test_a_killed_launcher_is_gone_on_from(drive, model, direct, tmp_path):
     goes_on(drive, model, tmp_path / "state", direct, 46)
 
 
+def test_a_minute_is_there_again_after_a_rest_and_in_another_launcher(drive, model, tmp_path):
+    """Back to a moment between two snapshots, both times; every frame is that of the drive."""
+    labels, texts = [*LABELS, *LABELS], [*TEXTS, *TEXTS]
+    whole, state = directly(model, 7, labels, texts), str(tmp_path / "state")
+    acts = {"140": ["rest", 1.0], "180": ["rewind", 18], "250": ["slay", 0]}
+    spec = {"takes": [[labels, texts]], "state": state, "frames": 400}
+    drive(model, acts=acts, killed=True, **spec)
+    spec |= {"takes": [], "prompt": None, "go_on": "", "frames": 60}
+    frames, story = drive(model, acts={"12": ["rewind", 18]}, **spec)
+    count = next(n for n, label in enumerate(story["labels"]) if label[1] == 72)
+    assert [label[1] for label in story["labels"][count:]] == list(range(72, 72 + 60 - count))
+    take = story["take"]
+    assert take["labels"][:18] == labels[:18]
+    again_there = directly(model, 7, take["labels"], take["prompts"])
+    assert (again_there[:72] == whole[:72]).all()
+    assert (frames[count:] == again_there[72 : 72 + 60 - count]).all()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(20))
 def test_a_launcher_killed_at_any_moment_is_gone_on_from(drive, model, direct, tmp_path, seed):
@@ -383,16 +401,18 @@ def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
     many, model, tmp_path, shards, undisturbed
 ):
     """Back to a kept moment and to one between, before and behind a change of the prompt; also with
-    a file that other shards wrote."""
-    path = str(tmp_path / "kept.world")
-    worlds = [world(7, back=[14, 8], save=path), world(7, back=[13, 3]), world(7, back=[17, 11])]
+    files that other shards wrote, of a kept moment and of some between."""
+    files = {latent: str(tmp_path / f"{latent}.world") for latent in (3, 11, 16)}
+    worlds = [world(7, back=[14, 8], save=files), world(7, back=[13, 3]), world(7, back=[17, 11])]
     frames, _ = many(*worlds, vae=shards)
     whole = undisturbed[0]
     for each, seen in zip(worlds, frames, strict=True):
         here, there = (4 * latent for latent in each["back"])
         assert (seen == np.concatenate([whole[:here], whole[there:]])).all()
-    frames, _ = many(world(7, back=None, open=path), vae=3 - shards)
-    assert (frames[0] == whole[4 * 16 :]).all()
+    opened = [world(7, back=None, open=path) for path in files.values()]
+    frames, _ = many(*opened, vae=3 - shards)
+    for latent, seen in zip(files, frames, strict=True):
+        assert (seen == whole[4 * latent :]).all()
 
 
 @pytest.mark.parametrize("full", [False, True])

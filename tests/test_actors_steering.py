@@ -48,6 +48,15 @@ def test_the_way_to_a_moment_is_followed_from_its_commit_on() -> None:
     assert (it.prompt.text, it.prompt.version) == ("road", 3)
 
 
+def test_what_led_from_earlier_moments_to_where_it_goes_on_is_known() -> None:
+    prompt, night = steering().prompt, embedding(1)
+    take = Take(5, ("D", "DL", "DR", "B"), ("night", "night", "night", "night"))
+    past = (Commit(1, 5, prompt), Commit(2, 5, prompt))
+    route = route_of(take, {"night": night}, prompt, Commit(3, 5, prompt), past)
+    assert [label for label, _ in route.led] == ["DL", "DR"] and route.past == past
+    assert [(label, prompt.text) for label, prompt in route.way] == [("B", "night")]
+
+
 def test_a_prompt_that_was_not_read_leaves_the_one_in_force() -> None:
     it = steering()
     it.follow(route_of(Take(5, ("D",), ("unread",)), {}, it.prompt))

@@ -136,6 +136,23 @@ def test_from_a_moment_one_can_go_back_further() -> None:
     assert [label for label, _ in again.way] == ["8!", "9!", "10!"]
 
 
+def test_moments_that_were_given_back_for_a_rest_can_be_kept_again() -> None:
+    timeline = driven(400)
+    moments = [Commit(index, 7, ROAD) for index in range(16, 400, 16)]
+    before = timeline.moment(250).state
+    timeline.rest()
+    assert timeline.kept == [400]
+    come_back(timeline, 400, 4, "400")
+    timeline.recall(moments)
+    assert timeline.kept[0] <= 160 and timeline.kept[-2:] == [384, 400]
+    route = timeline.moment(250).state
+    assert isinstance(route, Route) and isinstance(before, Route)
+    assert route.commit.index == 240 and route.way == (*before.led, *before.way)[-10:]
+    kept = timeline.kept
+    timeline.recall(moments)
+    assert timeline.kept == kept, "none of them twice"
+
+
 def test_what_leads_to_a_moment_is_not_shown_again() -> None:
     route = driven(30).moment(21).state
     assert isinstance(route, Route)

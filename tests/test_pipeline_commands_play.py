@@ -26,6 +26,17 @@ def test_a_program_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert path.with_suffix(".jsonl").is_file()
 
 
+def test_the_token_of_the_environment_is_that_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MATRIX_TOKEN", "a-token-made-for-these-tests-only")
+    monkeypatch.setenv("NUM_GPUS_DIT", "nothing that a program needs")
+    assert main(["play", "--port", "0", "--duration", "0.5", *ROAD]) == 0
+    assert "/?token=a-token-made-for-these-tests-only" in capsys.readouterr().err
+    monkeypatch.setenv("MATRIX_TOKEN", "short")
+    assert main(["play", "--port", "0", *ROAD]) == 2
+
+
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.mp4").touch()
     for arguments, expected in (

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 import pytest
 
+from actors.costs import Load
 from actors.journal.drive import read_log
 from actors.journal.kept import KeptSession
 from actors.journal.records import Recorded
@@ -43,6 +44,7 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
 
     async def whole() -> None:
         assert hosting.room == 1, "nothing is known yet"
+        assert hosting.loads == [Load(0, 0, 0, 0.0, 0.0)]
         (drive,) = await hosting.drives()
         assert (drive.whose, drive.prompt, drive.seconds) == (Whose("0a1b", "Ann"), "a road", 1.5)
         made = await hosting.source(Whose("0a1b", "Ann"), drive.journal)

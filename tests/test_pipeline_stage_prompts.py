@@ -48,6 +48,18 @@ def test_the_newest_of_many_is_read_and_those_overtaken_are_not() -> None:
     asyncio.run(act())
 
 
+def test_a_flood_of_prompts_is_forgotten() -> None:
+    async def act() -> None:
+        prompts, _, _ = made()
+        for number in range(500):
+            prompts.add(f"a road {number}")
+        assert prompts.newest()["text"] == "a road 499"
+        await prompts.close()
+        assert len(str([each for each in vars(prompts).values() if "a road" in str(each)])) < 200
+
+    asyncio.run(act())
+
+
 def test_a_prompt_is_pending_until_frames_follow_it() -> None:
     async def act() -> None:
         prompts, source, told = made()

@@ -8,6 +8,9 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from actors.costs import Load
+from configs.errors import UserError
+from pipeline.host import Host
 from pipeline.web.metrics import Counters, all_worlds, registry
 from pipeline.worlds import Worlds
 from tests.test_pipeline_stage_show import Squares, play, watch
@@ -49,6 +52,27 @@ def test_the_dashboard_asks_only_for_figures_that_exist():
     )
     known = names | {f"{name}_bucket" for name in names}
     assert asked and not asked - known
+
+
+def test_what_each_replica_carries_is_told():
+    class Two(Host):
+        loads = (Load(2, 1, 40, 1.0, 0.8), Load(1, 0, 30, 0.5, 0.25))
+
+        async def source(self, whose, drive=""):
+            raise UserError("nobody asks")
+
+    async def drive(show):
+        return generate_latest(all_worlds(Worlds(show, Two()), dict)).decode()
+
+    _, text = play(Squares(), drive)
+    for line in (
+        'matrix_replica_worlds{replica="0",state="awake"} 2.0',
+        'matrix_replica_worlds{replica="0",state="resting"} 1.0',
+        'matrix_replica_steps_total{replica="1"} 30.0',
+        'matrix_replica_busy_seconds_total{group="step",replica="1"} 0.5',
+        'matrix_replica_busy_seconds_total{group="decode",replica="0"} 0.8',
+    ):
+        assert line in text.splitlines()
 
 
 def panels():

@@ -71,6 +71,26 @@ def test_a_request_that_dribbles_is_ended(monkeypatch):
     with_show(body)
 
 
+def test_those_who_say_nothing_keep_nobody_out():
+    async def body(theatre, http):
+        async with socket(theatre.port) as link:
+            silent = []
+            for _ in range(servers.MOST_CONNECTIONS + 20):
+                silent.append(await asyncio.open_connection("127.0.0.1", theatre.port))
+            for _ in range(3):
+                assert (await http.get("/healthz")).status_code == 200
+            await link.say("ping", clock=3)
+            assert (await link.hear("pong"))["clock"] == 3, "who is known is left alone"
+            assert await asyncio.wait_for(silent[0][0].read(), 5) == b"", "the oldest goes"
+            reader, writer = silent[-1]
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+            for _, writer in silent:
+                writer.close()
+
+    with_show(body)
+
+
 def test_closing_ends_every_connection_and_frees_the_port():
     async def whole():
         async with live() as theatre:

@@ -15,6 +15,7 @@ from pipeline.stage.past import Opening
 from pipeline.web.access import Right
 from pipeline.worlds import HostedWorld
 from tests.live import BEARER, Live, live
+from tests.proxy import proxy
 from tests.until import until
 
 PATHS = ("", "static/app.js", "recordings/x", "presets/0", "poll")
@@ -40,6 +41,26 @@ def run(body, **settings):
             return await body(theatre, http)
 
     return asyncio.run(whole())
+
+
+def test_an_address_typed_without_its_last_letter_works_under_any_path():
+    async def body(theatre, http):
+        world = await another(theatre)
+        async with proxy(theatre.port, "/proxy/8000") as port:
+            for origin in (theatre.origin, f"http://127.0.0.1:{port}/proxy/8000"):
+                address = theatre.gateway.sites.address(world.id, Right.WATCHER)
+                typed = f"{origin}/{address.replace('/?', '?')}"
+                answer = await http.get(typed)
+                assert answer.status_code == 307 and "nosniff" in str(answer.headers)
+                assert answer.headers["location"] == f"./{world.id}/?{address.partition('?')[2]}"
+                page = await http.get(typed, follow_redirects=True)
+                assert page.status_code == 200 and "<canvas" in page.text
+        for name, place in (("a:b", "./a%3Ab/"), ("%2f%2fx.y", "./"), ("%0d%0aX: y", "./%0D")):
+            answer = await http.get(f"{theatre.origin}/worlds/{name}")
+            assert answer.headers.get("location", "./").startswith(place)
+            assert "x" not in answer.headers
+
+    run(body)
 
 
 def test_a_driver_a_watcher_and_the_launchers_owner_each_have_their_world():

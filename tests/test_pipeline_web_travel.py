@@ -60,8 +60,11 @@ def test_a_world_goes_into_a_file_and_out_of_it(parts, tmp_path):
         path = theatre.show.recordings.files[address.split("/")[-1]]
         with pytest.raises(UserError, match="from 0 to"):
             await client.save(1000)
-        with pytest.raises(UserError, match="two seconds"):
+        with pytest.raises(UserError, match="before latent 0"):
             await client.save(0)
+        between = theatre.show.recordings[(await client.save(3)).split("/")[-1]]
+        assert (await theatre.show.past.load(between)).moment.latent == 3, "exactly"
+        theatre.show.tape.delete(between.name)
         client.reset(5)
         await client.open(path)
         await until(lambda: theatre.show.seed == 42)

@@ -26,7 +26,8 @@ class Drive:
     """A drive that can go on. ``story`` is whole: its first latent is 0.
 
     snapshot: where to go on computing, with the story's labels and prompts from there; None: at
-    latent 0. shown: the first latent that is to be shown again, which was on the screen last.
+    latent 0. shown: the first latent that is to be shown again, which was on the screen last. past:
+    earlier snapshots, in order, to which one can go back.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Drive:
     story: Story
     snapshot: Snapshot | None
     shown: int
+    past: tuple[Snapshot, ...] = ()
 
     @property
     def index(self) -> int:
@@ -64,14 +66,22 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
         shown = max(0, story.shown) // step * step
         if shown == 1 and not checkpoint.tiny:  # the full decoder shows two latents at first
             shown = 0
-        snapshot = _newest(folder, story, shown, checkpoint)
+        found = _whole(folder, story, shown, checkpoint)
+        snapshot = found[-1] if found else None
         if snapshot is not None:
             _complete(story, snapshot)
         elif story.first:
             raise UserError(f"no snapshot before latent {shown} is whole")
     except UserError as error:
         raise UserError(f"journal {folder.name}: {error}") from None
-    return Drive(name=folder.name, head=head, story=story, snapshot=snapshot, shown=shown)
+    return Drive(
+        name=folder.name,
+        head=head,
+        story=story,
+        snapshot=snapshot,
+        shown=shown,
+        past=tuple(found[:-1]),
+    )
 
 
 def read_log(folder: Path) -> tuple[Head, Story]:
@@ -92,19 +102,20 @@ def read_log(folder: Path) -> tuple[Head, Story]:
     return head, story
 
 
-def _newest(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> Snapshot | None:
-    """The newest whole snapshot of this story up to a latent."""
-    for stream, index in reversed(snapshots(folder)):
+def _whole(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> list[Snapshot]:
+    """The whole snapshots of this story up to a latent, in order."""
+    found = []
+    for stream, index in snapshots(folder):
         if stream != story.stream or not story.first <= index <= shown:
             continue
         path = folder / f"{stream}-{index}{SUFFIX}"
         try:
             snapshot, _ = read_snapshot(path, checkpoint)
             _check(snapshot, story, index)
-            return snapshot
+            found.append(snapshot)
         except UserError as error:
             logger.warning("%s; an earlier one is taken", error)
-    return None
+    return found
 
 
 def _check(snapshot: Snapshot, story: Story, index: int) -> None:

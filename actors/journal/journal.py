@@ -25,14 +25,15 @@ from actors.journal.records import (
     Recorded,
     Shown,
 )
-from actors.journal.scribe import EVERY, Scribe
+from actors.journal.scribe import EVERY, Scribe, snapshots
 from actors.journal.story import NONE_SHOWN, Story
-from actors.moments import changes
+from actors.moments import changes, commit_of
 from actors.source import Take
 from actors.timeline import Commit
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.controls import write_signal
+from models.snapshot import SUFFIX, read_snapshot
 
 WAITING: Final = 4096  # records: a disk that falls further behind keeps nothing
 END_SECONDS: Final = 5.0  # to write what waits when the session ends
@@ -106,6 +107,22 @@ class Journal:
             return
         changed, self._prompt = prompt if prompt != self._prompt else "", prompt
         self._put(Made(latent, write_signal(labels), changed))
+
+    @property
+    def stream(self) -> int:
+        """Counts streams."""
+        return self._stream
+
+    def moments(self) -> list[Commit]:
+        """Where this stream stood whenever a snapshot of it was made, as far as they are kept, in
+        order. It reads the disk, for another thread than the session's."""
+        found = []
+        for stream, index in snapshots(self.place.folder):
+            with contextlib.suppress(UserError):  # taken away meanwhile
+                path = self.place.folder / f"{stream}-{index}{SUFFIX}"
+                if stream == self._stream:
+                    found.append(commit_of(read_snapshot(path, self._scribe.checkpoint)[0]))
+        return found
 
     @property
     def due(self) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from actors.journal.journal import Journal
 from actors.moments import commit_of
 from actors.session import Session
 from actors.source import FrameChunk, Moment, Pace, StageReport, Take
+from actors.tasks import cancel
 from actors.timeline import Commit, Route
-from models.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class KeptSession:
         self._session, self._journal = session, journal
         self._drive = drive
         self._epoch = 0
-        self._broke = False
+        self._broke = self._rests = False
+        self._recalling: asyncio.Task[None] | None = None
         self._coming: _Coming | None = None
         self._unasked, self._made = "", 0  # see _ask_again
         self._labels: list[str] = []  # of the stream so far, and the prompts in force
@@ -90,7 +91,8 @@ class KeptSession:
         if take is not None and self._drive is not None:  # the first one is the drive's
             drive, self._drive = self._drive, None
             self._unasked, self._made = drive.story.asked, drive.story.next
-            return self._resume(take, drive.snapshot)
+            snapshots = filter(None, (*drive.past, drive.snapshot))
+            return self._resume(take, tuple(map(commit_of, snapshots)))
         self._unasked = ""
         led = Take(seed, take.labels[: take.first], take.prompts[: take.first]) if take else None
         return self._come(_Coming(led or Take(seed, (), ())), self._session.reset(seed, take))
@@ -126,14 +128,20 @@ class KeptSession:
         if self._coming is None:
             self._journal.shown(pace.shown)
         self._session.pace(pace)
+        if self._rests and not pace.paused:
+            self._rests = False
+            self._recalling = asyncio.create_task(self._recall(self._journal.stream))
 
     def rest(self) -> None:
-        """As `Session.rest`."""
+        """As `Session.rest`; the moments come back from the journal."""
         self._session.rest()
+        self._rests = True
 
     async def close(self) -> None:
         """See ChunkSource."""
         await self._session.close()
+        if self._recalling is not None:
+            await cancel(self._recalling)
         await asyncio.to_thread(self._journal.close, ended=not self._broke)
 
     def recorded(self, path: str) -> None:
@@ -146,15 +154,20 @@ class KeptSession:
         self._epoch, self._coming = epoch, coming
         return epoch
 
-    def _resume(self, take: Take, snapshot: Snapshot | None) -> int:
+    def _resume(self, take: Take, commits: tuple[Commit, ...]) -> int:
         """The stream of the journal goes on."""
         self._labels = list(take.labels[: take.first])
         self._prompts = list(take.prompts[: take.first])
         self._journal.stands(take.first)
         self._coming = None
-        commit = None if snapshot is None else commit_of(snapshot)
-        self._epoch = self._session.resume(take, commit)
+        self._epoch = self._session.resume(take, *commits)
         return self._epoch
+
+    async def _recall(self, stream: int) -> None:
+        """Keep again what was given back for a rest."""
+        commits = await asyncio.to_thread(self._journal.moments)
+        if self._coming is None and self._journal.stream == stream:
+            self._session.recall(commits)
 
     async def _ask_again(self, chunk: FrameChunk) -> None:
         """A prompt that no step had taken when the drive was cut off, once all others are made."""

@@ -34,7 +34,7 @@ class Scribe:
 
     def __init__(self, folder: Path, head: Head, checkpoint: Checkpoint, story: Story) -> None:
         self.folder, self.story = folder, story
-        self._head, self._checkpoint = head, checkpoint
+        self._head, self.checkpoint = head, checkpoint
         self._log: IO[bytes] | None = None
         self._first = 0  # latents before it are not in the log
         self._synced = 0.0
@@ -97,9 +97,9 @@ class Scribe:
         story = self.story
         labels = story.labels[: commit.index]
         prompts = [prompt for prompt in story.prompts if prompt[0] < commit.index]
-        snapshot = snapshot_of(commit, labels, prompts, self._checkpoint)
+        snapshot = snapshot_of(commit, labels, prompts, self.checkpoint)
         path = self.folder / f"{story.stream}-{commit.index}{SUFFIX}"
-        snapshot.save(path, self._checkpoint, self._head.engine, overwrite=True, private=True)
+        snapshot.save(path, self.checkpoint, self._head.engine, overwrite=True, private=True)
         settle(self.folder)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ import argparse
 import asyncio
 from typing import Final
 
-from configs.load import load
+from configs.load import environment_of, load
 from configs.schema import RunConfig
 from pipeline.commands.flags import (
     add_address,
@@ -26,7 +26,7 @@ EXAMPLES: Final = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``play``."""
+    """Options of ``play``. Environment: MATRIX_TOKEN."""
     add_start(parser, "of the program")
     add_address(parser)
     add_end(parser)
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Play the program's world; the exit code."""
     flags = {name: value for name, value in vars(args).items() if name != "command"}
-    config = load(RunConfig, flags, environment={})
+    config = load(RunConfig, flags, environment=environment_of("MATRIX_TOKEN"))
     # the page's libraries take a second to import: bad flags are told before
     from pipeline.launch_program import play_program
 

@@ -86,18 +86,11 @@ class Past:
             raise UserError("no world was left that one could go back to")
         return self._left
 
-    def kept_at(self, latent: int, shown: int) -> Opening:
-        """The newest moment not after ``latent`` that is kept itself, which alone can be saved.
-        Raises UserError."""
-        at = self.at(latent, shown).moment.latent
-        kept = [each for each in self.kept(shown) if 0 < each <= at]
-        if not kept:
-            raise UserError("save: a world can be saved two seconds after it began, or later")
-        return self.at(kept[-1], shown)
-
     async def save(self, opening: Opening) -> Path:
-        """Write a kept moment to a file beside the recordings; returns its path. Raises
+        """Write a moment to a file beside the recordings; returns its path. Raises
         UserError."""
+        if not opening.moment.latent:
+            raise UserError("save: nothing is made before latent 0; expected a later one")
         saved = [name for name in self._recordings.files if name.endswith(".world")]
         if self._saving:
             raise UserError("save: another moment is being saved; try again in a moment")

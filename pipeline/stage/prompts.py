@@ -20,9 +20,9 @@ class Prompts:
         self.text = check_prompt(text)
         self._source = source
         self._audience = audience
-        self._texts = {0: self.text}
+        self._newest = (0, self.text)  # version and text that was asked for last
         self._shown = NO_VERSION
-        self._awaited: int | None = 0  # version that is pending
+        self._awaited: int | None = 0  # the newest version, while it is pending
         self._handed = 0  # version that the source has
         self._order = asyncio.Lock()
         self._tasks = Tasks()
@@ -30,9 +30,8 @@ class Prompts:
     def add(self, text: str) -> int:
         """A new prompt, pending, on its way to the source; returns its version. Raises
         UserError."""
-        version = len(self._texts)
-        self._texts[version] = check_prompt(text)
-        self._awaited = version
+        self._newest = (self._newest[0] + 1, check_prompt(text))
+        self._awaited = version = self._newest[0]
         self._audience.tell("prompt", **self.newest())
         self._tasks.start(self._hand_over(version))
         return version
@@ -44,14 +43,14 @@ class Prompts:
     async def _hand_over(self, version: int) -> None:
         """Give a prompt to the source unless a newer one overtook it."""
         async with self._order:
-            if version != len(self._texts) - 1:
+            newest, text = self._newest
+            if version != newest:
                 return
-            text = self._texts[version]
             try:
                 await self._source.set_prompt(text, version)
                 self._handed = version
             except (UserError, RuntimeError) as error:
-                self._fail(version, str(error))
+                self._fail(version, text, str(error))
 
     def came_through(self, frame: ShownFrame) -> None:
         """A frame is shown: tell everybody if it is the first of its prompt."""
@@ -67,19 +66,18 @@ class Prompts:
         has followed is void; what is still being read comes through later."""
         self.text = text
         if self._awaited is not None and 0 < self._awaited <= self._handed:
-            self._fail(
-                self._awaited, "the world went back before this prompt came; ask for it again"
-            )
+            why = "the world went back before this prompt came; ask for it again"
+            self._fail(*self._newest, why)
 
     def newest(self) -> dict[str, Any]:
         """Data of a ``prompt`` event about the one that is pending, else the one in force."""
         if self._awaited is None:
             return {"version": self._shown, "text": self.text, "state": "shown", "message": ""}
-        text = self._texts[self._awaited]
-        return {"version": self._awaited, "text": text, "state": "pending", "message": ""}
+        version, text = self._newest
+        return {"version": version, "text": text, "state": "pending", "message": ""}
 
-    def _fail(self, version: int, why: str) -> None:
+    def _fail(self, version: int, text: str, why: str) -> None:
         if self._awaited == version:
             self._awaited = None
-        failure = {"text": self._texts[version], "state": "failed", "message": why}
+        failure = {"text": text, "state": "failed", "message": why}
         self._audience.tell("prompt", version=version, **failure)

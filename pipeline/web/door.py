@@ -47,9 +47,9 @@ class Door:
             # before it is accepted: a plain 403
             await send({"type": "websocket.close", "code": 1008})
         elif refusal is not None:
-            await refusal(scope, receive, _with_headers(send))
+            await refusal(scope, receive, with_headers(send))
         else:
-            await self._app(scope, receive, _with_headers(send, self._cookie(scope)))
+            await self._app(scope, receive, with_headers(send, self._cookie(scope)))
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer that ends this request here, or None to let it in."""
@@ -111,7 +111,9 @@ def _printed_token(scope: Scope) -> str | None:
     return tokens.get("token", [None])[0]
 
 
-def _with_headers(send: Send, cookie: str | None = None) -> Send:
+def with_headers(send: Send, cookie: str | None = None) -> Send:
+    """Send answers with the headers that all of ours have."""
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

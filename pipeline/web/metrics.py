@@ -54,6 +54,7 @@ class WorldsCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._tally()
+        yield from self._replicas()
         families: dict[str, Metric] = {}
         for world, registry in self._registries().items():
             for family in registry.collect():
@@ -85,6 +86,29 @@ class WorldsCollector(Collector):
             ("worlds_woken", "Resting worlds that went on because somebody came", tally.woken),
         ):
             yield CounterMetricFamily(f"matrix_{name}", text, value=value)
+
+    def _replicas(self) -> Iterable[Metric]:
+        """Of each replica by its number; a group's utilisation is the rate of its seconds."""
+        host = self._worlds.host
+        here = GaugeMetricFamily(
+            "matrix_replica_worlds", "Worlds on a replica", labels=["replica", "state"]
+        )
+        steps = CounterMetricFamily(
+            "matrix_replica_steps", "Steps made by a replica", labels=["replica"]
+        )
+        busy = CounterMetricFamily(
+            "matrix_replica_busy_seconds",
+            "Seconds that a group of a replica was busy; their rate is its utilisation",
+            labels=["replica", "group"],
+        )
+        for number, load in enumerate(host.loads if host else ()):
+            replica = str(number)
+            here.add_metric([replica, "awake"], load.awake)
+            here.add_metric([replica, "resting"], load.resting)
+            steps.add_metric([replica], load.steps)
+            busy.add_metric([replica, "step"], load.step_seconds)
+            busy.add_metric([replica, "decode"], load.decode_seconds)
+        yield from (here, steps, busy)
 
 
 class ShowCollector(Collector):

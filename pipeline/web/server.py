@@ -3,6 +3,7 @@ for slow requests."""
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import ssl
@@ -19,8 +20,10 @@ from configs.errors import UserError
 LARGEST_MESSAGE = 65_536  # bytes of one incoming WebSocket message; the connection ends beyond it
 LARGEST_REQUEST = 16_384  # bytes of one request's header
 MOST_CONNECTIONS = 400
+MOST_SILENT = 100  # of them that have asked for nothing yet: they keep nobody out
 REQUEST_SECONDS = 10.0  # for the whole of a request's header
 CLOSE_SECONDS = 2
+_numbers = itertools.count()  # of connections
 # What uvicorn logs about clients that talk nonsense: any stranger could fill the terminal with it.
 NO_NEWS = (
     "Invalid HTTP request",
@@ -129,10 +132,17 @@ class _Uvicorn(uvicorn.Server):
 
 class _PatientProtocol(H11Protocol):
     """Ends connections that dribble a request (slow loris); uvicorn's own time-out starts after a
-    first answer only."""
+    first answer only. Of those that say nothing at all the oldest go when there are many."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._made = next(_numbers)
+        silent = [each for each in self.connections if isinstance(each, _PatientProtocol)]
+        silent = [each for each in silent if each.cycle is None]
+        if len(silent) > MOST_SILENT:
+            oldest = min(silent, key=lambda each: each._made)
+            self.connections.discard(oldest)
+            oldest.transport.abort()
         self.loop.call_later(REQUEST_SECONDS, self._look_again, self.cycle)
 
     def _look_again(self, before: Any) -> None:

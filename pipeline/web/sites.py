@@ -2,11 +2,12 @@
 
 import asyncio
 from typing import Final
+from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,7 +15,7 @@ from actors.tasks import Tasks
 from pipeline.beginning import Beginning
 from pipeline.stage.past import Opening
 from pipeline.web.access import Access, Right
-from pipeline.web.door import Door
+from pipeline.web.door import Door, with_headers
 from pipeline.web.site import Site
 from pipeline.worlds import HostedWorld, Worlds
 
@@ -28,6 +29,13 @@ LAST_WORDS: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
 
 async def _ended(request: Request) -> Response:
     return HTMLResponse(LAST_WORDS, 410)
+
+
+def _with_its_slash(name: str, scope: Scope) -> Response:
+    """To the address of a world that was typed without its last letter; relative, because a proxy
+    may have put a path before it."""
+    query = scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"./{quote(name, safe='')}/{'?' if query else ''}{query}")
 
 
 ENDED: Final = Starlette(routes=[Route("/{path:path}", _ended)])
@@ -60,7 +68,9 @@ class Sites:
         return f"{FOLDER}/{name}/?token={self._access.of_world(name).links[right]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path"].removeprefix(f"/{FOLDER}/").partition("/")[0]
+        name, slash, _ = scope["path"].removeprefix(f"/{FOLDER}/").partition("/")
+        if not slash and scope["type"] == "http":  # whoever asks, and whatever is there
+            return await _with_its_slash(name, scope)(scope, receive, with_headers(send))
         door = self._doors.get(name) or self._door(name, ENDED)
         inside = {**scope, "root_path": f"{scope.get('root_path', '')}/{FOLDER}/{name}"}
         await door(inside, receive, send)

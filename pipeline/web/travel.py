@@ -93,8 +93,7 @@ class Travel:
         viewer.tell("branched", address=address, latent=opening.moment.latent)
 
     def _ask_save(self, viewer: Viewer, message: Message) -> None:
-        opening = self._show.past.kept_at(self._latent(message), self._show.latent)
-        self._do(viewer, self._save(viewer, opening))
+        self._do(viewer, self._save(viewer, self._opening(message)))
 
     async def _save(self, viewer: Viewer, opening: Opening) -> None:
         path = await self._show.past.save(opening)
