@@ -62,9 +62,9 @@ def test_a_world_goes_into_a_file_and_out_of_it(parts, tmp_path):
             await client.save(1000)
         with pytest.raises(UserError, match="before latent 0"):
             await client.save(0)
-        between = theatre.show.recordings[(await client.save(3)).split("/")[-1]]
+        between = theatre.show.recordings.files[(await client.save(3)).split("/")[-1]]
         assert (await theatre.show.past.load(between)).moment.latent == 3, "exactly"
-        theatre.show.tape.delete(between.name)
+        theatre.show.recordings.delete(between.name)
         client.reset(5)
         await client.open(path)
         await until(lambda: theatre.show.seed == 42)
