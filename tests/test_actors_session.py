@@ -244,7 +244,13 @@ DOUBLES = {
 }
 
 
-@pytest.mark.parametrize("name", DOUBLES)
+ALWAYS = "the replacement too"  # the others only when there is time
+
+
+@pytest.mark.parametrize(
+    "name",
+    [ALWAYS, *(pytest.param(name, marks=pytest.mark.soak) for name in DOUBLES if name != ALWAYS)],
+)
 def test_deaths_during_a_repair_make_it_longer_and_not_a_byte_differs(
     drive, model, undisturbed, name
 ):
@@ -254,6 +260,7 @@ def test_deaths_during_a_repair_make_it_longer_and_not_a_byte_differs(
     assert 1 <= story["summary"]["restarts"] <= 2
 
 
+@pytest.mark.soak
 def test_the_newest_of_two_resets_wins_while_the_prompts_of_the_first_are_read(drive, model):
     """A replay of many new prompts is overtaken by a reset, at several moments of its reading."""
     acts = {
@@ -326,6 +333,7 @@ def test_a_stopped_text_worker_is_replaced_and_the_picture_does_not_wait(drive, 
     assert story["gap"] < 5 and len(frames) > 100
 
 
+@pytest.mark.soak
 def test_a_replay_with_new_prompts_outlives_a_stopped_text_worker(drive, model):
     texts = ["a road nobody has read of yet"] * 4
     spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"16": ["replay", ["D"] * 4, texts]}}
@@ -415,7 +423,7 @@ def test_who_goes_back_or_opens_a_file_sees_what_he_would_have_seen(
         assert (seen == whole[4 * latent :]).all()
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_drive_that_goes_back_by_hand_is_the_one_its_log_tells_of(drive, tmp_path, full):
     """Through a change of the prompt, late labels, either decoder; both groups killed right after."""
     model = write_checkpoint(tmp_path / "stage4", late_labels=1, full_vae=full)

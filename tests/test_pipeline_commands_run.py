@@ -239,9 +239,9 @@ def assert_strangers_get_nothing(family, page_port, token):
     ("stage", "seconds"),
     [
         ("open http", 0.0),
-        ("starting Ray", 0.0),
+        pytest.param("starting Ray", 0.0, marks=pytest.mark.soak),
         ("starting Ray", 0.05),
-        ("starting Ray", 0.5),
+        pytest.param("starting Ray", 0.5, marks=pytest.mark.soak),
         ("loading", 0.5),
     ],
 )
