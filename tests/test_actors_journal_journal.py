@@ -175,10 +175,10 @@ import resource, sys
 from pathlib import Path
 import tests.test_actors_journal_journal as tests
 from actors.journal.place import StateFolder
-from tests.tiny_checkpoint import PROMPTS
+from models.checkpoint import Checkpoint
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-parts = tests.Parts(tests.Checkpoint.open(Path(sys.argv[1])), tests.CPU, "float32")
+parts = tests.Parts(Checkpoint.open(Path(sys.argv[1])), tests.CPU, "float32")
 told = tests.Told(parts, StateFolder(Path(sys.argv[2])).new())
 told.begin()
 told.drive(4)

@@ -210,6 +210,25 @@ def test_a_decoder_of_other_widths_starts_afresh_on_the_same_latents(
         autoencoder.build(replace(wider, encoder_widths="4, 4, 8, 12"))
 
 
+def test_distillation_may_go_on_from_a_trained_student(
+    trained: TrainSettings, tmp_path: Path
+) -> None:
+    output = str(tmp_path / "tiny")
+    recipe.run(replace(trained, output=output), ["export"], None, early=False)
+    student = load_file(tmp_path / "tiny/stage4/transformer/diffusion_pytorch_model.safetensors")
+    teacher = load_file(tmp_path / "tiny/stage3/transformer/diffusion_pytorch_model.safetensors")
+    assert any(not torch.equal(student[name], teacher[name]) for name in student)
+    none = torch.zeros(1, 17, 16, 12, 18), torch.zeros(1, 17), torch.zeros(1, 17, 3)
+    for go_on, expected in ((False, teacher), (True, student)):
+        work = str(tmp_path / f"work {go_on}")
+        settings = replace(trained, start=output, work=work, distill_start=go_on)
+        batches = diffusion.Batches(diffusion.Latents(*none), text.tokenizer(settings), settings)
+        streams, _ = distill.build(settings, batches)
+        found = streams.student.transformer.state_dict()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor.float(), rtol=0, atol=0)
+
+
 def test_dreamed_latents_follow_the_true_ones_and_their_labels(trained: TrainSettings) -> None:
     dreamer = decoder.Dreamer(trained)
     # four steps have hardly moved it from zero
@@ -345,7 +364,7 @@ def test_reverse_and_changing_scenes_are_drawn_more_often_than_drivers_choose_th
     latents, drawn, tokens = batches.windows(np.random.default_rng(0), 4000, 3)
     assert latents.shape == (4000, 3, 1, 1, 1) and tokens.shape == (4000, 1)
     seldom = 1 / 22  # of the places where a window may end
-    plain = (1 - diffusion.REVERSE_SHARE) * seldom + diffusion.REVERSE_SHARE
+    plain = (1 - TINY.reverse_share) * seldom + TINY.reverse_share
     expected = (1 - diffusion.CHANGE_SHARE) * plain
     assert float((drawn[:, -1] == diffusion.REVERSE[0]).float().mean()) == pytest.approx(
         expected, abs=0.02
@@ -359,7 +378,7 @@ def test_muon_steps_are_orthogonal() -> None:
     assert values.min() > 0.5 and values.max() < 1.5
 
 
-@pytest.mark.parametrize("recipe", ["train_tiny", "tune_tiny", "four_groups"])
+@pytest.mark.parametrize("recipe", ["train_tiny", "grow_tiny", "tune_tiny", "four_groups"])
 def test_the_shipped_recipes_are_readable(recipe: str) -> None:
     settings = load(TrainSettings, config=Path(f"configs/{recipe}.yaml"))
     assert settings.late_labels <= settings.noise_groups

@@ -43,7 +43,6 @@ TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
 TRACE, TRACE_SHARE = 0.5, 0.2
 # of windows that end so soon after the scene began to change
 CHANGE_SHARE, CHANGE_LATENTS = 0.25, 6
-REVERSE_SHARE = 0.15  # of windows that end in reverse, which drivers seldom choose
 
 
 @dataclass(frozen=True)
@@ -192,14 +191,14 @@ class Batches:
 
         Unless all of a window is to be of one scene, CHANGE_SHARE of them end while the scene is
         changing: there the conditioning latent does not give the answer away, and the text must be
-        read. REVERSE_SHARE end in reverse."""
+        read. The settings' share of them end in reverse."""
         clips, total = self.data.latents.shape[:2]
         choice = np.flatnonzero(self.constant.numpy()) if one_scene else np.arange(clips)
         clip = torch.from_numpy(rng.choice(choice, size=count))
         start = torch.from_numpy(rng.integers(0, total - length + 1, size=count))
         if not one_scene:
             for places, share, spread in (
-                (self.reverses, REVERSE_SHARE, 1),
+                (self.reverses, self.settings.reverse_share, 1),
                 (self.changes, CHANGE_SHARE, CHANGE_LATENTS),
             ):
                 if not len(places):

@@ -221,9 +221,11 @@ def one_call(
 def build(
     settings: TrainSettings, batches: Batches, group: SequenceGroup = SINGLE
 ) -> tuple[Streams, Run]:
-    """The student (a copy of the stage-3 model) and its run, resumed if there is something to
-    resume."""
+    """The student (a copy of the stage-3 model, or that of the weights to go on from) and its run,
+    resumed if there is something to resume."""
     student = diffusion.trained(settings)
+    if settings.distill_start:
+        student.transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}", "stage4"))
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)

@@ -54,6 +54,7 @@ class TrainSettings:
     text_layers: int = 2
     text_steps: int = 1200
     diffusion_steps: int = 4000
+    reverse_share: float = 0.15  # of windows that end in reverse, which drivers seldom choose
     diffusion_windows: int = 24  # per step, of three latents; longer windows count by their length
     diffusion_muon_rate: float = 0.01
     diffusion_adam_rate: float = 1.5e-3
@@ -65,6 +66,7 @@ class TrainSettings:
     distill_guidance: float = 1.5  # of the teacher towards the text; 1 = none
     distill_control_guidance: float = 2.0  # of the teacher towards the labels; 1 = none
     distill_adam_rate: float = 3e-4
+    distill_start: bool = False  # go on from the student of `start`, not from a copy of the teacher
     distill_judge: float = 0.0  # weight of a judge of the student's latents; 0 = none
     late_labels: int = 2
     guidance_scale: float = 1.5  # of the offline stages
