@@ -102,15 +102,6 @@ def test_a_world_saved_in_python_is_a_moment_to_go_on_from(weights, parts, tmp_p
     torch.set_num_threads(threads)
 
 
-def test_a_world_that_has_not_stepped_cannot_be_saved(weights, tmp_path):
-    moment, commit = driven(weights)
-    take = Take(7, tuple(LABELS), (PROMPTS[2],) * 5)
-    begun = replace(commit, index=0, state=None)
-    with pytest.raises(UserError, match="latent 0 is not kept"):
-        save(begun, replace(moment, latent=0), take, tmp_path / "a.world", weights, ENGINE)
-    assert not list(Path(tmp_path).iterdir())
-
-
 def test_prompts_one_a_latent_and_where_they_change_are_the_same() -> None:
     prompts = ("a", "a", "b", "b", "b", "a")
     assert changes(prompts) == ((0, "a"), (2, "b"), (5, "a"))
