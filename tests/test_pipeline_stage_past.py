@@ -86,6 +86,8 @@ def test_what_cannot_be_is_refused_and_changes_nothing(parts, tmp_path):
                 attempt()
         with pytest.raises(UserError):
             await show.past.load(tmp_path / "no.world")
+        with pytest.raises(UserError, match="nothing is made before latent 0"):
+            await show.past.save(show.past.at(0, show.latent))
         epoch = show.epoch
         await show.until(4)
         return epoch
