@@ -127,6 +127,7 @@ def test_a_cluster_that_dies_while_the_models_load_gets_one_more_attempt(drive, 
     assert any("once more" in event.get("message", "") for event in story["events"])
 
 
+@pytest.mark.soak
 def test_a_worker_that_dies_while_it_loads_gets_another_attempt(drive, undisturbed):
     frames, story = drive(loading=[["kill", "dit 0"], ["kill", "text 0"]])
     assert story["error"] == "" and (frames == undisturbed).all()
@@ -162,6 +163,7 @@ def test_a_joined_cluster_that_goes_away_ends_the_run_in_one_line(drive):
     assert "no cluster could be joined" in story["error"] and said["address"] in story["error"]
 
 
+@pytest.mark.soak
 def test_time_in_which_nobody_ran_is_no_fault(drive, undisturbed):
     frames, story = drive(acts={"40": ["suspend", 15]})
     assert story["error"] == "" and (frames == undisturbed).all()
