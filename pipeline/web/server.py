@@ -20,7 +20,7 @@ from configs.errors import UserError
 LARGEST_MESSAGE = 65_536  # bytes of one incoming WebSocket message; the connection ends beyond it
 LARGEST_REQUEST = 16_384  # bytes of one request's header
 MOST_CONNECTIONS = 400
-MOST_SILENT = 100  # of them that have asked for nothing yet: they keep nobody out
+MOST_SILENT = 200  # of them that have asked for nothing yet: they keep nobody out
 REQUEST_SECONDS = 10.0  # for the whole of a request's header
 CLOSE_SECONDS = 2
 _numbers = itertools.count()  # of connections
