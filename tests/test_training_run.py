@@ -378,7 +378,7 @@ def test_muon_steps_are_orthogonal() -> None:
     assert values.min() > 0.5 and values.max() < 1.5
 
 
-@pytest.mark.parametrize("recipe", ["train_tiny", "grow_tiny", "tune_tiny", "four_groups"])
+@pytest.mark.parametrize("recipe", ["train_tiny", "grow_large", "tune_tiny", "four_groups"])
 def test_the_shipped_recipes_are_readable(recipe: str) -> None:
     settings = load(TrainSettings, config=Path(f"configs/{recipe}.yaml"))
     assert settings.late_labels <= settings.noise_groups

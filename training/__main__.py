@@ -23,7 +23,7 @@ STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "exp
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     made.add_argument(
-        "config", type=Path, help="configs/grow_tiny.yaml, or a copy with other sizes and steps"
+        "config", type=Path, help="configs/train_tiny.yaml, or a copy with other sizes and steps"
     )
     made.add_argument(
         "--stages",
