@@ -301,6 +301,7 @@ def test_a_killed_launcher_is_gone_on_from(drive, model, direct, tmp_path):
     goes_on(drive, model, tmp_path / "state", direct, 46)
 
 
+@pytest.mark.soak
 def test_a_minute_is_there_again_after_a_rest_and_in_another_launcher(drive, model, tmp_path):
     """Back to a moment between two snapshots, both times; every frame is that of the drive."""
     labels, texts = [*LABELS, *LABELS], [*TEXTS, *TEXTS]
