@@ -89,6 +89,7 @@ def two_nodes() -> None:
     os.environ |= secrets_of(folder) | worker_environment(Layout())
     # it notes the cluster's address there, not where other clusters look
     os.environ["RAY_TMPDIR"] = str(folder)
+    # Ray fixes how to authenticate when it is imported
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes(

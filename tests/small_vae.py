@@ -1,14 +1,16 @@
 """Tiny autoencoders of a few channels, and how far two tensors are apart."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.tae import TinyVAE, TinyVAEConfig
 from tests.places import GOLDEN
 
+Module = TypeVar("Module", bound=nn.Module)
 SMALL = TinyVAEConfig(
     (4, 8, 8, 12), (16, 12, 8, 4), latent_channels=6, residual_shortcuts=True, scaling_factor=0.7
 )
@@ -18,11 +20,15 @@ PATCHED = replace(SMALL, patch_size=2)
 def random_vae(config: TinyVAEConfig = SMALL) -> TinyVAE:
     """With biases that show, and activations that neither die nor explode."""
     torch.manual_seed(1)
-    vae = TinyVAE(config).eval()
-    with torch.no_grad():
-        for parameter in vae.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return vae
+    return shaken(TinyVAE(config), 0.05)
+
+
+@torch.no_grad()
+def shaken(module: Module, deviation: float) -> Module:
+    """In place: every parameter moved a little, so that none is at its default."""
+    for parameter in module.parameters():
+        parameter.add_(torch.randn_like(parameter) * deviation)
+    return module.eval()
 
 
 def published_vae() -> TinyVAE:

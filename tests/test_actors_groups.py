@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_checkpoint import PROMPTS
+from the_matrix import the_matrix
 
 HANGS = 240  # seconds; a drive takes about twenty on an idle machine
 LABELS = ["D", "D", "DL", "DL", "DR", "B", "D", "D"] * 4
@@ -49,8 +50,6 @@ LOSSES = [
 
 @pytest.fixture(scope="module")
 def undisturbed(model):
-    from the_matrix import the_matrix
-
     api = the_matrix(streaming_model_path=model)
     return np.concatenate([latent for _, latent in api.stream(PROMPTS[2], LABELS, seed=7)])
 

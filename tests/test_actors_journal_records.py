@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import zlib
 
 import pytest
 
@@ -126,8 +127,6 @@ def test_a_story_with_a_gap_is_one_line(message: str) -> None:
 
 def framed(text: str) -> bytes:
     """Any JSON with a right length and checksum."""
-    import zlib
-
     return b"%08x %08x %s\n" % (len(text.encode()), zlib.crc32(text.encode()), text.encode())
 
 

@@ -5,6 +5,7 @@ import torch
 
 from models.engines.step import GraphStepper
 from models.transformer import Transformer
+from models.transformer_folder import read_transformer
 from tests.tiny_checkpoint import write_checkpoint
 
 pytest.importorskip("openvino")
@@ -12,8 +13,6 @@ pytest.importorskip("openvino")
 
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory: pytest.TempPathFactory) -> Transformer:
-    from models.transformer_folder import read_transformer
-
     folder = write_checkpoint(tmp_path_factory.mktemp("weights") / "stage4")
     return read_transformer(folder / "transformer", torch.device("cpu"), torch.float32)
 

@@ -15,7 +15,7 @@ from configs.errors import UserError
 from models.checkpoint import read_autoencoder
 from models.frames import to_uint8
 from models.parallel import SequenceGroup
-from models.tae import TinyVAE, TinyVAEConfig
+from models.tae import TinyVAE, TinyVAEConfig, _down_kernel, _up_kernels
 from tests.places import GOLDEN
 from tests.ranks import run_ranks
 from tests.small_vae import PATCHED, SMALL, error, published_vae, random_vae
@@ -131,8 +131,6 @@ def test_more_workers_than_columns_are_refused() -> None:
 
 def test_shortcuts_average_down_and_duplicate_up() -> None:
     """With all learned layers between stages at zero, only the shortcuts carry pictures through."""
-    from models.tae import _down_kernel, _up_kernels
-
     frames = torch.randn(4, 3, 8, 6)  # two pairs
     kernel = _down_kernel(torch.zeros(3, 6, 1, 1), torch.zeros(12, 3, 3, 3), True)
     ours = F.conv2d(frames.reshape(2, 6, 8, 6), kernel, stride=2, padding=1)

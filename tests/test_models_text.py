@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from configs.errors import UserError
 from models.controls import SENTENCES
@@ -49,8 +50,6 @@ def spiece() -> bytes:
 def reference(tmp_path_factory: pytest.TempPathFactory, spiece: bytes) -> Path:
     """A folder as transformers writes it, with spiece.model as the published tokenizer folders hold
     it."""
-    from transformers import T5Config, T5EncoderModel
-
     folder = tmp_path_factory.mktemp("t5")
     torch.manual_seed(0)
     T5EncoderModel(T5Config(**T5)).eval().save_pretrained(folder / "text_encoder")
@@ -78,8 +77,6 @@ def test_ids_end_with_eos_and_padding(spiece: bytes) -> None:
 
 
 def test_ids_equal_those_of_the_transformers_tokenizer(reference: Path, spiece: bytes) -> None:
-    from transformers import T5Tokenizer
-
     theirs = T5Tokenizer.from_pretrained(reference / "tokenizer", local_files_only=True)
     expected = theirs(
         PROMPTS, padding="max_length", max_length=24, truncation=True, return_tensors="pt"
@@ -116,8 +113,6 @@ def test_control_characters_count_as_spaces(spiece: bytes) -> None:
 def test_embeddings_equal_those_of_transformers_without_a_mask(
     reference: Path, spiece: bytes
 ) -> None:
-    from transformers import T5EncoderModel
-
     theirs = T5EncoderModel.from_pretrained(
         reference / "text_encoder", local_files_only=True
     ).eval()
@@ -152,8 +147,6 @@ def test_expected_shapes_are_those_of_the_saved_file(reference: Path) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gated-gelu"])
 def test_expected_shapes_are_those_of_transformers(activation: str) -> None:
-    from transformers import T5Config, T5EncoderModel
-
     config = {**T5, "num_layers": 3, "feed_forward_proj": activation}
     state = T5EncoderModel(T5Config(**config)).state_dict()
     theirs = {
@@ -219,8 +212,6 @@ def test_importing_the_module_does_not_import_transformers() -> None:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP folder in the layout of the published one (both towers in one file)."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-
     folder = tmp_path_factory.mktemp("clip")
     letters = sorted(set("".join(SENTENCES).lower()) - {" "})
     words = [
@@ -258,8 +249,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_clip_features_are_projected_and_not_normalised(clip: Path) -> None:
-    from transformers import CLIPModel, CLIPTokenizer
-
     rows = clip_control_embeddings(clip)
     assert rows.shape == (10, 24) and rows.dtype == torch.float32
     model, tokenizer = CLIPModel.from_pretrained(clip).eval(), CLIPTokenizer.from_pretrained(clip)

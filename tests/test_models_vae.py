@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -15,18 +16,14 @@ from models.vae import CausalConv3d, FullVAE, Pass
 from models.vae_config import FullVAEConfig
 from tests.places import GOLDEN
 from tests.ranks import run_ranks
-from tests.small_vae import error
+from tests.small_vae import error, shaken
 
 SMALL = FullVAEConfig((8, 8, 12, 16), 1, 4, norm_num_groups=4, sample_height=96, sample_width=160)
 
 
 def _random() -> FullVAE:
     torch.manual_seed(3)
-    vae = FullVAE(SMALL).eval()
-    with torch.no_grad():
-        for parameter in vae.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return vae
+    return shaken(FullVAE(SMALL), 0.1)
 
 
 def _golden() -> FullVAE:
@@ -74,8 +71,6 @@ def test_golden_decode_stream_and_encode() -> None:
 
 
 def test_equals_diffusers_whole_and_tiled() -> None:
-    from diffusers import AutoencoderKLCogVideoX
-
     vae = _random()
     theirs = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,

@@ -3,6 +3,7 @@ misbehaves."""
 
 import asyncio
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -64,8 +65,6 @@ def test_chunks_carry_the_frames_of_their_labels_in_order():
     frames = run(body)
     road = Road(144, 96)
     road.prompt = "night"
-    import zlib
-
     road.begin(zlib.crc32(b"7"))
     assert np.array_equal(frames, np.stack([road.step("DL") for _ in range(12)]))
 

@@ -1,5 +1,7 @@
 """Who is let in: pure decisions."""
 
+import socket
+
 import pytest
 
 from configs.errors import UserError
@@ -28,8 +30,6 @@ def test_other_host_names_are_refused(host):
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "203.0.113.7"])
 def test_off_loopback_the_machine_is_reached_by_its_own_names_and_by_given_ones(address):
-    import socket
-
     door = access(address, names=["drive.lan"])
     assert door.host_allowed(f"{socket.gethostname()}:8000") and door.host_allowed("Drive.LAN:8000")
     assert not door.host_allowed("other.lan:8000")

@@ -34,6 +34,7 @@ from training.evaluation.prompts import prompts
 from training.evaluation.reconstruction import reconstruction
 from training.evaluation.report import table
 from training.evaluation.road import road_figures
+from training.plots import plot_response
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,6 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1))
     if chosen.plots:
-        from training.plots import plot_response  # loads a plotting library
-
         plot_response(results, chosen.plots)
     return 0
 
