@@ -72,7 +72,7 @@ def findings(drive: bool) -> Iterator[Finding]:
     for look in LOOKS:
         try:
             yield look()
-        except (UserError, OSError) as error:
+        except (UserError, OSError, ValueError) as error:  # PyAV's for a codec that it lacks
             yield Finding(look.__name__.replace("_", " "), MEND, " ".join(str(error).split()))
     if drive:
         yield from measured()

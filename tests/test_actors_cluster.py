@@ -44,7 +44,6 @@ def test_a_cluster_that_lets_a_stranger_in_is_found_out(open_head, tmp_path):
     assert not asyncio.run(Cluster(open_head, RunFolder(), None).refuses_strangers())
 
 
-@pytest.mark.soak  # Ray looks for it for half a minute
 def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):
     (port,) = free_ports(1)
     assert not asyncio.run(Cluster(f"127.0.0.1:{port}", RunFolder(), None).refuses_strangers())

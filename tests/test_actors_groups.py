@@ -126,7 +126,6 @@ def test_a_cluster_that_dies_while_the_models_load_gets_one_more_attempt(drive, 
     assert any("once more" in event.get("message", "") for event in story["events"])
 
 
-@pytest.mark.soak
 def test_a_worker_that_dies_while_it_loads_gets_another_attempt(drive, undisturbed):
     frames, story = drive(loading=[["kill", "dit 0"], ["kill", "text 0"]])
     assert story["error"] == "" and (frames == undisturbed).all()

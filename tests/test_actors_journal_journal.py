@@ -15,7 +15,7 @@ import torch
 
 from actors.journal.drive import read_drive, read_log
 from actors.journal.journal import Journal
-from actors.journal.place import Place, StateFolder
+from actors.journal.place import TIDY, Place, StateFolder
 from actors.journal.records import Head
 from actors.journal.scribe import Scribe, snapshots
 from actors.moments import commit_of
@@ -145,7 +145,7 @@ def test_nothing_made_is_nothing_kept(parts: Parts, tmp_path: Path) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
     told.begin()
     told.journal.close(ended=True)
-    assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
+    assert [entry.name for entry in tmp_path.iterdir()] == [TIDY]
 
 
 def test_a_folder_that_goes_away_costs_the_journal_and_it_comes_back(

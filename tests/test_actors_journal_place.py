@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.journal import place as module
-from actors.journal.place import IDLE, LOCK, Place, StateFolder, was_ended
+from actors.journal.place import CUT_OFF, IDLE, LOCK, Place, StateFolder, was_ended
 from actors.journal.records import LOG, Ended, Head, write_record
 from configs.errors import UserError
 
@@ -113,6 +113,15 @@ def test_the_oldest_go_first_ended_before_cut_off_and_never_a_living_one(tmp_pat
     cut = [f"cut-{age}" for age in (5, 4, 3, 2, 1)]
     assert set(state.names()) == {*cut, "ended-2", "ended-1", "cut-6"}
     assert len(state.names()) == IDLE and alive.held and made.folder.is_dir()
+
+
+def test_a_plain_start_keeps_every_world_of_a_launcher_that_was_killed(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    for world in range(CUT_OFF + 3):
+        journal(state, f"cut-{world}", 100 + world)
+    journal(state, "ended", 1, ended=True)
+    state.new().leave()
+    assert set(state.names()) == {f"cut-{world}" for world in range(CUT_OFF)}
 
 
 def test_they_are_bounded_in_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,7 +260,6 @@ def test_deaths_during_a_repair_make_it_longer_and_not_a_byte_differs(
     assert 1 <= story["summary"]["restarts"] <= 2
 
 
-@pytest.mark.soak
 def test_the_newest_of_two_resets_wins_while_the_prompts_of_the_first_are_read(drive, model):
     """A replay of many new prompts is overtaken by a reset, at several moments of its reading."""
     acts = {

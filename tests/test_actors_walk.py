@@ -28,6 +28,7 @@ from pipeline.launch import describe
 from tests.dream import again
 from tests.local import local_fleet
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
+from tests.until import until
 
 ENGINE = "torch-fp32"
 LABELS = (*("D",) * 5, *("DL",) * 4, "DR", "B", "N") * 5
@@ -98,12 +99,6 @@ def driven(
 async def begun(source: Session | KeptSession, whole: np.ndarray) -> Driver:
     await source.start(7, PROMPTS[0], lambda report: None)
     return Driver(source, whole)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_a_moment_is_saved_exactly_and_goes_on_elsewhere(

@@ -125,7 +125,7 @@ def test_a_world_is_driven_in_a_real_notebook(tmp_path: Path) -> None:
     seen = asyncio.run(driven(tmp_path))
     assert "DL" in str(seen["said"]) and float(str(seen["lit"])) > 0.2
     alone = float(str(seen["alone"]))  # what a loop of steps makes here, whatever else runs
-    assert float(str(seen["rate"])) > 0.5 * min(4.0, alone), seen
+    assert float(str(seen["rate"])) > 0.75 * min(4.0, alone), seen
     assert f"latents {seen['stood']} " in str(seen["told"]) and "DL" in str(seen["told"])
 
 

@@ -288,7 +288,6 @@ def test_a_killed_launcher_takes_everything_with_it(model, temporary, tmp_path):
     assert len(read_video(tmp_path / "drive.mp4")[0]) >= 16
 
 
-@pytest.mark.soak
 def test_a_killed_head_is_replaced_and_nothing_of_either_is_left(model, temporary):
     launch = Launcher("--headless", MODEL_PATH=str(model))
     launch.wait_for(r"first frame shown")

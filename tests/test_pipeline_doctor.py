@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 
 from pipeline import doctor
@@ -28,6 +29,12 @@ def test_what_fails_is_a_line_and_the_exit_code(
     monkeypatch.setattr("actors.head.SHARED_MEMORY", Path("/nowhere"))
     assert main(["doctor", "--no-drive"]) == 1
     assert "to mend   network         shared memory: /nowhere" in capsys.readouterr().out
+
+
+def test_a_codec_that_is_missing_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "FrameEncoder", lambda *_: av.codec.Codec("absent", "w"))
+    (found,) = [each for each in doctor.findings(drive=False) if each.name == "ffmpeg"]
+    assert found.how == doctor.MEND and "absent" in found.seen
 
 
 def test_no_line_tells_where_the_home_folder_is(

@@ -49,7 +49,6 @@ def test_the_driver_holds_the_road_by_sight(places: list[Place]) -> None:
     assert min(blind) < latents
 
 
-@pytest.mark.soak
 def test_the_judge_agrees_with_the_map(places: list[Place]) -> None:
     reader, agreed = fitted_reader(BIOME, TIME), []
     for place in places[:3]:

@@ -18,7 +18,8 @@ from configs.errors import UserError
 
 LOCK: Final = "lock"
 TIDY: Final = ".tidy"
-IDLE: Final = 8  # journals of sessions that do not live
+IDLE: Final = 8  # journals of sessions that do not live, if they ended or are few
+CUT_OFF: Final = 64  # of them that were cut off: as many as one launcher has worlds
 IDLE_BYTES: Final = 1 << 30  # of all of them
 EMPTY_SECONDS: Final = 3600.0  # after which a folder without a log is nobody's
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -156,9 +157,10 @@ class StateFolder:
                 place = self._hold(name)
                 places.append((was_ended(place.folder), place))
         size = 0
-        for count, (_, place) in enumerate(sorted(places, key=lambda each: each[0]), 1):
+        for count, (ended, place) in enumerate(sorted(places, key=lambda each: each[0]), 1):
             size += sum(file.lstat().st_size for file in place.folder.iterdir())
-            place.remove() if count >= IDLE or size > IDLE_BYTES else place.leave()
+            many = count >= IDLE if ended else count > CUT_OFF
+            place.remove() if many or size > IDLE_BYTES else place.leave()
         self._sweep()
 
     def _sweep(self) -> None:

@@ -15,14 +15,13 @@ from pipeline.web.access import Right
 from pipeline.web.messages import PROTOCOL, Message
 from pipeline.web.metrics import Counters
 from pipeline.web.quality import Pictures
-from pipeline.web.travel import Branch, Handler, Travel
+from pipeline.web.travel import CLOSE_SECONDS, Branch, Handler, Travel
 from pipeline.web.viewer import Viewer
 from pipeline.web.wheel import Wheel
 
 MOST_VIEWERS: Final = 64
 KEPT_SEATS: Final = 4  # more, for those who may drive: no crowd of watchers locks them out
 TAKE_SECONDS: Final = 1.0  # between two takes that are put together: a long drive takes a while
-CLOSE_SECONDS: Final = 5.0  # that what is under way may take when everybody is sent away
 LARGEST_COUNT: Final = 2**32 - 1  # of epochs and frames: four bytes of a frame's header
 
 

@@ -14,8 +14,8 @@ from pipeline.web.messages import Message
 from pipeline.web.viewer import Viewer
 from pipeline.web.wheel import Wheel
 
-LARGEST_UPLOAD: Final = 512 * 2**20  # bytes; a published world takes about 300 MB
 CLOSE_SECONDS: Final = 5.0  # that what is under way may take when everybody is sent away
+LARGEST_UPLOAD: Final = 512 * 2**20  # bytes; a published world takes about 300 MB
 
 Branch = Callable[[Opening], Awaitable[str]]  # another world from there; its address, from the page
 Handler = Callable[[Viewer, Message], None]
