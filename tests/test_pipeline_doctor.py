@@ -33,7 +33,7 @@ def test_what_fails_is_a_line_and_the_exit_code(
 
 def test_a_codec_that_is_missing_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "FrameEncoder", lambda *_: av.codec.Codec("absent", "w"))
-    (found,) = [each for each in doctor.findings(drive=False) if each.name == "ffmpeg"]
+    (found,) = [each for each in doctor.findings(drive=False) if each.what == "ffmpeg"]
     assert found.how == doctor.MEND and "absent" in found.seen
 
 
