@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from actors.journal.drive import Drive, read_drive, read_log
+from actors.journal.drive import Drive, read_drive, read_log, start_of
 from actors.journal.journal import Journal
 from actors.journal.kept import KeptSession
 from actors.journal.place import Place, StateFolder, was_ended
@@ -34,6 +34,15 @@ class HeldDrive:
     place: Place
     drive: Drive
 
+    @staticmethod
+    def of(place: Place, checkpoint: Checkpoint) -> "HeldDrive":
+        """The drive of a journal, whose place is left where it cannot go on. Raises UserError."""
+        try:
+            return HeldDrive(place, read_drive(place.folder, checkpoint))
+        except BaseException:
+            place.leave()
+            raise
+
     def recording(self) -> Path | None:
         """Where a recording that was cut off goes on: a free name beside it; None: there was
         none."""
@@ -51,6 +60,10 @@ class HeldDrive:
         return {"continued": {"journal": self.drive.name, "frame": frame, "recordings": files}}
 
 
+def _launcher() -> str:
+    return secrets.token_hex(8)
+
+
 @dataclass
 class Keeping:
     """``state`` None: nothing is kept. ``held`` goes on in the first session, ``others`` beside it.
@@ -60,7 +73,7 @@ class Keeping:
     held: HeldDrive | None = None
     others: tuple[PastDrive, ...] = ()
     notes: list[str] = field(default_factory=list)
-    launcher: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
+    launcher: str = field(default_factory=_launcher, compare=False)
 
     @staticmethod
     def of(config: RunConfig, checkpoint: Checkpoint) -> "Keeping":
@@ -77,14 +90,18 @@ class Keeping:
         if config.go_on is None:
             return Keeping(state, notes=[line] if (line := unfinished(state)) else [])
         others: tuple[PastDrive, ...] = ()
+        launcher = _launcher()
         if config.go_on == ALL_DRIVES:
             first, *rest = cut_off_together(state, checkpoint)
             place, others = state.hold(first.journal), tuple(rest)
+            # those that still wait for room when this one dies too belong together with the others
+            launcher = first.launcher or launcher
         else:
             place = state.hold(config.go_on) if config.go_on else state.hold_newest()
-        drive = read_drive(place.folder, checkpoint)
+        held = HeldDrive.of(place, checkpoint)
+        drive = held.drive
         note = f"going on with {place.name} where it was shown last, {_seconds(drive.shown)} s in"
-        return Keeping(state, HeldDrive(place, drive), others, [note])
+        return Keeping(state, held, others, [note], launcher)
 
     @property
     def drive(self) -> Drive | None:
@@ -111,7 +128,13 @@ class Keeping:
                     "frames are close, not equal"
                 )
             return KeptSession(session, journal, held.drive)
-        head = Head(checkpoint.name, checkpoint.world_hash, engine, time.time())
+        head = Head(
+            checkpoint.name,
+            checkpoint.world_hash,
+            engine,
+            time.time(),
+            start=start_of(checkpoint),
+        )
         try:
             return KeptSession(
                 session, Journal(self.state.new(), self._head(head, whose), checkpoint)
@@ -124,12 +147,7 @@ class Keeping:
         """The drive of a journal, which is ours from now on. Blocks. Raises UserError."""
         if self.state is None:
             raise UserError("nothing is kept here, and no drive can go on")
-        place = self.state.hold(journal)
-        try:
-            return HeldDrive(place, read_drive(place.folder, checkpoint))
-        except BaseException:
-            place.leave()
-            raise
+        return HeldDrive.of(self.state.hold(journal), checkpoint)
 
     def drives(self, checkpoint: Checkpoint) -> list[PastDrive]:
         """Those that can go on with these weights, the newest first. Blocks."""
@@ -169,7 +187,8 @@ def past_drives(state: StateFolder, checkpoint: Checkpoint) -> list[PastDrive]:
             noted = (folder / LOG).stat().st_mtime
         except (OSError, UserError):  # deleted meanwhile; or nothing to go on from
             continue
-        if head.weights == checkpoint.world_hash and story.next:
+        ours = (head.weights, head.start) == (checkpoint.world_hash, start_of(checkpoint))
+        if ours and story.next:
             found.append(_told(folder.name, head, story, ended, noted))
     return found
 

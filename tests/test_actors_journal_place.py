@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_a_plain_start_keeps_every_world_of_a_launcher_that_was_killed(tmp_path:
     journal(state, "ended", 1, ended=True)
     state.new().leave()
     assert set(state.names()) == {f"cut-{world}" for world in range(CUT_OFF)}
+
+
+def test_a_log_of_a_later_version_is_not_held_for_ever(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    folder = journal(state, "later", 10)
+    text = b'{"kind": "new"}'
+    with (folder / LOG).open("ab") as log:
+        log.write(b"%08x %08x %s\n" % (len(text), zlib.crc32(text), text))
+    for _ in range(2):
+        assert state.idle() == [(folder, False)]
+        state.new().leave()
+    state.hold("later").leave()
 
 
 def test_they_are_bounded_in_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

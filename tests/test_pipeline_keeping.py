@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from actors.journal.place import StateFolder
 from actors.journal.records import (
@@ -92,6 +93,7 @@ def test_all_worlds_of_the_launcher_that_died_go_on(model: Path, tmp_path: Path)
     assert keeping.held is not None and keeping.held.drive.head.world == "first"
     assert keeping.held.drive.head.launcher == "mine", "not that of an earlier one"
     assert [each.whose.name for each in keeping.others] == ["Bob", "Ann"]
+    assert keeping.launcher == "mine", "who still waits when this one dies belongs to it"
     known = keeping.drives(checkpoint)
     assert [each.ended for each in known] == [False, False, False, True], (
         "what is ours is not there"
@@ -131,6 +133,25 @@ def test_what_cannot_go_on_is_one_line(model: Path, tmp_path: Path) -> None:
     for settings in ({"prompt": "a"}, {"replay": tmp_path}, {"no_state": True, "state": None}):
         with pytest.raises(UserError, match="leave out"):
             replace(config, **settings)
+
+
+def test_a_drive_goes_on_with_the_start_that_it_had_or_not_at_all(
+    model: Path, tmp_path: Path
+) -> None:
+    """Its beginning, and every reset, follow from it."""
+    config = RunConfig(model_path=model, headless=True, state=tmp_path / "state", go_on="")
+    picture = tmp_path / "start.png"
+    Image.new("RGB", (640, 480)).save(picture)
+    cut_off(tmp_path / "state", model)
+    with pytest.raises(UserError, match="leave --start out"):
+        Launch.make(replace(config, start=picture))
+    begun = Launch.make(replace(config, start=picture, go_on=None))
+    checkpoint = Checkpoint.open(begun.weights)
+    assert begun.keeping.drives(checkpoint) == []
+    cut_off(tmp_path / "state", model, start=checkpoint.stream_hash)
+    with pytest.raises(UserError, match="give the --start that it was made with"):
+        Launch.make(config)
+    assert Launch.make(replace(config, start=picture)).keeping.held is not None
 
 
 def test_a_folder_that_cannot_be_is_an_error_if_it_was_asked_for(

@@ -144,6 +144,14 @@ def test_it_never_runs_more_than_two_latents_ahead():
             ],
             "expected protocol 1",
         ),
+        (
+            [
+                sys.executable,
+                "-c",
+                'print(\'{"protocol":1,"name":"x","width":1e999,"height":2,"fps":16,"labels":[],"presets":[]}\')',
+            ],
+            "expected a JSON header line",
+        ),
     ],
 )
 def test_a_program_that_speaks_otherwise_is_refused_in_one_line(command, complaint):

@@ -1,5 +1,7 @@
 """A grown network begins as the small one that it came from, and a wrong one is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,7 +44,7 @@ def test_a_grown_transformer_says_of_old_channels_what_the_small_one_said() -> N
     for each in (small, large):
         diffusion.initialise(each)
     torch.nn.init.normal_(small.proj_out.weight, std=0.02)
-    large.load_state_dict(diffusion.all_grown(large.state_dict(), small.state_dict()))
+    diffusion.load_grown(large, small.state_dict())
     latents, words = torch.randn(1, 3, 6, 12, 18), torch.randn(1, 5, 64)
     rest = (torch.tensor([[0, 100, 600]]), words, torch.randn(1, 3, 64))
     with torch.no_grad():
@@ -54,4 +56,15 @@ def test_a_grown_transformer_says_of_old_channels_what_the_small_one_said() -> N
 def test_weights_of_a_larger_world_are_refused_in_words() -> None:
     large, small = (Transformer(diffusion.transformer_config(each)) for each in (LARGE, SMALL))
     with pytest.raises(UserError, match=r"start: .* of a smaller one.*cannot grow"):
-        diffusion.all_grown(small.state_dict(), large.state_dict())
+        diffusion.load_grown(small, large.state_dict())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [replace(LARGE, heads=3), replace(LARGE, head_width=32), replace(LARGE, layers=2)],
+)
+def test_another_inside_is_refused_and_not_filled_in(settings: TrainSettings) -> None:
+    small = Transformer(diffusion.transformer_config(SMALL))
+    other = Transformer(diffusion.transformer_config(settings))
+    with pytest.raises(UserError, match="heads, head_width, layers and widths of these settings"):
+        diffusion.load_grown(other, small.state_dict())

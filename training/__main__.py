@@ -15,6 +15,7 @@ from pathlib import Path
 from configs.errors import one_line_errors
 from configs.load import load
 from training import autoencoder, export, ranks, text
+from training.run import started
 from training.settings import TrainSettings
 
 STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "export")
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 def run(settings: TrainSettings, stages: list[str], minutes: float | None, early: bool) -> bool:
     """Runs stages in order; False when the minutes were over first."""
     begin = time.monotonic()
+    if settings.start:
+        started(settings, "control_embeddings.safetensors")  # rather told now than after an hour
 
     def left() -> float | None:
         return None if minutes is None else max(0.05, minutes - (time.monotonic() - begin) / 60)

@@ -25,7 +25,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
-from training.growing import all_grown
+from training.growing import grown_ends
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
@@ -36,6 +36,7 @@ MIRRORED = torch.tensor(
     [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
 )
 REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
+LATENT_ENDS = ("patch_embed.proj.weight", "proj_out.weight", "proj_out.bias")
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
@@ -109,7 +110,7 @@ class WorldModel(nn.Module):
         initialise(self.transformer)
         if settings.start:
             trained = started(settings, f"transformer/{WEIGHTS}")
-            self.transformer.load_state_dict(all_grown(self.transformer.state_dict(), trained))
+            load_grown(self.transformer, trained)
             vectors = started(settings, "control_embeddings.safetensors")
             self.control.load_state_dict(
                 {
@@ -126,6 +127,11 @@ class WorldModel(nn.Module):
             words = self.text(input_ids=tokens).last_hidden_state
             velocity = self.transformer(latents, timesteps, words, self.control(labels))
         return velocity.float()
+
+
+def load_grown(transformer: Transformer, tensors: dict[str, Tensor]) -> None:
+    """Loads trained weights, which may have fewer latent channels. Raises UserError."""
+    transformer.load_state_dict(grown_ends(transformer.state_dict(), tensors, LATENT_ENDS))
 
 
 def transformer_config(settings: TrainSettings) -> TransformerConfig:

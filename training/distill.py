@@ -225,7 +225,8 @@ def build(
     resumed if there is something to resume."""
     student = diffusion.trained(settings)
     if settings.distill_start:
-        student.transformer.load_state_dict(started(settings, f"transformer/{WEIGHTS}", "stage4"))
+        trained = started(settings, f"transformer/{WEIGHTS}", "stage4")
+        diffusion.load_grown(student.transformer, trained)
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)

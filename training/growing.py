@@ -7,7 +7,7 @@ a fraction of the steps that it would need from nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -42,13 +42,30 @@ def finer_patches(tensors: Mapping[str, Tensor], patch: int) -> dict[str, Tensor
 def all_grown(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`tensors`, each grown to the shape that `own` has for its name.
 
-    Raises UserError for one that would have to shrink, or that `own` does not have."""
+    Raises UserError for one that would have to shrink."""
     made = {}
     for name, old in tensors.items():
         try:
             made[name] = grown(own[name], old)
-        except (KeyError, ValueError) as why:
+        except ValueError as why:
             raise UserError(
                 f"start: expected weights of this size or of a smaller one; {name}: {why}"
             ) from None
     return made
+
+
+def grown_ends(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ends: Collection[str]
+) -> dict[str, Tensor]:
+    """`tensors` with those called `ends` grown; the others have to be as they are in `own`: inside a
+    network a wider tensor is cut into heads or into shift, scale and gate, and means another thing.
+
+    Raises UserError."""
+    for name in sorted(own.keys() | tensors.keys()):
+        here, there = (list(each[name].shape) if name in each else None for each in (own, tensors))
+        if here != there and name not in ends:
+            raise UserError(
+                "start: expected weights with the heads, head_width, layers and widths of these "
+                f"settings; {name} is {there} there, {here} here"
+            )
+    return all_grown(own, tensors)

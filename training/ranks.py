@@ -72,5 +72,9 @@ def _rank(
     )
     try:
         done.send(STAGES[stage](settings, group, minutes))
+    except UserError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     finally:
         group.close()

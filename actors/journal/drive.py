@@ -60,6 +60,12 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
                 f"made with {head.model!a} ({head.weights[:12]!a}), but these weights are "
                 f"{checkpoint.name} ({checkpoint.world_hash[:12]}); choose its weights with MODEL_PATH"
             )
+        if head.start != start_of(checkpoint):
+            raise UserError(
+                "made with another start; give the --start that it was made with"
+                if head.start
+                else "made without a start of one's own; leave --start out"
+            )
         if not story.labels and not story.first:
             raise UserError("nothing was made in it")
         step = checkpoint.streaming.window_size
@@ -82,6 +88,11 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
         shown=shown,
         past=tuple(found[:-1]),
     )
+
+
+def start_of(checkpoint: Checkpoint) -> str:
+    """What `Head.start` says of drives of these weights."""
+    return "" if checkpoint.start is None else checkpoint.stream_hash
 
 
 def read_log(folder: Path) -> tuple[Head, Story]:

@@ -184,7 +184,7 @@ def was_ended(folder: Path) -> bool:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 12)))
             return isinstance(read_last(file.read()), Ended)
-    except OSError:
+    except (OSError, UserError):  # or of a later version: nothing says that it ended
         return False
 
 

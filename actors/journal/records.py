@@ -19,7 +19,7 @@ FORMAT: Final = 1
 LARGEST: Final = 1 << 16  # bytes of a record
 COUNT: Final = 1 << 53
 
-WHOSE: Final = {"launcher", "world", "name"}  # of a head; older logs have none of them
+WHOSE: Final = {"launcher", "world", "name", "start"}  # of a head; older logs have none of them
 
 _ID = re.compile(r"[a-z0-9]{0,16}")
 _FRAME = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
@@ -30,7 +30,8 @@ _FRAME_BYTES: Final = 18
 class Head:
     """The first of a log. model, weights, engine: as in a snapshot; begun: seconds since 1970.
     launcher: who keeps it, a name of its own each time; world, name: the id of its world there, and
-    what people call it. "" where nobody said."""
+    what people call it; start: the stream's hash, where a start of one's own goes before the
+    weights' clips (`models.checkpoint.Checkpoint.stream_hash`). "" where nobody said."""
 
     model: str
     weights: str
@@ -39,6 +40,7 @@ class Head:
     launcher: str = ""
     world: str = ""
     name: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def _info(command: str, line: bytes) -> WorldInfo:
         )
         width, height, fps = (int(header[key]) for key in ("width", "height", "fps"))
         protocol = header["protocol"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         got = ascii(line[:80].decode("utf-8", "replace"))
         raise UserError(
             f"program {command}: expected a JSON header line (docs/protocol.md), got {got}"
