@@ -46,6 +46,26 @@ def test_a_prompt_is_said_to_be_followed_once_it_is(run):
     run(body)
 
 
+def test_of_a_prompt_that_is_half_known_the_page_does_not_promise_the_whole(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(SPOKEN)
+            theatre.show.pause()  # so that it is still to come
+            await tab.fill("#prompt", "a dragon at night")
+            await tab.keyboard.press("Enter")
+            await so(tab, "document.getElementById('prompt-state').textContent")
+            theatre.show._audience.tell(
+                "status", stage="prompt", percent=None, message="not known here: dragon", seconds=1
+            )
+            await heard(tab, "not known here")
+            theatre.show.resume()
+            await heard(tab, "The world follows what it knows of the prompt.")
+            assert not await tab.evaluate("window.spoken.some(line => line.includes('new prompt'))")
+
+    run(body)
+
+
 def test_a_prompt_that_is_too_long_is_cut_with_a_word(run):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:

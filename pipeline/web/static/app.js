@@ -27,7 +27,7 @@ const settings = new Settings(keymap);
 
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
-  prompt: "", awaitedPrompt: -1, slow: "", slowSince: 0, files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
+  prompt: "", awaitedPrompt: -1, halfKnown: -1, slow: "", slowSince: 0, files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
 };
 const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
 const drives = new Drives(link, world);
@@ -100,8 +100,10 @@ const hear = {
     phase();
   },
   status({ stage, percent, message, seconds }) {
-    if (stage === "prompt" && percent == null) toast(message, true); // of a prompt: what is cut or not known
-    else if (!world.frames) loading.report({ stage, percent, message, seconds });
+    if (stage === "prompt" && percent == null) { // of a prompt: what is cut or not known
+      world.halfKnown = world.awaitedPrompt > 0 ? world.awaitedPrompt : world.halfKnown;
+      toast(message, true);
+    } else if (!world.frames) loading.report({ stage, percent, message, seconds });
     else if (percent != null && percent < 100) banner(`${message}`, true);
     else banner("");
   },
@@ -131,7 +133,7 @@ const hear = {
     if (state === "pending" && version > 0) world.awaitedPrompt = version;
     const followed = state === "shown" && (text !== world.prompt || version === world.awaitedPrompt);
     if (state === "shown") Object.assign(world, { prompt: text, awaitedPrompt: -1 });
-    if (followed) toast("The world follows the new prompt.");
+    if (followed) toast(world.halfKnown === version ? "The world follows what it knows of the prompt." : "The world follows the new prompt.");
     if (message) toast(message);
     if (document.activeElement !== $("prompt")) $("prompt").value = text;
     phase();
