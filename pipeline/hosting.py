@@ -48,7 +48,9 @@ class Hosting(Host):
         return await asyncio.to_thread(self._keeping.drives, self._checkpoint)
 
 
-async def take_up(worlds: Worlds, drives: Sequence[PastDrive], say: Callable[[str], None]) -> None:
+async def go_on_beside(
+    worlds: Worlds, drives: Sequence[PastDrive], say: Callable[[str], None]
+) -> None:
     """Let drives go on as there is room for them, in the queue like everybody; ``say`` hears of one
     that cannot."""
     while worlds.own.show.state == "starting":

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -122,11 +123,9 @@ class Keeping:
         if held is not None:
             head = replace(self._head(held.drive.head, whose), engine=engine)
             journal = Journal(held.place, head, checkpoint, held.drive.story)
-            if held is not self.held and held.drive.head.engine != engine:  # else Launch says it
-                journal.note(
-                    f"the drive was made with engine {held.drive.head.engine}; with {engine} its "
-                    "frames are close, not equal"
-                )
+            warning = other_engine({held.drive.head.engine}, engine)
+            if warning and held is not self.held:  # else Launch says it
+                journal.note(warning)
             return KeptSession(session, journal, held.drive)
         head = Head(
             checkpoint.name,
@@ -176,6 +175,18 @@ async def note_recordings(show: Show) -> None:
                 path = show.recordings.files.get(event.data["name"])
                 going = event.data["state"] == "started" and path is not None
                 show.source.recorded(str(path.absolute()) if going and path else "")
+
+
+def other_engine(made_with: Set[str], name: str) -> str:
+    """A warning for drives that were made with other engines than this one; "" for none. An engine
+    "" is not known."""
+    others = sorted(made_with - {"", name})
+    if not others:
+        return ""
+    return (
+        f"warning: the drive was made with engine {', '.join(others)}; with {name} its frames are "
+        "close, not equal"
+    )
 
 
 def past_drives(state: StateFolder, checkpoint: Checkpoint) -> list[PastDrive]:

@@ -33,8 +33,8 @@ from models.parts import Parts
 from models.weight_folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
-from pipeline.hosting import Hosting, take_up
-from pipeline.keeping import Keeping, note_recordings
+from pipeline.hosting import Hosting, go_on_beside
+from pipeline.keeping import Keeping, note_recordings, other_engine
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
 from pipeline.stage.control_log import read_control_log
@@ -80,13 +80,13 @@ class Launch:
         info = describe(checkpoint, layout)
         keeping = Keeping.of(config, checkpoint)
         prompt = config.prompt or checkpoint.default_prompt
-        takes, seed = past_drives(config, info, keeping), config.seed
+        takes, seed = first_takes(config, info, keeping), config.seed
         if takes:
             prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
         device = torch.device("cuda" if layout.gpus else "cpu")
         choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
         weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
-        notes = (note, *checkpoint.notes, str(choice), other_engine(takes, choice.name))
+        notes = (note, *checkpoint.notes, str(choice), other_engine(engines(takes), choice.name))
         if labels:
             takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
         return Launch(
@@ -115,7 +115,7 @@ class Launch:
         worlds.opened.append(lambda world: beside.start(note_recordings(world.show)))
         broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
-        beside.start(self._take_up(worlds, console))
+        beside.start(self._others_go_on(worlds, console))
         code = 1
         try:
             code = await broadcast.run()
@@ -168,9 +168,9 @@ class Launch:
             **settings,
         )
 
-    async def _take_up(self, worlds: Worlds, console: Console) -> None:
+    async def _others_go_on(self, worlds: Worlds, console: Console) -> None:
         """The drives of the launcher that died go on beside the first one."""
-        await take_up(worlds, self.keeping.others, lambda line: console.say("journal", line))
+        await go_on_beside(worlds, self.keeping.others, lambda line: console.say("journal", line))
 
     def _continued(self) -> Mapping[str, Any]:
         held = self.keeping.held
@@ -210,33 +210,27 @@ def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]
     return latents.float().numpy()
 
 
-def past_drives(config: RunConfig, info: WorldInfo, keeping: Keeping) -> tuple[Take, ...]:
+def first_takes(config: RunConfig, info: WorldInfo, keeping: Keeping) -> tuple[Take, ...]:
     """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
     if keeping.drive is not None:
         return (keeping.drive.take,)
     return () if config.replay is None else tuple(read_control_log(config.replay, info))
 
 
+def engines(takes: Sequence[Take]) -> set[str]:
+    """What made these takes, as far as it is known."""
+    return {take.engine for take in takes} - {""}
+
+
 def logged_engine(takes: Sequence[Take]) -> str | None:
     """The engine that made these takes, None if nobody knows. Raises UserError for several: one run
     has one."""
-    names = sorted({take.engine for take in takes} - {""})
+    names = sorted(engines(takes))
     if len(names) > 1:
         raise UserError(
             f"replay: its takes were made with {' and '.join(names)}; say --engine NAME for all"
         )
     return names[0] if names else None
-
-
-def other_engine(takes: Sequence[Take], name: str) -> str:
-    """A warning when takes were made with another engine than the one asked for; "" when not."""
-    others = sorted({take.engine for take in takes} - {"", name})
-    if not others:
-        return ""
-    return (
-        f"warning: the drive was made with engine {', '.join(others)}; with {name} its frames are "
-        "close, not equal"
-    )
 
 
 def go_on(take: Take, labels: Sequence[str], prompt: str) -> Take:

@@ -23,7 +23,7 @@ from models.controls import parse_signal
 from pipeline.clients.client import Client, Frame, connect
 from pipeline.clients.lobby import Lobby
 from pipeline.host import Whose
-from pipeline.hosting import Hosting, take_up
+from pipeline.hosting import Hosting, go_on_beside
 from pipeline.launch import Launch
 from pipeline.video import decode_jpeg, encode_jpeg
 from tests.launcher import Launcher
@@ -92,7 +92,7 @@ def test_all_that_lived_go_on_and_one_that_cannot_is_said(tmp_path: Path, model:
             assert host is not None
             drives = launch.keeping.drives(Checkpoint.open(model))
             host.past = drives[:1]  # type: ignore[attr-defined]
-            await take_up(theatre.worlds, drives, said.append)
+            await go_on_beside(theatre.worlds, drives, said.append)
             (other,) = [world for world in theatre.worlds if not world.own]
             assert other.name == drives[0].whose.name and other.id == drives[0].whose.id
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.blur import blurred
-from training.adversary import Judge, LatentJudge, balance, judge_loss, steps, wish, wishes
+from training.adversary import Judge, LatentJudge, balance, judge_loss, judged_steps, wish, wishes
 from training.autoencoder import to_video
 from training.evaluation.held_out import simulated
 from training.scene import Scene
@@ -62,7 +62,7 @@ def test_a_judge_of_latents_learns_which_step_belongs_to_which_key() -> None:
     before = torch.randn(8, 4, 6, 6)
     moved = [before.roll(1 if held else -1, -1)[k] for k, held in enumerate(ids.tolist())]
     after = torch.stack(moved)
-    true, made = steps(before, after, ids), steps(before, after, 1 - ids)
+    true, made = judged_steps(before, after, ids), judged_steps(before, after, 1 - ids)
     optimiser = torch.optim.Adam(judge.parameters(), lr=5e-3)
     for _ in range(60):
         optimiser.zero_grad()
@@ -71,7 +71,7 @@ def test_a_judge_of_latents_learns_which_step_belongs_to_which_key() -> None:
     assert float(judge_loss(judge, made, true).detach()) < 1.0
     judge.zero_grad()
     after = after.requires_grad_()
-    wish(judge, steps(before, after, 1 - ids)).backward()
+    wish(judge, judged_steps(before, after, 1 - ids)).backward()
     assert after.grad is not None and after.grad.any()
     assert all(p.grad is None or not p.grad.any() for p in judge.parameters())
 

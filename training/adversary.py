@@ -66,7 +66,7 @@ class LatentJudge(nn.Module):
         return self.last(steps), features
 
 
-def steps(before: Tensor, after: Tensor, labels: Tensor) -> Tensor:
+def judged_steps(before: Tensor, after: Tensor, labels: Tensor) -> Tensor:
     """What a latent judge looks at: latents before and after [n, C, h, w], label ids [n] of the
     latter -> [n, 2 C + 10, h, w]."""
     keys = F.one_hot(labels, len(LABELS) + 1).to(after)[:, :, None, None]

@@ -30,7 +30,7 @@ from models.schedulers import (
 )
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
-from training.adversary import LatentJudge, balance, judge_loss, steps, wish
+from training.adversary import LatentJudge, balance, judge_loss, judged_steps, wish
 from training.captions import TEXT_LENGTH
 from training.diffusion import SINGLE, Batches, WorldModel
 from training.drivers import random_labels
@@ -124,8 +124,8 @@ class Streams(nn.Module):
         rng = np.random.default_rng((self.seed, 8, sample))
         latents, labels, _ = self.batches.windows(rng, len(self.window), 2)
         latents = noised(latents, [0, 0], generator(self.seed, 9, sample)).to(reached)
-        true = steps(latents[:, 0], latents[:, 1], labels[:, 1].to(reached.device))
-        made = steps(self.window[:, 0], reached[:, 0], self.labels[:, 1])
+        true = judged_steps(latents[:, 0], latents[:, 1], labels[:, 1].to(reached.device))
+        made = judged_steps(self.window[:, 0], reached[:, 0], self.labels[:, 1])
         return wish(judge, made), judge_loss(judge, made, true)
 
     @torch.no_grad()
