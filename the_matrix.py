@@ -20,6 +20,7 @@ import torch
 import matrix_live.imports  # noqa: F401 - finds the packages below, wherever this is installed
 from configs.choice import WeightChoice, check_engine
 from configs.errors import UserError
+from configs.files import found_at
 from configs.geometry import (
     FPS,
     FRAMES_PER_LATENT,
@@ -345,9 +346,9 @@ def _output_folder(folder: str | Path) -> Path:
         raise UserError(f"output_folder: expected a folder, got {folder!r:.60}")
     place = Path(folder).expanduser()
     if not place.is_dir():
-        what = "a file" if place.exists() else "nothing"
         raise UserError(
-            f"output_folder {folder}: expected an existing folder, found {what}; create it first"
+            f"output_folder {folder}: expected an existing folder, found {found_at(place)}; "
+            "create it first"
         )
     return place.absolute()
 

@@ -21,7 +21,7 @@ def read_bytes(path: Path, limit: int, what: str) -> bytes:
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{what}: cannot be read (expected a file, found a {_kind(status)})")
+            raise UserError(f"{what}: cannot be read (expected a file, found {_kind(status)})")
         if status.st_size > limit:
             raise UserError(f"{what}: expected at most {limit} bytes, got {status.st_size}")
         with os.fdopen(handle, "rb", closefd=False) as file:
@@ -54,7 +54,17 @@ def parse_json(
         raise ValueError("nested too deeply") from None
 
 
+def found_at(path: Path) -> str:
+    """What lies at a path, in words for a message: "nothing", "a file", "a folder", ..."""
+    try:
+        return _kind(path.stat())
+    except (OSError, ValueError):  # or no name at all
+        return "nothing"
+
+
 def _kind(status: os.stat_result) -> str:
+    if stat.S_ISREG(status.st_mode):
+        return "a file"
     if stat.S_ISDIR(status.st_mode):
-        return "folder"
-    return "pipe" if stat.S_ISFIFO(status.st_mode) else "device or socket"
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(status.st_mode) else "a device or socket"

@@ -40,10 +40,10 @@ from models.transformer_folder import (
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
 from models.variants import find_sets
+from models.weight_folder import SHARED_FOLDER
 from models.weights import WeightFiles, listing, load_module, read_json
 from models.words import WORDS_FILE, KnownWords
 
-SHARED_FOLDER = "stage3"
 CONTROLS_FILE = "control_embeddings.safetensors"
 
 

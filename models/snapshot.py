@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.files import parse_json
+from configs.files import found_at, parse_json
 from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.schema import StreamSettings
@@ -138,8 +138,7 @@ def read_snapshot(path: Path, checkpoint: Checkpoint) -> tuple[Snapshot, str]:
     The decoder's memory is checked where there is a decoder (`live_world`)."""
     check_name(path)
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing"
-        raise UserError(f"snapshot {path}: expected a file, found {what} there")
+        raise UserError(f"snapshot {path}: expected a file, found {found_at(path)} there")
     if path.stat().st_size > LARGEST:
         raise UserError(f"snapshot {path}: larger than {LARGEST >> 30} GB, so it is not a world")
     files = WeightFiles.open(path)

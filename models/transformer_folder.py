@@ -9,7 +9,7 @@ from configs.errors import UserError
 from models.lora import LoRA
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
-from models.weight_folder import weight_folder_inside
+from models.weight_folder import weight_folder_meant
 from models.weights import WeightFiles, listing, load_module, read_json
 
 TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
@@ -25,7 +25,7 @@ def transformer_folder(path: Path) -> Path:
         return path
     raise UserError(
         f"{path}: no transformer/ there, so it is not a weight folder; {listing(path)}"
-        f"{weight_folder_inside(path)}"
+        f"{weight_folder_meant(path)}"
     )
 
 

@@ -1,12 +1,17 @@
 """Which weight folder to use when a person names one, or none."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from configs.errors import UserError
+from configs.files import found_at
 from configs.load import ROOT
 from models.stages import check_stage
 from models.variants import seen
+
+SHARED_FOLDER: Final = "stage3"  # gives those beside it the parts that they lack
 
 
 def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
@@ -30,16 +35,24 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
     return embedded, f"model: no models/{stage} here, using the embedded small world {embedded}"
 
 
-def weight_folder_inside(path: Path) -> str:
+def weight_folder_meant(path: Path) -> str:
     """A hint where a folder is none of weights but holds some, as a hub's cache or a folder of all
-    stages does; "" where it does not."""
+    stages does, or what those beside it take from it; "" where nothing is near."""
     folders = [item for item in seen(path) if item.is_dir()]
     if (path / "snapshots").is_dir():  # a hub's cache: snapshots/REVISION/stage
         folders = [*(path / "snapshots").glob("*"), *(path / "snapshots").glob("*/*")]
     elif len(folders) == 1:  # an archive unpacked into a folder of its name
         folders += [item for item in seen(folders[0]) if item.is_dir()]
+    if found := _with_transformer(folders):
+        return f"; did you mean {found}?"
+    beside = _with_transformer(path.parent.iterdir()) if path.name == SHARED_FOLDER else ""
+    return f"; give {beside}, which takes these other parts from here" if beside else ""
+
+
+def _with_transformer(folders: Iterable[Path]) -> str:
+    """Those of some folders that hold one, for messages."""
     found = [str(item) for item in folders if (item / "transformer").is_dir()]
-    return f"; did you mean {' or '.join(sorted(found)[:4])}?" if found else ""
+    return " or ".join(sorted(found)[:4])
 
 
 def _not_there(path: Path) -> str:
@@ -51,12 +64,11 @@ def _not_there(path: Path) -> str:
             f"downloaded at run time: hf download {text} --local-dir models/{path.name}, then "
             f"give the folder of a stage in models/{path.name}"
         )
-    what = "a file" if path.exists() else "nothing"
     how = ""
     if re.fullmatch(r"stage[234]", path.name) and not path.exists():
         how = f"; the published one: hf download MatrixTeam/TheMatrix --include '{path.name}/*'"
         how += " --local-dir models (README, Published weights)"
     return (
-        f"model path {text}: expected a weight folder, found {what} there (looked in {Path.cwd()})"
-        f"{how}"
+        f"model path {text}: expected a weight folder, found {found_at(path)} there "
+        f"(looked in {Path.cwd()}){how}"
     )

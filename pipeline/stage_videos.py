@@ -6,6 +6,7 @@ import json
 import numpy as np
 
 from configs.errors import UserError
+from configs.files import found_at
 from configs.geometry import FRAMES_PER_LATENT, frames_of, latents_of
 from configs.schema import BaseConfig, OfflineConfig, StreamConfig, StreamSettings
 from models.checkpoint import Checkpoint
@@ -107,7 +108,8 @@ def check_start(config: StreamConfig, checkpoint: Checkpoint) -> None:
     if config.init_video is not None:
         if not config.init_video.is_file():
             raise UserError(
-                f"init_video {config.init_video}: expected a video file, found nothing there"
+                f"init_video {config.init_video}: expected a video file, "
+                f"found {found_at(config.init_video)} there"
             )
         return
     if config.start is not None:

@@ -22,6 +22,7 @@ import simplejpeg
 from av.video.reformatter import ColorRange, Colorspace
 
 from configs.errors import UserError
+from configs.files import found_at
 from configs.geometry import FPS, seconds_of
 from configs.limits import check_output_file, whole_number
 from models.start_picture import start_frames
@@ -222,9 +223,7 @@ def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, 
     Raises UserError when there is no such file or ffmpeg finds no video in it.
     """
     if not Path(path).is_file():
-        raise UserError(
-            f"video {path}: expected a video file, found {'a folder' if Path(path).is_dir() else 'nothing'}"
-        )
+        raise UserError(f"video {path}: expected a video file, found {found_at(Path(path))} there")
     reader: Iterator[Any] = imageio_ffmpeg.read_frames(
         f"file:{os.path.abspath(path)}", pix_fmt="rgb24"
     )
@@ -252,8 +251,9 @@ def read_first_frames(path: Path, seconds: float) -> tuple[np.ndarray, float]:
 
     Raises UserError for what is neither."""
     if not path.is_file():
-        what = "a folder" if path.exists() else "nothing"
-        raise UserError(f"start {path}: expected a picture or a video, found {what} there")
+        raise UserError(
+            f"start {path}: expected a picture or a video, found {found_at(path)} there"
+        )
     try:
         _, fps = read_video(path, limit=1)
         frames, _ = read_video(path, limit=math.ceil(max(1.0, fps * seconds)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from configs.files import parse_json, read_bytes, read_text
+from configs.files import found_at, parse_json, read_bytes, read_text
 
 
 def test_a_plain_file_is_read(tmp_path: Path) -> None:
@@ -37,6 +37,15 @@ def test_anything_else_is_one_line(make, said: str, tmp_path: Path) -> None:
         read_text(tmp_path / "x", 100, "config x")
     assert str(error.value).startswith("config x: ") and "\n" not in str(error.value)
     assert time.monotonic() - start < 1
+
+
+def test_what_lies_there_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    found = [found_at(tmp_path / name) for name in ("none", "file", "pipe", "loop", "a\0b", ".")]
+    assert found == ["nothing", "a file", "a pipe", "nothing", "nothing", "a folder"]
+    assert found_at(Path("/dev/zero")) == "a device or socket"
 
 
 def test_a_sparse_giant_is_refused_before_it_is_read(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_what_cannot_be_a_start_is_refused(
     for path, message in (
         (tmp_path / "none.png", "expected a picture or a video, found nothing there"),
         (tmp_path, "found a folder there"),
+        (Path("/dev/zero"), "found a device or socket there"),
         (text, "not a picture or video that can be read"),
         (small, f"47x64 is too small; expected at least {WIDTH}x{HEIGHT}, best 96x64"),
     ):

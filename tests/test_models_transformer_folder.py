@@ -10,8 +10,9 @@ import torch
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.checkpoint import read_autoencoder
-from models.transformer_folder import open_transformer, read_transformer
+from models.transformer_folder import open_transformer, read_transformer, transformer_folder
 from models.world import World, WorldParts
+from tests.places import SHIPPED
 from tests.small_world import CPU
 
 diffusers = pytest.importorskip("diffusers")
@@ -44,6 +45,14 @@ def test_a_transformer_saved_by_diffusers_opens_and_computes_the_same(
         expected = stock(latents, text, torch.tensor([500])).sample
         got = ours(latents, torch.full((1, 5), 500), text, torch.randn(1, 5, config.control_dim))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_folder_of_the_other_parts_names_the_one_to_give() -> None:
+    """What stage 4 takes from stage 3 beside it is no world by itself."""
+    shared = SHIPPED.parent / "large" / "stage3"
+    with pytest.raises(UserError, match=f"transformer.*; give {shared.parent}/stage4, which") as no:
+        transformer_folder(shared)
+    assert "\n" not in str(no.value)
 
 
 def test_a_world_without_control_streams(stock: Any, tmp_path: Path) -> None:
