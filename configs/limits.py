@@ -10,6 +10,7 @@ from configs.errors import UserError
 
 MAX_SEED = 2**53 - 1  # the largest whole number that a web page shows and sends back exactly
 MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a quarter of this
+MARKS = ("Mn", "Mc")  # what stands over, under or beside a letter and belongs to it
 # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -56,6 +57,20 @@ def check_prompt(value: object, name: str = "prompt") -> str:
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise UserError(f"{name}: character U+{ord(character):04X} is not text; remove it")
+    return text
+
+
+def check_title(value: str, name: str, most: int, others: str) -> str:
+    """A name that people give to a thing, in Unicode's composed form (NFC), so that it is the same
+    on whatever system it was typed: letters, their marks, digits, spaces and some ``others``, at
+    most so many. Raises UserError."""
+    text = unicodedata.normalize("NFC", value[: 4 * most + 1])
+    allowed = (c.isalnum() or c in others or unicodedata.category(c) in MARKS for c in text)
+    if not (0 < len(text) <= most and text[0].isalnum() and all(allowed)):
+        raise UserError(
+            f"{name}: expected up to {most} letters, digits, spaces and {' '.join(others.strip())},"
+            f" the first a letter or digit, got {value[:most]!a}"
+        )
     return text
 
 

@@ -1,18 +1,17 @@
 """What a world that somebody asks for begins with."""
 
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from configs.errors import UserError
-from configs.limits import check_prompt, check_seed
+from configs.limits import check_prompt, check_seed, check_title
 from pipeline.host import PastDrive, WorldSource
 from pipeline.stage.past import Opening
 from pipeline.stage.show import Show
 
-NAME: Final = re.compile(r"[\w][\w .,()'’&+-]{0,59}")
+LONGEST_NAME: Final = 60  # characters
+IN_NAMES: Final = " -_.,()'’&+"
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,8 @@ class Beginning:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", check_prompt(self.prompt))
         check_seed(self.seed)
-        if self.name and not NAME.fullmatch(self.name):
-            raise UserError(
-                "name: expected up to 60 letters, digits, spaces and - _ . , ( ) ' & +, "
-                f"the first a letter or digit, got {self.name[:60]!a}"
-            )
+        if self.name:
+            object.__setattr__(self, "name", check_world_name(self.name))
 
     @staticmethod
     def again(drive: PastDrive) -> "Beginning":
@@ -57,6 +53,11 @@ class Beginning:
             takes=() if take is None else (take,),
             recordings=recordings,
         )
+
+
+def check_world_name(name: str) -> str:
+    """What people call a world. Raises UserError."""
+    return check_title(name, "name", LONGEST_NAME, IN_NAMES)
 
 
 def fresh_seed() -> int:

@@ -1,5 +1,6 @@
 """What is kept of the worlds of a launcher, and the drives of others that go on here."""
 
+import contextlib
 import secrets
 import time
 from collections.abc import Set
@@ -20,7 +21,7 @@ from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.load import state_folder
 from configs.schema import ALL_DRIVES, RunConfig
 from models.checkpoint import Checkpoint
-from pipeline.beginning import NAME
+from pipeline.beginning import check_world_name
 from pipeline.host import OWN, PastDrive, Whose
 from pipeline.run_files import RunFiles
 from pipeline.stage.show import Show
@@ -252,7 +253,7 @@ def _is_of(launcher: str, folder: Path) -> bool:
 def _told(journal: str, head: Head, story: Story, ended: bool, noted: float) -> PastDrive:
     return PastDrive(
         journal=journal,
-        whose=Whose(head.world, head.name if NAME.fullmatch(head.name) else ""),
+        whose=Whose(head.world, _known(head.name)),
         launcher=head.launcher,
         prompt=story.prompt,
         seed=story.seed,
@@ -260,6 +261,13 @@ def _told(journal: str, head: Head, story: Story, ended: bool, noted: float) -> 
         ended=ended,
         noted=noted,
     )
+
+
+def _known(name: str) -> str:
+    """The name of a world as it lay in a log; "" for one that no world could have."""
+    with contextlib.suppress(UserError):
+        return check_world_name(name)
+    return ""
 
 
 def _seconds(latents: int) -> str:

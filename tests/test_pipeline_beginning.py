@@ -1,5 +1,7 @@
 """What a world may begin with."""
 
+import unicodedata
+
 import pytest
 
 from configs.errors import UserError
@@ -10,6 +12,21 @@ def test_a_prompt_is_one_line_and_a_name_may_be_anybodys():
     beginning = Beginning("  a red\ncar ", 7, name="Ann’s lab, No. 3 (Äpfel)")
     assert (beginning.prompt, beginning.seed) == ("a red car", 7)
     assert Beginning("a car", 0).name == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("Zoe\u0308’s", "Zoë’s"),  # as one system types it, and as all others do
+        ("सड़क पर", "सड़क पर"),  # vowel signs are marks, and some letters are written with one
+        ("ถนน ที่ 3", "ถนน ที่ 3"),
+    ],
+)
+def test_a_name_may_have_marks_and_is_the_same_however_it_was_typed(name, kept):
+    kept = unicodedata.normalize("NFC", kept)
+    assert Beginning("a car", 0, name=name).name == kept
+    with pytest.raises(UserError, match="name"):
+        Beginning("a car", 0, name="\u0301" + name)
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,18 @@ def test_a_recording_is_renamed_and_deleted_with_its_log(tmp_path):
     assert not recordings.files and not list(tmp_path.iterdir())
 
 
+def test_a_recordings_new_name_is_the_same_however_it_was_typed(tmp_path):
+    recordings, name = recorded(tmp_path)
+    recordings.rename(name, "Zoe\u0308 ที่ 3")
+    assert sorted(recordings.files) == ["Zoë ที่ 3.jsonl", "Zoë ที่ 3.mp4"]
+
+
 @pytest.mark.parametrize(
-    "stem", ["", "../up", "a/b", "a\\b", ".hidden", "x" * 81, "a\nb", "a\0b", "-rf", "C:", "a;b"]
+    "stem",
+    [
+        *("", "../up", "a/b", "a\\b", ".hidden", "x" * 81, "a\nb", "a\0b", "-rf", "C:", "a;b"),
+        "\U00020000" * 80,  # letters of four bytes each: longer than a file's name can be
+    ],
 )
 def test_a_recordings_new_name_leads_nowhere_else(tmp_path, stem):
     recordings, name = recorded(tmp_path)

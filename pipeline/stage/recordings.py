@@ -2,7 +2,7 @@
 worlds."""
 
 import asyncio
-import re
+import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from actors.source import WorldInfo
 from actors.tasks import Tasks
 from configs.errors import UserError
-from configs.limits import check_output_file
+from configs.limits import check_output_file, check_title
 from pipeline.stage.audience import Audience, Event, ShownFrame
 from pipeline.stage.control_log import ControlLog
 from pipeline.stage.recorder import Recorder
@@ -18,7 +18,9 @@ from pipeline.stage.tape import Tape
 
 CLOSE_SECONDS: Final = 60.0  # in which the encoder of a recording that failed ends
 
-_STEM = re.compile(r"[^\W_][\w .()-]{0,79}")  # no separator, no leading dot
+LONGEST_NAME: Final = 80  # characters of a new name
+LONGEST_FILE: Final = 240  # bytes of it: a file's name has 255, its ending included
+IN_NAMES: Final = " -_.()"  # no separator
 
 
 class Recordings:
@@ -111,11 +113,9 @@ class Recordings:
     def rename(self, name: str, stem: str) -> None:
         """Give a saved world, or a finished recording and its control log, another name in the same
         folder. Raises UserError."""
-        if not _STEM.fullmatch(stem):
-            raise UserError(
-                "recording name: expected up to 80 letters, digits, spaces and - _ . ( ), "
-                f"the first a letter or digit, got {stem[:80]!a}"
-            )
+        stem = check_title(stem, "recording name", LONGEST_NAME, IN_NAMES)
+        if len(os.fsencode(stem)) > LONGEST_FILE:
+            raise UserError(f"recording name: too long for a file, shorten {stem[:20]!a}...")
         moves = [(path, path.with_name(stem + path.suffix)) for path in self._pair(name)]
         for _, new in moves:
             check_output_file(new, "recording")
