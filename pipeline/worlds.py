@@ -148,7 +148,7 @@ class Worlds:
         self._recordings = recordings
         self._here = {self.own.id: self.own}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._making = 0
+        self._making: set[str] = set()  # ids of those that are being made
         self._ended = asyncio.Event()
         self._fault: Exception | None = None
 
@@ -198,7 +198,7 @@ class Worlds:
             return 0
         resting = sum(world.resting for world in self)
         free = min(self.most - len(self._here), self.host.room - resting)
-        return max(0, int(free) - self._making)
+        return max(0, int(free) - len(self._making))
 
     def records(self) -> list[dict[str, Any]]:
         """What the summary says of every world, as far back as it is kept."""
@@ -270,15 +270,15 @@ class Worlds:
 
     async def _new(self, beginning: Beginning) -> HostedWorld:
         assert self.host is not None
-        taken = beginning.id in ("", OWN) or beginning.id in self._here
+        taken = beginning.id in ("", OWN, *self._here, *self._making)
         named = secrets.token_hex(4) if taken else beginning.id
         whose = Whose(named, beginning.name or f"world {self.tally.opened + 1}")
-        self._making += 1
+        self._making.add(named)
         try:
             made = await self.host.source(whose, beginning.drive)
             show = beginning.show(made, self._recordings)
         finally:
-            self._making -= 1
+            self._making.remove(named)
         world = HostedWorld(show, whose, made.continued)
         self._here[world.id] = world
         self._start(world, functools.partial(_record, made.recording) if made.recording else None)

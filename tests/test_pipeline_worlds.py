@@ -147,6 +147,25 @@ def test_there_are_no_more_than_asked_for_even_at_once():
     assert run(body, most=3) is None
 
 
+def test_two_that_begin_at_once_never_share_an_address():
+    async def body(studio, running):
+        async def slowly():
+            await asyncio.sleep(0.05)
+            return studio.source()
+
+        studio.host.make = slowly
+        asked = [studio.worlds.new(Beginning("a car", seed, id="0a1b2c3d")) for seed in (1, 2)]
+        first, second = await asyncio.gather(*asked)
+        assert first.id == "0a1b2c3d" != second.id and len(studio.worlds) == 3
+        assert {world.show.seed for world in studio.worlds} == {1, 2}
+        await until(lambda: first.show.ready and second.show.ready)
+        studio.worlds.end(second.id)
+        await second.over.wait()
+        assert studio.worlds.get(first.id) is first and studio.worlds.room == 6
+
+    assert run(body) is None
+
+
 def test_there_are_no_more_than_keep_their_frame_rate():
     async def body(studio, running):
         studio.host.room = 0
