@@ -42,8 +42,9 @@ class Beginning:
 
     def show(self, made: WorldSource, recordings: Path) -> Show:
         """Its show, not yet run."""
-        take, seed, prompt = made.take, self.seed, self.prompt
-        if take is not None:
+        take, seed, prompt = None, self.seed, self.prompt
+        if made.continuation is not None:
+            take = made.continuation.take
             seed, prompt = take.seed, take.prompts[take.first]
         return Show(
             made.source,

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 import psutil
 
-from actors.head import check_machine
-from actors.journal.place import StateFolder
+from actors.head import OBJECT_STORE_BYTES, check_machine
+from actors.journal.place import IDLE_BYTES, StateFolder
 from actors.session import Session
 from configs.errors import UserError
 from configs.geometry import FPS
@@ -37,11 +37,9 @@ MEND: Final = "to mend"
 PACKAGES: Final = ("torch", "ray", "transformers", "numpy", "starlette", "uvicorn", "websockets")
 CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
 MEMORY: Final = 2 << 30  # bytes that the embedded world takes, with Ray
-STORE: Final = 512 << 20  # bytes of shared memory that a run reserves
 DESCRIPTORS: Final = 1024
-KEPT: Final = 1 << 30  # bytes that drives may take
 DRIVE_SECONDS: Final = 5.0
-PORT: Final = 8000
+PORT: Final = RunConfig().port
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def memory() -> Finding:
 def shared_memory() -> Finding:
     free = shutil.disk_usage("/dev/shm").free
     seen = f"{free / 2**20:.0f} MiB free in /dev/shm"
-    if free < STORE:
+    if free < OBJECT_STORE_BYTES:
         return Finding("shared memory", LOOK, seen, "give it 1 GiB (docker run --shm-size=1g)")
     return Finding("shared memory", OK, seen)
 
@@ -157,7 +155,7 @@ def state() -> Finding:
         return Finding("state folder", LOOK, str(error), "until then no drive is kept")
     free = shutil.disk_usage(folder.path).free
     seen = f"{len(folder.names())} drives in {folder.path}, {free / 2**30:.1f} GiB free"
-    if free < KEPT:
+    if free < IDLE_BYTES:  # that drives may take
         do = "drives are kept there: make room, or --state DIR, or --no-state"
         return Finding("state folder", LOOK, seen, do)
     return Finding("state folder", OK, seen)
@@ -190,8 +188,7 @@ def measured() -> Iterator[Finding]:
         RunConfig(headless=True, duration=DRIVE_SECONDS, no_state=True),
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    (engine,) = [note for note in launch.notes if note.startswith("engine ")]
-    yield Finding("engine", OK, engine.removeprefix("engine "))
+    yield Finding("engine", OK, launch.engine.told)
     fleet = launch.fleet()
     show = launch.show(Session(fleet))
     stages: dict[str, float] = {}

@@ -2,7 +2,7 @@
 drives of earlier launchers that can go on here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -38,14 +38,21 @@ class PastDrive:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """How a kept drive goes on in a world. take: what its show follows first; recording: the file
+    where one that was cut off goes on; told: what the summary of the run says of it."""
+
+    take: Take
+    recording: Path | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class WorldSource:
-    """A source of frames. take: what its show follows first, a drive that goes on; recording: the
-    file where one that was cut off goes on; continued: what the summary says of it."""
+    """A source of frames, and the drive that goes on in it, if one does."""
 
     source: ChunkSource
-    take: Take | None = None
-    recording: Path | None = None
-    continued: dict[str, Any] = field(default_factory=dict)
+    continuation: Continuation | None = None
 
 
 class Host(Protocol):

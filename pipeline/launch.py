@@ -27,13 +27,14 @@ from models.attention import check_degree
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal
 from models.device import threads
-from models.engines.choose import choose_engine
+from models.engines.choose import Choice, choose_engine
 from models.offline import clip_latents
 from models.parts import Parts
 from models.weight_folder import model_folder
 from pipeline.broadcast import Broadcast
 from pipeline.console import Console
-from pipeline.hosting import Hosting, go_on_beside
+from pipeline.host import Continuation
+from pipeline.hosting import Hosting
 from pipeline.keeping import Keeping, note_recordings, other_engine
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
@@ -58,6 +59,8 @@ class Launch:
     takes: tuple[Take, ...]
     files: RunFiles
     keeping: Keeping
+    continuation: Continuation | None  # of a drive that goes on
+    engine: Choice
     notes: tuple[str, ...]  # what was chosen where nothing was named, and what to mind
 
     @staticmethod
@@ -67,26 +70,21 @@ class Launch:
         if config.keep_logs is not None:
             check_output_folder(config.keep_logs, "--keep-logs")
         labels = parse_signal(config.controls) if config.controls is not None else []
-        folder, note = model_folder(config.model_path)
-        weights = config.choice(folder)
-        checkpoint = Checkpoint.open(weights)
-        if config.start is not None:
-            start = encoded_start(config.start, checkpoint)
-            weights = replace(weights, start=start)
-            checkpoint = replace(checkpoint, start=torch.from_numpy(start))
+        weights, checkpoint, note = wanted_weights(config)
         layout = wanted_layout(config, checkpoint)
         if config.ray_address is None:
             check_machine()
         info = describe(checkpoint, layout)
         keeping = Keeping.of(config, checkpoint)
+        continuation = keeping.held.continuation(files.record) if keeping.held else None
         prompt = config.prompt or checkpoint.default_prompt
-        takes, seed = first_takes(config, info, keeping), config.seed
+        takes, seed = first_takes(config, info, continuation), config.seed
         if takes:
             prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
         device = torch.device("cuda" if layout.gpus else "cpu")
-        choice = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
-        weights, info = replace(weights, engine=choice.name), replace(info, engine=choice.name)
-        notes = (note, *checkpoint.notes, str(choice), other_engine(engines(takes), choice.name))
+        engine = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
+        weights, info = replace(weights, engine=engine.name), replace(info, engine=engine.name)
+        notes = (note, *checkpoint.notes, str(engine), other_engine(engines(takes), engine.name))
         if labels:
             takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
         return Launch(
@@ -97,8 +95,10 @@ class Launch:
             prompt=prompt,
             seed=seed,
             takes=takes,
-            files=keeping.files(files),
+            files=files.recording(continuation.recording if continuation else None),
             keeping=keeping,
+            continuation=continuation,
+            engine=engine,
             notes=notes,
         )
 
@@ -115,15 +115,16 @@ class Launch:
         worlds.opened.append(lambda world: beside.start(note_recordings(world.show)))
         broadcast = Broadcast(worlds, self.config, self.files, console)
         self._introduce(console)
-        beside.start(self._others_go_on(worlds, console))
+        going_on = Tasks()
+        going_on.start(self._others_go_on(worlds, console))
         code = 1
         try:
             code = await broadcast.run()
         finally:
+            await going_on.cancel()  # it would begin another world on workers that are gone
             await fleet.close()
             if worlds.own.show.figures.frames:
-                record = {**told(worlds, fleet, begun), **self._continued()}
-                text = json.dumps(record, indent=2) + "\n"
+                text = json.dumps(told(worlds, fleet, begun), indent=2) + "\n"
                 code = broadcast.write_summary(text) or code
             broadcast.name_files()
         return code
@@ -145,6 +146,7 @@ class Launch:
         return Worlds(
             self.show(self.kept(self.session(fleet))),
             None if config.headless else hosting,
+            continuation=self.continuation,
             most=config.worlds,
             rest=config.rests_after,
         )
@@ -170,11 +172,7 @@ class Launch:
 
     async def _others_go_on(self, worlds: Worlds, console: Console) -> None:
         """The drives of the launcher that died go on beside the first one."""
-        await go_on_beside(worlds, self.keeping.others, lambda line: console.say("journal", line))
-
-    def _continued(self) -> Mapping[str, Any]:
-        held = self.keeping.held
-        return held.summary(self.files.record) if held else {}
+        await worlds.go_on(self.keeping.others, lambda line: console.say("journal", line))
 
     def _introduce(self, console: Console) -> None:
         for note in filter(None, self.notes):
@@ -185,6 +183,22 @@ class Launch:
         size = f"{info.width}x{info.height}"
         console.say("model", f"model {info.name} ({model}), {size}, seed {self.seed}")
         console.say("devices", f"devices: {self.layout}")
+
+
+def wanted_weights(config: RunConfig) -> tuple[WeightChoice, Checkpoint, str]:
+    """The weights, opened, with the start of one's own if there is one; and a line that says which
+    they are, where none were named. Raises UserError."""
+    folder, note = model_folder(config.model_path)
+    weights = config.choice(folder)
+    checkpoint = Checkpoint.open(weights)
+    if config.start is None:
+        return weights, checkpoint, note
+    start = encoded_start(config.start, checkpoint)
+    return (
+        replace(weights, start=start),
+        replace(checkpoint, start=torch.from_numpy(start)),
+        note,
+    )
 
 
 def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
@@ -210,10 +224,12 @@ def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]
     return latents.float().numpy()
 
 
-def first_takes(config: RunConfig, info: WorldInfo, keeping: Keeping) -> tuple[Take, ...]:
+def first_takes(
+    config: RunConfig, info: WorldInfo, continuation: Continuation | None
+) -> tuple[Take, ...]:
     """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
-    if keeping.drive is not None:
-        return (keeping.drive.take,)
+    if continuation is not None:
+        return (continuation.take,)
     return () if config.replay is None else tuple(read_control_log(config.replay, info))
 
 
@@ -272,7 +288,7 @@ def told(worlds: Worlds, fleet: Fleet, begun: float) -> Mapping[str, Any]:
     """The summary of the first world, and where there were others, a record of each."""
     records = worlds.records()
     others = {"worlds": records} if len(records) > 1 else {}
-    return {**summary(worlds.own.show, fleet, begun), **others}
+    return {**summary(worlds.own.show, fleet, begun), **worlds.own.continued, **others}
 
 
 def summary(show: Show, fleet: Fleet, begun: float) -> Mapping[str, Any]:

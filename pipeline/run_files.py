@@ -1,7 +1,7 @@
 """The files that a run leaves: recording, control log, summary."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import UserError
@@ -23,6 +23,15 @@ class RunFiles:
     def checked(config: RunConfig) -> "RunFiles":
         """The files of a run. Raises UserError as ``check``."""
         files = RunFiles(config.record, config.control_log, config.summary)
+        files.check()
+        return files
+
+    def recording(self, path: Path | None) -> "RunFiles":
+        """The same with a recording at ``path``, where none was asked for. Raises UserError as
+        ``check``."""
+        if self.record is not None or path is None:
+            return self
+        files = replace(self, record=path)
         files.check()
         return files
 

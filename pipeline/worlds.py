@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from configs.errors import UserError
 from pipeline.beginning import Beginning
-from pipeline.host import OWN, Host, PastDrive, Whose
+from pipeline.host import OWN, Continuation, Host, PastDrive, Whose
 from pipeline.stage.show import Show
 from pipeline.waiting import Waiting
 
@@ -48,13 +48,13 @@ class OneWorld(UserError):
 
 class HostedWorld:
     """One show of many. ``whose``: the id that is part of its address, and its name for people;
-    ``continued``: what the summary says of a drive that goes on in it."""
+    ``continuation``: of a drive that goes on in it."""
 
-    def __init__(self, show: Show, whose: Whose, continued: dict[str, Any] | None = None) -> None:
+    def __init__(self, show: Show, whose: Whose, continuation: Continuation | None = None) -> None:
         self.id, self.name = whose.id, whose.name
         self.show = show
         self.own = whose.id == OWN  # the launcher's
-        self.continued = continued or {}
+        self.continued = continuation.told if continuation else {}
         self.born = time.monotonic()
         self.resting = False
         self.asked = False  # to end, by a person
@@ -132,13 +132,14 @@ class Worlds:
         own: Show,
         host: Host | None = None,
         *,
+        continuation: Continuation | None = None,
         most: int = MOST_WORLDS,
         rest: float = math.inf,
         recordings: Path = Path("recordings"),
     ) -> None:
-        """host: what makes other worlds; None: there is only this one. rest: seconds without a
-        viewer."""
-        self.own = HostedWorld(own, FIRST)
+        """host: what makes other worlds; None: there is only this one. continuation: of a drive
+        that goes on in ``own``. rest: seconds without a viewer."""
+        self.own = HostedWorld(own, FIRST, continuation)
         self.tally = Tally()
         self.waiting = Waiting()
         self.opened: list[Callable[[HostedWorld], None]] = []  # told of every world that begins
@@ -162,6 +163,7 @@ class Worlds:
         try:
             await self._ended.wait()
         finally:
+            self._ended.set()
             resting.cancel()
             for world in self:
                 world.show.stop("the launcher ends")
@@ -190,11 +192,9 @@ class Worlds:
 
     @property
     def room(self) -> int:
-        """How many more could begin now: none before the launcher's own has loaded, and none
-        beyond what lets all keep their frame rate. One that rests keeps its place."""
-        if self.own.show.state == "starting":
-            return 0
-        if self.host is None:
+        """How many more could begin now: none before the launcher's own has loaded or when it ends,
+        and none beyond what lets all keep their frame rate. One that rests keeps its place."""
+        if self.host is None or self.own.show.state == "starting" or self._ended.is_set():
             return 0
         resting = sum(world.resting for world in self)
         free = min(self.most - len(self._here), self.host.room - resting)
@@ -249,6 +249,19 @@ class Worlds:
             made = await self.ask_again(ticket)
         return made
 
+    async def go_on(self, drives: Sequence[PastDrive], say: Callable[[str], None]) -> None:
+        """Let drives go on as soon as there is room for each; ``say`` hears of one that cannot."""
+        while self.own.show.state == "starting":
+            await asyncio.sleep(LOOK_SECONDS)
+
+        async def one(drive: PastDrive) -> None:
+            try:
+                await self.in_turn(Beginning.again(drive))
+            except UserError as error:
+                say(f"{drive.journal} does not go on: {error}")
+
+        await asyncio.gather(*map(one, drives))
+
     async def drives(self) -> Sequence[PastDrive]:
         """Drives of earlier launchers that can go on here, the newest first."""
         return () if self.host is None else await self.host.drives()
@@ -279,9 +292,13 @@ class Worlds:
             show = beginning.show(made, self._recordings)
         finally:
             self._making.remove(named)
-        world = HostedWorld(show, whose, made.continued)
+        if self._ended.is_set():
+            await made.source.close()
+            raise NoRoom("no room for another world: the launcher ends")
+        world = HostedWorld(show, whose, made.continuation)
         self._here[world.id] = world
-        self._start(world, functools.partial(_record, made.recording) if made.recording else None)
+        recording = made.continuation and made.continuation.recording
+        self._start(world, functools.partial(_record, recording) if recording else None)
         return world
 
     def end(self, name: str) -> HostedWorld | None:

@@ -76,7 +76,7 @@ async def drive(spec: dict) -> tuple[np.ndarray, dict]:
     assert plan.layout == Layout(spec.get("dit", 1), spec.get("vae", 1))
     fleet = plan.fleet()
     session = plan.kept(Session(fleet))
-    takes = [] if plan.keeping.drive is None else list(plan.takes)
+    takes = [] if plan.continuation is None else list(plan.takes)
     takes += [
         Take(config.seed, tuple(labels), tuple(prompts))
         for labels, prompts in spec.get("takes", [])

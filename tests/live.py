@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from actors.source import ChunkSource, Take
 from configs.errors import UserError
-from pipeline.host import Host, PastDrive, Whose, WorldSource
+from pipeline.host import Continuation, Host, PastDrive, Whose, WorldSource
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.gateway import Gateway
@@ -92,7 +92,8 @@ class Making(Host):
             raise UserError(f"no journal {drive}")
         self.past = [each for each in self.past if each.journal != drive]
         take = Take(7, ("DL",) * 12, ("a sea",) * 12, first=8)
-        return WorldSource(await self.make(), take, continued={"continued": {"journal": drive}})
+        going_on = Continuation(take, told={"continued": {"journal": drive}})
+        return WorldSource(await self.make(), going_on)
 
     async def drives(self) -> Sequence[PastDrive]:
         return tuple(self.past)

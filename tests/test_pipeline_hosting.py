@@ -23,7 +23,7 @@ from models.controls import parse_signal
 from pipeline.clients.client import Client, Frame, connect
 from pipeline.clients.lobby import Lobby
 from pipeline.host import Whose
-from pipeline.hosting import Hosting, go_on_beside
+from pipeline.hosting import Hosting
 from pipeline.launch import Launch
 from pipeline.video import decode_jpeg, encode_jpeg
 from tests.launcher import Launcher
@@ -48,16 +48,17 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
         (drive,) = await hosting.drives()
         assert (drive.whose, drive.prompt, drive.seconds) == (Whose("0a1b", "Ann"), "a road", 1.5)
         made = await hosting.source(Whose("0a1b", "Ann"), drive.journal)
-        assert isinstance(made.source, KeptSession) and made.take is not None
-        assert (made.take.seed, made.take.first) == (7, 4)
-        assert made.recording == tmp_path / "drive-2.mp4"
-        continued = made.continued["continued"]
+        going_on = made.continuation
+        assert isinstance(made.source, KeptSession) and going_on is not None
+        assert (going_on.take.seed, going_on.take.first) == (7, 4)
+        assert going_on.recording == tmp_path / "drive-2.mp4"
+        continued = going_on.told["continued"]
         assert continued["frame"] == 16 and continued["recordings"][0] == str(video)
         assert await hosting.drives() == []
         with pytest.raises(UserError, match="lives"):
             await hosting.source(Whose("2c3d", ""), drive.journal)
         other = await hosting.source(Whose("4e5f", "Bob"))
-        assert other.take is None and isinstance(other.source, KeptSession)
+        assert other.continuation is None and isinstance(other.source, KeptSession)
         for source in (made.source, other.source):
             await source.close()
         head, _ = read_log(state.path / drive.journal)
@@ -90,9 +91,9 @@ def test_all_that_lived_go_on_and_one_that_cannot_is_said(tmp_path: Path, model:
         async with live(many={}) as theatre:
             host = theatre.worlds.host
             assert host is not None
-            drives = launch.keeping.drives(Checkpoint.open(model))
+            drives = launch.keeping.drives()
             host.past = drives[:1]  # type: ignore[attr-defined]
-            await go_on_beside(theatre.worlds, drives, said.append)
+            await theatre.worlds.go_on(drives, said.append)
             (other,) = [world for world in theatre.worlds if not world.own]
             assert other.name == drives[0].whose.name and other.id == drives[0].whose.id
 

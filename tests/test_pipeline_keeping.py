@@ -67,8 +67,8 @@ def test_it_goes_on_where_it_was_shown_last(model: Path, tmp_path: Path) -> None
     assert take.labels == ("D",) * 4 + ("DL", "DL", "DR", "DR")
     assert launch.info.engine == "torch-fp32", "what made it"
     assert launch.files.record == tmp_path / "drive-2.mp4"
-    assert launch.keeping.held is not None
-    summary = launch.keeping.held.summary(launch.files.record)["continued"]
+    assert launch.continuation is not None
+    summary = launch.continuation.told["continued"]
     assert summary["frame"] == 16
     assert summary["recordings"] == [str(video), str(tmp_path / "drive-2.mp4")]
     with pytest.raises(UserError, match="can go on"):
@@ -94,12 +94,12 @@ def test_all_worlds_of_the_launcher_that_died_go_on(model: Path, tmp_path: Path)
     assert keeping.held.drive.head.launcher == "mine", "not that of an earlier one"
     assert [each.whose.name for each in keeping.others] == ["Bob", "Ann"]
     assert keeping.launcher == "mine", "who still waits when this one dies belongs to it"
-    known = keeping.drives(checkpoint)
+    known = keeping.drives()
     assert [each.ended for each in known] == [False, False, False, True], (
         "what is ours is not there"
     )
     held = keeping.take_up(keeping.others[0].journal, checkpoint)
-    assert held.drive.shown == 4 and held.recording() is None
+    assert held.drive.shown == 4 and held.continuation().recording is None
     with pytest.raises(UserError, match="lives"):
         keeping.take_up(keeping.others[0].journal, checkpoint)
     with pytest.raises(UserError, match="headless"):
@@ -147,7 +147,7 @@ def test_a_drive_goes_on_with_the_start_that_it_had_or_not_at_all(
         Launch.make(replace(config, start=picture))
     begun = Launch.make(replace(config, start=picture, go_on=None))
     checkpoint = Checkpoint.open(begun.weights)
-    assert begun.keeping.drives(checkpoint) == []
+    assert begun.keeping.drives() == []
     cut_off(tmp_path / "state", model, start=checkpoint.stream_hash)
     with pytest.raises(UserError, match="give the --start that it was made with"):
         Launch.make(config)

@@ -15,12 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
+from actors.fleet import Fleet
 from configs.errors import UserError
 from configs.schema import RunConfig
 from pipeline.__main__ import main
 from pipeline.commands.run import STARTING
 from pipeline.console import Console
 from pipeline.launch import Launch
+from tests.test_pipeline_keeping import cut_off
 from tests.test_pipeline_stage_show import Squares
 
 GOOD = ["--headless", "--duration", "1"]
@@ -115,6 +117,26 @@ def test_what_never_held_a_frame_is_not_there(
         str(tmp_path / name) for name in ("x.mp4", "log.jsonl", "x.json")
     ]
     assert json.loads((tmp_path / "x.json").read_text())["frames"] in range(4, 9)
+
+
+def test_nobody_waits_for_room_when_the_workers_end(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that went on then would start a cluster again."""
+    for world in ("first", "0a1b", "2c3d"):
+        cut_off(tmp_path, model, launcher="dead", world=world)
+    going: list[str] = []
+
+    async def close(fleet: Fleet) -> None:
+        going.extend(str(task.get_coro()) for task in asyncio.all_tasks())
+
+    monkeypatch.setattr(Fleet, "close", close)
+    monkeypatch.setattr(Launch, "kept", lambda launch, session: Drawn())
+    config = RunConfig(model_path=model, state=tmp_path, go_on="all", port=0, duration=1.5)
+    launch = Launch.make(config)
+    assert len(launch.keeping.others) == 2
+    assert asyncio.run(launch.run(Console(), time.monotonic())) == 0
+    assert going and not [task for task in going if "go_on" in task]
 
 
 def test_nothing_is_written_while_workers_load(

@@ -166,6 +166,28 @@ def test_two_that_begin_at_once_never_share_an_address():
     assert run(body) is None
 
 
+def test_who_is_made_while_the_launcher_ends_is_let_go_again():
+    async def body(studio, running):
+        going = asyncio.Event()
+
+        async def slowly():
+            going.set()
+            await asyncio.sleep(0.3)
+            return studio.source()
+
+        studio.host.make = slowly
+        asked = asyncio.create_task(studio.worlds.new(Beginning("a car", 1)))
+        await going.wait()
+        studio.worlds.stop("the launcher ends")
+        await asyncio.wait_for(asyncio.shield(running), 5)
+        assert studio.worlds.room == 0
+        with pytest.raises(NoRoom, match="the launcher ends"):
+            await asked
+        assert not len(studio.worlds) and studio.worlds.tally.opened == 1
+
+    assert run(body) is None
+
+
 def test_there_are_no_more_than_keep_their_frame_rate():
     async def body(studio, running):
         studio.host.room = 0

@@ -50,11 +50,16 @@ class Choice:
     timings: Mapping[str, Timing]
 
     def __str__(self) -> str:
+        return f"engine {self.told}"
+
+    @property
+    def told(self) -> str:
+        """All of it on a line."""
         seen = ", ".join(
             f"{name} {timing.step:.0f} + {timing.decode:.0f} ms"
             for name, timing in self.timings.items()
         )
-        return f"engine {self.name}, {self.reason}" + (f" (step + decode: {seen})" if seen else "")
+        return f"{self.name}, {self.reason}" + (f" (step + decode: {seen})" if seen else "")
 
 
 def _to_stderr(line: str) -> None:
