@@ -7,7 +7,6 @@ and those that decide who may come in are all set, because Ray takes what is uns
 import contextlib
 import fcntl
 import functools
-import importlib.util
 import logging
 import os
 import secrets
@@ -32,6 +31,11 @@ SOCKET_PATH_ROOM: Final = 36
 # A few chunks in flight: 4 MB of frames and 1 MB of state each at full size.
 OBJECT_STORE_BYTES: Final = 512 << 20
 SHARED_MEMORY: Final = Path("/dev/shm")
+# Ray's own command. Where grpcio is installed it would also open a server for remote drivers, which
+# cannot be turned off and which nobody here needs; it does not where grpcio cannot be imported.
+RAY: Final = (
+    "import sys; sys.modules['grpc'] = None; from ray.scripts.scripts import main; sys.exit(main())"
+)
 PORT_OPTIONS: Final = (
     "--port",
     "--node-manager-port",
@@ -40,10 +44,6 @@ PORT_OPTIONS: Final = (
     "--dashboard-agent-grpc-port",
     "--metrics-export-port",
     "--runtime-env-agent-port",
-    # Where grpcio is installed Ray also opens a server for remote drivers, for every cluster on the
-    # same port, and without grpcio it refuses the option. It cannot be turned off; it asks for the
-    # token like all others.
-    *(("--ray-client-server-port",) if importlib.util.find_spec("grpc") else ()),
 )
 
 
@@ -163,9 +163,9 @@ def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str
 
     CPU counts are book-keeping here: there is one place per worker, and as many again for a second
     DiT group."""
-    ray = str(Path(sys.executable).with_name("ray"))
     return [
-        *(ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1"),
+        *(sys.executable, "-c", RAY, "start", "--head", "--block"),
+        "--node-ip-address=127.0.0.1",
         *(f"{option}={port}" for option, port in zip(PORT_OPTIONS, ports, strict=True)),
         *("--include-dashboard=false", "--include-log-monitor=false"),
         *("--no-monitor", "--disable-usage-stats"),

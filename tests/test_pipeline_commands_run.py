@@ -226,9 +226,9 @@ def assert_strangers_get_nothing(family, page_port, token):
             except (TimeoutError, ConnectionError):
                 continue
             assert not answer.startswith(b"HTTP/1.1 2"), (address, port, answer[:200])
-    assert with_token.keys() == SERVICES.keys() and "UNAUTHENTICATED" not in with_token.values(), (
-        with_token
-    )
+    # grpcio is installed here, and still no server for remote drivers is there
+    assert with_token.keys() == SERVICES.keys() - {"client server"}, with_token
+    assert "UNAUTHENTICATED" not in with_token.values(), with_token
     assert {with_token[name] for name in ("head", "head's store", "jobs", "node", "objects")} == {
         "OK"
     }
