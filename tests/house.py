@@ -84,7 +84,6 @@ COVERED: dict[str, str] = {
     "training/optimise.py": "tests/test_training_run.py",
     "training/plots.py": "tests/test_training_run.py",
     "training/ranks.py": "tests/test_training_run.py",
-    "training/settings.py": "tests/test_training_run.py",
     "training/text.py": "tests/test_training_run.py",
     "training/scenery.py": "tests/test_training_simulator.py",
     "training/things.py": "tests/test_training_camera.py",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from configs.errors import one_line_errors
 from configs.load import load
+from models.device import pick_device
 from training import autoencoder, export, ranks, text
 from training.run import started
 from training.settings import TrainSettings
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
 def run(settings: TrainSettings, stages: list[str], minutes: float | None, early: bool) -> bool:
     """Runs stages in order; False when the minutes were over first."""
     begin = time.monotonic()
+    pick_device(settings.device)
     if settings.start:
         started(settings, "control_embeddings.safetensors")  # rather told now than after an hour
 

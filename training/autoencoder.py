@@ -29,7 +29,7 @@ from training.clips import HELD_OUT_SEED, Recording, render
 from training.growing import all_grown, finer_patches
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
-from training.settings import TrainSettings
+from training.settings import TrainSettings, widths
 
 # of the latents' deviation, while training: the world's latents carry the noise of level t = 0
 # (0.0505)
@@ -157,17 +157,6 @@ def is_muon(name: str, parameter: Tensor) -> bool:
     return parameter.ndim == 4 and min(parameter.shape[:2]) > 12
 
 
-def _widths(text: str) -> tuple[int, int, int, int]:
-    try:
-        first, second, third, fourth = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            "training settings: expected four channel counts like '8, 16, 32, 64', "
-            f"got {text[:60]!r}"
-        ) from None
-    return first, second, third, fourth
-
-
 def load_what_fits(vae: TinyVAE, tensors: dict[str, Tensor]) -> None:
     """Loads trained weights; where the decoder is to have other widths, its layers start afresh.
     Larger patches and more latent channels are grown into (`training.growing`).
@@ -207,8 +196,8 @@ def build(settings: TrainSettings, group: SequenceGroup = SINGLE) -> tuple[Norma
     """The autoencoder and its run, resumed if there is something to resume."""
     torch.manual_seed(settings.seed)
     config = TinyVAEConfig(
-        _widths(settings.encoder_widths),
-        _widths(settings.decoder_widths),
+        widths("encoder_widths", settings.encoder_widths),
+        widths("decoder_widths", settings.decoder_widths),
         settings.latent_channels,
         residual_shortcuts=True,
         patch_size=settings.scale,

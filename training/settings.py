@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from configs.errors import UserError
+from configs.limits import check_seed, quoted, real_number, whole_number
 from training.view import View
+
+MOST: Final = 10**9  # of what is counted
+LARGEST_SCALE: Final = 16
+MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards"}  # and every ..._steps
+SHARES: Final = {"road_share", "reverse_share"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,39 @@ class TrainSettings:
     guidance_scale: float = 1.5  # of the offline stages
     control_guidance: float = 2.0  # of stage 3, towards the labels
 
+    def __post_init__(self) -> None:
+        """Raises UserError: rather told now than after an hour."""
+        check_seed(self.seed)
+        whole_number("scale", self.scale, 1, LARGEST_SCALE)
+        for name, kind in self.__annotations__.items():
+            value = getattr(self, name)
+            if kind == "int" and name != "seed":
+                none = name in MAY_BE_NONE or name.endswith("_steps")
+                whole_number(name, value, 0 if none else 1, MOST)
+            elif kind == "float":
+                real_number(name, value, 0, 1 if name in SHARES else 1e6)
+        if self.average_decay >= 1:
+            raise UserError(f"average_decay: expected less than 1, got {self.average_decay:g}")
+        for name, most in (("late_labels", "noise_groups"), ("control_start", "layers")):
+            if getattr(self, name) > getattr(self, most):
+                limit = f"{most}, {getattr(self, most)}"
+                raise UserError(f"{name}: expected at most {limit}, got {getattr(self, name)}")
+        for name in ("encoder_widths", "decoder_widths"):
+            widths(name, getattr(self, name))
+
     @property
     def view(self) -> View:
         return View(self.scale)
+
+
+def widths(name: str, text: str) -> tuple[int, int, int, int]:
+    """The channel counts of an autoencoder's four levels. Raises UserError."""
+    try:
+        first, second, third, fourth = (int(part) for part in text.split(","))
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"{name}: expected four channel counts like '8, 16, 32, 64', got {quoted(text)}"
+        ) from None
+    for count in (first, second, third, fourth):
+        whole_number(name, count, 1, MOST)
+    return first, second, third, fourth

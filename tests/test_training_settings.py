@@ -1,0 +1,56 @@
+"""Settings of a recipe: what cannot be is one line, before anything is rendered or trained."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.load import load
+from training import __main__ as recipe
+from training.settings import TrainSettings
+
+
+@pytest.mark.parametrize("name", ["train_tiny", "grow_large", "tune_tiny", "four_groups"])
+def test_the_shipped_recipes_are_readable(name: str) -> None:
+    settings = load(TrainSettings, config=Path(f"configs/{name}.yaml"))
+    assert settings.late_labels <= settings.noise_groups
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("latent_channels: -3", "latent_channels: expected a whole number from 1 to .*, got -3"),
+        ("scale: 0", "scale: expected a whole number from 1 to 16, got 0"),
+        ("scale: 100", "scale"),
+        ("ranks: 0", "ranks"),
+        ("seed: -1", "seed"),
+        ("autoencoder_steps: -1", "autoencoder_steps"),
+        ("road_share: 1.5", "road_share: expected a number from 0 to 1, got 1.5"),
+        ("average_decay: 1.0", "average_decay"),
+        ("diffusion_adam_rate: -0.1", "diffusion_adam_rate"),
+        ("distill_judge: .nan", "distill_judge"),
+        ("late_labels: 3", "late_labels: expected at most noise_groups, 2"),
+        ("control_start: 7", "control_start: expected at most layers, 6"),
+        ("encoder_widths: 4, 4", "encoder_widths: .*four channel counts"),
+        ("decoder_widths: 4, 4, 4, 0", "decoder_widths"),
+        ("scale: null", "scale"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_anything_starts(
+    line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(f"{line}\nwork: {tmp_path / 'work'}\n")
+    with pytest.raises(UserError, match=said):
+        load(TrainSettings, config=config)
+    assert recipe.main([str(config)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and list(tmp_path.iterdir()) == [config]
+
+
+def test_a_device_that_is_not_here_is_told_before_anything_is_rendered(
+    tmp_path: Path, capsys
+) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(f"device: gpu\nwork: {tmp_path / 'work'}\n")
+    assert recipe.main([str(config)]) == 2
+    assert "device 'gpu'" in capsys.readouterr().err and list(tmp_path.iterdir()) == [config]
