@@ -67,6 +67,13 @@ class Replica:
             slices=gathered(cast(list[Reference[Slice]], self.vae.ask("decode", world, chunk))),
         )
 
+    def step_in_turn(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
+        """As `step`, by who took a turn, which ends with it."""
+        step = self.step(world, order, prompt, asked)
+        step.replies.add_done_callback(lambda _: self.turns.stepped())
+        step.slices.add_done_callback(lambda _: self.turns.decoded())
+        return step
+
     def rewind(self, world: int, commit: Commit) -> Rewound:
         """Set a world to a commit, on both groups."""
         prompt = self._told[world] = commit.prompt

@@ -91,7 +91,7 @@ class Session:
             return self._want(Reset(seed))
         return self.resume(take)
 
-    def resume(self, take: Take, *commits: Commit) -> int:
+    def resume(self, take: Take, commits: Sequence[Commit] = ()) -> int:
         """As ``reset`` with a take, from the last of some commits of its stream on: what is before
         that is not made again. To the earlier ones one can go back."""
         epoch = self._want(Reset(take.seed, ready=False))
@@ -194,10 +194,7 @@ class Session:
         timeline = self._timeline
         order, prompt = self._steering.next_step(timeline.next_index, timeline.window)
         timeline.next_index += timeline.window
-        step = self._replica.step(self._number, order, prompt, asked)
-        step.replies.add_done_callback(lambda _: turns.stepped())
-        step.slices.add_done_callback(lambda _: turns.decoded())
-        self._ask(step)
+        self._ask(self._replica.step_in_turn(self._number, order, prompt, asked))
 
     def _ask(self, step: Step) -> None:
         step.replies.add_done_callback(lambda _: self._changed.set())
@@ -257,9 +254,8 @@ class Session:
         self._changed.set()
         return self._timeline.epoch
 
-    async def _read(self, take: Take, commits: tuple[Commit, ...]) -> None:
+    async def _read(self, take: Take, commits: Sequence[Commit]) -> None:
         """Read the prompts of a drive that is to be followed; then it can begin."""
-        *past, commit = commits or (None,)
         prompts = take.prompts[commits[0].index if commits else 0 :]
         embeddings: dict[str, np.ndarray] = {}
         try:
@@ -268,8 +264,7 @@ class Session:
             self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
             self.fail(error)
-        earlier = tuple(each for each in past if each is not None)
-        route = route_of(take, embeddings, self._steering.prompt, commit, earlier)
+        route = route_of(take, embeddings, self._steering.prompt, commits)
         self._steering.wanted = Reset(take.seed, route, take.first)
         self._changed.set()
 

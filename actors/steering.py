@@ -1,7 +1,7 @@
 """What the next step is told: the key that is held, the drive that is followed, the prompt in
 force, and when it may start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,24 +32,24 @@ def route_of(
     take: Take,
     embeddings: Mapping[str, np.ndarray],
     prompt: Prompt,
-    commit: Commit | None = None,
-    past: tuple[Commit, ...] = (),
+    commits: Sequence[Commit] = (),
 ) -> Route:
-    """From latent 0, or from ``commit`` on, by a drive's labels and prompts; ``prompt`` in place of
-    those that could not be read. past: where one can go back to, before the commit."""
+    """From latent 0, or from the last of ``commits`` on, by a drive's labels and prompts;
+    ``prompt`` in place of those that could not be read. To the earlier commits one can go back."""
     prompts = {
         text: replace(prompt, text=text, embedding=embedding)
         for text, embedding in embeddings.items()
     }
-    begin = commit.index if commit else 0
-    first = past[0].index if past else begin
+    begin = commits[-1].index if commits else 0
+    first = commits[0].index if commits else 0
     steered = tuple(
         (label, prompts.get(text, prompt))
         for label, text in zip(take.labels[first:], take.prompts[first:], strict=True)
     )
     led, way = steered[: begin - first], steered[begin - first :]
-    start = commit or Commit(0, take.seed, way[0][1] if way else prompt)
-    return Route(start, way, past, led)
+    if not commits:
+        return Route(Commit(0, take.seed, way[0][1] if way else prompt), way)
+    return Route(commits[-1], way, tuple(commits[:-1]), led)
 
 
 @dataclass

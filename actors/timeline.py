@@ -113,7 +113,8 @@ class Timeline:
         self._steered = deque(route.led, KEPT * (KEPT_EVERY + self.window))
 
     def done(self, step: Step, chunk: LatentChunk, reply: StepReply, slices: list[Slice]) -> None:
-        """The oldest step under way came back whole: a new group would go on behind it."""
+        """The oldest step under way came back: its chunk, a rank's reply, a slice of each VAE
+        worker. Should a group be replaced now, it goes on behind it."""
         assert self.under_way.popleft() is step
         self._history.append(replace(chunk, latents=chunk.latents.copy()))
         self.commit = Commit(

@@ -28,19 +28,16 @@ async def walk(replica: Replica, number: int, route: Route, window: int) -> Comm
 
 
 async def _walk(replica: Replica, number: int, route: Route, window: int) -> Commit:
-    timeline, told, turns = Timeline(window, route), route.commit.prompt, replica.turns
+    timeline, told = Timeline(window, route), route.commit.prompt
     await replica.rewind(number, route.commit).hold(WALK_SECONDS)
     whole = True
     for at in range(0, len(route.way), window):
         labels = tuple(label for label, _ in route.way[at : at + window])
         if (prompt := route.way[at][1]).text != told.text:
             told = prompt
-        await turns.take(time.monotonic() + PATIENT_SECONDS)
-        step = replica.step(
-            number, StepOrder(timeline.next_index, labels, 0), told, time.monotonic()
-        )
-        step.replies.add_done_callback(lambda _: turns.stepped())
-        step.slices.add_done_callback(lambda _: turns.decoded())
+        await replica.turns.take(time.monotonic() + PATIENT_SECONDS)
+        order = StepOrder(timeline.next_index, labels, 0)
+        step = replica.step_in_turn(number, order, told, time.monotonic())
         timeline.next_index += window
         timeline.under_way.append(step)
         replies = await watched(replica.dit, step.replies, WALK_SECONDS)

@@ -4,13 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from actors.cluster import Cluster, last_words
 from actors.head import PORT_OPTIONS, RunFolder, free_ports, head_command
 from actors.layout import Layout
+from tests.places import ROOT
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def open_head():
             *(sys.executable, "-m", "actors.guardian", folder, ""),
             *head_command(folder, ports, Layout()),
         ],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         env={**environment, "RAY_AUTH_MODE": "disabled"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ import pytest
 from actors.head import RunFolder, adopt_secrets, check_machine, head_environment, sweep
 from actors.layout import Layout
 from configs.errors import UserError
+from tests.places import ROOT
 
 
 def test_a_folder_that_nobody_holds_is_swept(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ folder = head.RunFolder()
 (folder.path / "token").write_text("secret")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     (left,) = tmp_path.iterdir()
     assert (left / "token").exists()
     stranger = tmp_path / "matrix-of-somebody"

@@ -52,7 +52,7 @@ def test_what_led_from_earlier_moments_to_where_it_goes_on_is_known() -> None:
     prompt, night = steering().prompt, embedding(1)
     take = Take(5, ("D", "DL", "DR", "B"), ("night", "night", "night", "night"))
     past = (Commit(1, 5, prompt), Commit(2, 5, prompt))
-    route = route_of(take, {"night": night}, prompt, Commit(3, 5, prompt), past)
+    route = route_of(take, {"night": night}, prompt, (*past, Commit(3, 5, prompt)))
     assert [label for label, _ in route.led] == ["DL", "DR"] and route.past == past
     assert [(label, prompt.text) for label, prompt in route.way] == [("B", "night")]
 

@@ -9,9 +9,10 @@ import pytest
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from configs.load import ROOT, load
+from configs.load import load
 from configs.schema import RunConfig, StreamConfig, StreamSettings
 from models.weight_folder import model_folder
+from tests.places import ROOT, SHIPPED
 
 
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
@@ -41,7 +42,7 @@ def test_precedence(tmp_path: Path) -> None:
 
 def test_the_shipped_files_load() -> None:
     tiny = load(RunConfig, config=ROOT / "configs/tiny.yaml", environment={})
-    assert model_folder(tiny.model_path)[0] == ROOT / "models/tiny/stage4"
+    assert model_folder(tiny.model_path)[0] == SHIPPED / "stage4"
     published = load(RunConfig, config=ROOT / "configs/stage4.yaml", environment={})
     assert (published.num_gpus_dit, published.num_gpus_vae) == (1, 3)
     assert str(published.model_path) == "../models/stage4"

@@ -7,11 +7,11 @@ import sys
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from configs.load import ROOT
 from pipeline.stage.program import Program
 from pipeline.stage.show import Show
 from pipeline.web.metrics import Counters, all_worlds, registry
 from pipeline.worlds import Worlds
+from tests.places import ROOT
 
 
 def names_in(registry_: CollectorRegistry) -> set[str]:

@@ -2,9 +2,9 @@
 
 import re
 from itertools import chain
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
+
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 
 

@@ -4,7 +4,6 @@ the limits."""
 import asyncio
 import re
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,9 @@ from models.controls import LABELS
 from pipeline.web import allowance, messages, quality, room, server, site, viewer, wheel
 from pipeline.web.site import PAGE
 from tests.live import live, socket
+from tests.places import ROOT
 
-TEXT = (Path(__file__).resolve().parent.parent / "docs" / "protocol.md").read_text()
+TEXT = (ROOT / "docs" / "protocol.md").read_text()
 SIZES = {"2 bytes": "2s", "u8": "B", "u16": "H", "u32": "I", "f64": "d"}
 
 

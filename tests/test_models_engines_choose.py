@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from configs.errors import UserError
-from configs.load import ROOT
 from models.checkpoint import Checkpoint
 from models.device import has_bfloat16
 from models.engines import choose
 from models.engines.choose import Timing, choose_engine, unfit
 from models.engines.openvino import present
+from tests.places import SHIPPED
 from tests.tiny_checkpoint import write_checkpoint
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_int8_needs_ranges_and_instructions(
     pytest.importorskip("openvino")
     with pytest.raises(UserError, match="engine openvino-int8: these weights have no ranges"):
         choose_engine(checkpoint, CPU, "openvino-int8")
-    shipped = Checkpoint.open(ROOT / "models/tiny/stage4")
+    shipped = Checkpoint.open(SHIPPED / "stage4")
     monkeypatch.setattr(choose, "multiplies_bytes", lambda: False)
     assert "no instructions" in unfit("openvino-int8", shipped, CPU)
 

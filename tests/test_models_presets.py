@@ -1,7 +1,6 @@
 """Presets of a weight folder: prompts, and pictures of them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from models.checkpoint import Checkpoint
 from models.frames import to_uint8
 from models.presets import read_pictures, read_presets
 from pipeline.video import decode_jpeg, encode_jpeg
+from tests.places import SHIPPED
 
-TINY = Path(__file__).resolve().parent.parent / "models" / "tiny"
 PICTURE = encode_jpeg(np.zeros((96, 144, 3), np.uint8), 80)
 
 
@@ -51,11 +50,11 @@ def test_a_missing_or_broken_picture_is_one_line(tmp_path, spoil, complaint):
 
 
 def test_the_embedded_worlds_pictures_are_its_start_clips():
-    checkpoint = Checkpoint.open(TINY / "stage4")
+    checkpoint = Checkpoint.open(SHIPPED / "stage4")
     pictures = checkpoint.preset_pictures()
     assert len(pictures) == len(checkpoint.presets) == 15
     vae = checkpoint.autoencoder(torch.device("cpu"), torch.float32)
-    clips = load_file(TINY / "stage3" / "start_clips.safetensors")
+    clips = load_file(SHIPPED / "stage3" / "start_clips.safetensors")
     for index in (0, 7, 14):
         latents = clips[f"clip.{index}"].float()[None] / vae.scaling_factor
         with torch.no_grad():

@@ -5,12 +5,10 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from configs.load import ROOT
 from configs.schema import StreamSettings
 from models.stages import check_stage, read_streaming
 from models.weight_folder import model_folder
-
-TINY = ROOT / "models" / "tiny"
+from tests.places import SHIPPED
 
 
 @pytest.mark.parametrize(
@@ -18,7 +16,7 @@ TINY = ROOT / "models" / "tiny"
     [("stage2", "stage2"), ("stage3", "stage3"), ("stage4", "stage4"), ("stage4", "stage3")],
 )
 def test_the_embedded_stages_are_what_they_are(stage: str, wanted: str) -> None:
-    check_stage(TINY / stage, wanted)
+    check_stage(SHIPPED / stage, wanted)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +34,7 @@ def test_the_embedded_stages_are_what_they_are(stage: str, wanted: str) -> None:
 )
 def test_a_folder_of_another_stage_is_refused(stage: str, wanted: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        model_folder(TINY / stage, wanted)
+        model_folder(SHIPPED / stage, wanted)
     assert "\n" not in str(error.value)
 
 

@@ -2,7 +2,6 @@
 definition, training."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from models.checkpoint import read_autoencoder
 from models.frames import to_uint8
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig, _down_kernel, _up_kernels
-from tests.places import GOLDEN
+from tests.places import GOLDEN, SHIPPED
 from tests.ranks import run_ranks
 from tests.small_vae import PATCHED, SMALL, error, published_vae, random_vae
 
@@ -241,7 +240,7 @@ def test_a_stream_computes_in_the_format_it_is_asked_for() -> None:
 def test_bfloat16_frames_of_the_embedded_world_look_like_float32_ones() -> None:
     """What a CPU with bfloat16 units shows instead: less than half a step of 255 away, on
     average."""
-    folder = Path(__file__).parent.parent / "models/tiny/stage3"
+    folder = SHIPPED / "stage3"
     vae = read_autoencoder(folder / "vae", torch.device("cpu"), torch.float32)
     assert isinstance(vae, TinyVAE)
     latents = load_file(folder / "start_clips.safetensors")["clip.0"].float()

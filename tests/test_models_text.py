@@ -14,6 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, T5Config, T5Encod
 from configs.errors import UserError
 from models.controls import SENTENCES
 from models.text import TextEncoder, Tokenizer, clip_control_embeddings, expected_shapes
+from tests.places import ROOT
 from tests.tiny_checkpoint import spiece_model
 
 CORPUS = [
@@ -204,9 +205,7 @@ def test_bad_input_is_named(reference: Path, spiece: bytes) -> None:
 
 def test_importing_the_module_does_not_import_transformers() -> None:
     code = "import sys, models.text; sys.exit('transformers' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
-    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from configs.load import ROOT
 from models.weight_folder import model_folder
+from tests.places import ROOT, SHIPPED
 
 
 def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if not (ROOT / "models/stage4").exists():
         folder, line = model_folder(None)
-        assert folder == ROOT / "models/tiny/stage4" and "embedded" in line and "\n" not in line
+        assert folder == SHIPPED / "stage4" and "embedded" in line and "\n" not in line
     (tmp_path / "models/stage4").mkdir(parents=True)
     assert model_folder(None) == (
         tmp_path / "models/stage4",
@@ -21,7 +21,7 @@ def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert model_folder(Path("models/stage4")) == (tmp_path / "models/stage4", "")
     assert model_folder(Path("../models")) == (ROOT / "models", "")  # as seen from pipeline/
-    assert model_folder(Path("models/tiny/stage4")) == (ROOT / "models/tiny/stage4", "")
+    assert model_folder(Path("models/tiny/stage4")) == (SHIPPED / "stage4", "")
     with pytest.raises(UserError, match="found nothing there .*hf download .*'stage3/[*]'"):
         model_folder(tmp_path / "stage3")
     (tmp_path / "file").touch()

@@ -1,7 +1,6 @@
 """What of a prompt a small world knows."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +8,9 @@ import torch
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.words import KnownWords
+from tests.places import SHIPPED
 from training.captions import PRESETS, known_words
 
-TINY = Path(__file__).resolve().parent.parent / "models" / "tiny"
 KINDS = {"places": ["desert", "snow"], "cars": ["red", "blue"]}
 WORDS = KnownWords(
     KINDS, frozenset(["a", "the", "red", "blue", "car", "in", "desert", "snow", "drives"])
@@ -57,9 +56,9 @@ def test_a_broken_list_is_refused_in_one_line(content, tmp_path):
 
 
 def test_the_embedded_world_knows_its_presets_and_says_so_of_other_prompts():
-    shipped = json.loads((TINY / "stage3" / "words.json").read_text())
+    shipped = json.loads((SHIPPED / "stage3" / "words.json").read_text())
     assert shipped == known_words()
-    words = KnownWords.read(TINY / "stage3" / "words.json")
+    words = KnownWords.read(SHIPPED / "stage3" / "words.json")
     assert [words.notice(prompt) for prompt in PRESETS] == [""] * len(PRESETS)
     assert words.notice("A red car drives on a desert road in daylight.") == ""
     assert "dragon" in words.notice("a dragon in the forest"), "heard in training, but meaningless"
@@ -68,6 +67,6 @@ def test_the_embedded_world_knows_its_presets_and_says_so_of_other_prompts():
 
 
 def test_the_text_encoder_says_it():
-    encoder = Checkpoint.open(TINY / "stage4").text_encoder(torch.device("cpu"), torch.float32)
+    encoder = Checkpoint.open(SHIPPED / "stage4").text_encoder(torch.device("cpu"), torch.float32)
     assert "elephant" in encoder.encode(["an elephant in the snow", ""]).notice
     assert encoder.encode(["a red car in the snow at night"]).notice == ""

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.load import ROOT
 from models.checkpoint import Checkpoint
 from models.frames import resample
 from pipeline.__main__ import COMMANDS, command, main, parser_of
 from pipeline.commands.run import STARTING
 from pipeline.video import VideoWriter, read_video
+from tests.places import ROOT
 from tests.tiny_checkpoint import write_checkpoint
 
 PROMPT = ("--prompt", "a red car")

@@ -8,7 +8,6 @@ import json
 import random
 import re
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,6 +22,7 @@ from pipeline.web.messages import unpack_frame
 from pipeline.web.site import PAGE
 from tests.hostile import hostile
 from tests.live import BEARER, TOKEN, live, socket, with_show
+from tests.places import ROOT
 from tests.slow_link import slow_link
 from tests.until import until
 
@@ -367,5 +367,5 @@ def test_who_floods_without_end_is_sent_away_in_words(monkeypatch):
 
 def test_the_page_belongs_to_the_package():
     packaged = configparser.ConfigParser()
-    packaged.read(Path(__file__).resolve().parent.parent / "setup.cfg")
+    packaged.read(ROOT / "setup.cfg")
     assert "static" in packaged["options.package_data"]["matrix_live.pipeline.web"]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from pathlib import Path
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,9 +12,10 @@ from configs.errors import UserError
 from pipeline.host import Host
 from pipeline.web.metrics import Counters, all_worlds, registry
 from pipeline.worlds import Worlds
+from tests.places import ROOT
 from tests.test_pipeline_stage_show import Squares, play, watch
 
-DASHBOARD = Path(__file__).resolve().parent.parent / "docs" / "grafana.json"
+DASHBOARD = ROOT / "docs" / "grafana.json"
 
 
 def test_a_shows_figures_are_prometheus_text():

@@ -8,9 +8,9 @@ import tomllib
 
 import pytest
 
-from configs.load import ROOT
 from models.controls import parse_signal
 from pipeline.__main__ import COMMANDS, parser_of
+from tests.places import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 TREE = re.findall(

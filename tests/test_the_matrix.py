@@ -17,9 +17,10 @@ import torch
 
 import the_matrix as api
 from configs.errors import UserError
-from configs.load import ROOT, child_environment
+from configs.load import child_environment
 from models.world import World
 from pipeline.video import read_video
+from tests.places import ROOT, SHIPPED
 from tests.tiny_checkpoint import write_checkpoint
 from the_matrix import the_matrix
 
@@ -240,8 +241,8 @@ def test_without_paths_the_embedded_world_is_taken(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     generator = the_matrix()
-    assert generator.generation.path == ROOT / "models/tiny/stage2"
-    assert generator.streaming.path == ROOT / "models/tiny/stage3"
+    assert generator.generation.path == SHIPPED / "stage2"
+    assert generator.streaming.path == SHIPPED / "stage3"
 
 
 def test_models_load_once(

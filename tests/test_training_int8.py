@@ -8,20 +8,20 @@ import pytest
 import torch
 
 from configs.errors import UserError
-from configs.load import ROOT
 from models.checkpoint import Checkpoint
 from models.engines.decoder import GraphDecoder, convolutions
 from models.engines.int8 import INT8_FILE
 from models.saving import save_tensors
 from models.tae import TinyVAE
 from models.weights import WeightFiles
+from tests.places import SHIPPED
 from training.autoencoder import to_video
 from training.int8 import drive_latents, main, write
 from training.scene import Scene
 from training.simulator import Simulator
 
 CPU = torch.device("cpu")
-STAGE3 = ROOT / "models" / "tiny" / "stage3"
+STAGE3 = SHIPPED / "stage3"
 
 
 def _decibels(ours: np.ndarray, expected: np.ndarray) -> float:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from actors.journal.records import LOG, Head, read_records
-from actors.journal.scribe import snapshots
+from actors.journal.scribe import snapshot_path, snapshots
 from actors.journal.story import Story
 from actors.moments import every
 from actors.source import Take
 from configs.errors import UserError
 from configs.files import read_bytes
 from models.checkpoint import Checkpoint
-from models.snapshot import SUFFIX, Snapshot, read_snapshot
+from models.snapshot import Snapshot, read_snapshot
 
 LOG_LIMIT: Final = 64 << 20  # bytes; ours are shortened long before
 
@@ -119,17 +119,17 @@ def _whole(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> li
     for stream, index in snapshots(folder):
         if stream != story.stream or not story.first <= index <= shown:
             continue
-        path = folder / f"{stream}-{index}{SUFFIX}"
+        path = snapshot_path(folder, stream, index)
         try:
             snapshot, _ = read_snapshot(path, checkpoint)
-            _check(snapshot, story, index)
+            _check(snapshot, story, index, path)
             found.append(snapshot)
         except UserError as error:
             logger.warning("%s; an earlier one is taken", error)
     return found
 
 
-def _check(snapshot: Snapshot, story: Story, index: int) -> None:
+def _check(snapshot: Snapshot, story: Story, index: int, path: Path) -> None:
     """Raise UserError unless a snapshot is of this story."""
     overlap = tuple(story.labels[: index - story.first])
     if (snapshot.index, snapshot.state.seed, snapshot.labels[story.first :]) != (
@@ -137,7 +137,7 @@ def _check(snapshot: Snapshot, story: Story, index: int) -> None:
         story.seed,
         overlap,
     ):
-        raise UserError(f"snapshot {story.stream}-{index}{SUFFIX}: of another drive than the log")
+        raise UserError(f"snapshot {path.name}: of another drive than the log")
 
 
 def _complete(story: Story, snapshot: Snapshot) -> None:

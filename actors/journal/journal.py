@@ -25,7 +25,7 @@ from actors.journal.records import (
     Recorded,
     Shown,
 )
-from actors.journal.scribe import EVERY, Scribe, snapshots
+from actors.journal.scribe import EVERY, Scribe, snapshot_path, snapshots
 from actors.journal.story import NONE_SHOWN, Story
 from actors.moments import changes, commit_of
 from actors.source import Take
@@ -33,7 +33,7 @@ from actors.timeline import Commit
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.controls import write_signal
-from models.snapshot import SUFFIX, read_snapshot
+from models.snapshot import read_snapshot
 
 WAITING: Final = 4096  # records: a disk that falls further behind keeps nothing
 END_SECONDS: Final = 5.0  # to write what waits when the session ends
@@ -119,7 +119,7 @@ class Journal:
         found = []
         for stream, index in snapshots(self.place.folder):
             with contextlib.suppress(UserError):  # taken away meanwhile
-                path = self.place.folder / f"{stream}-{index}{SUFFIX}"
+                path = snapshot_path(self.place.folder, stream, index)
                 if stream == self._stream:
                     found.append(commit_of(read_snapshot(path, self._scribe.checkpoint)[0]))
         return found

@@ -10,7 +10,7 @@ from actors.journal.journal import Journal
 from actors.moments import commit_of
 from actors.session import Session
 from actors.source import FrameChunk, Moment, Pace, StageReport, Take
-from actors.tasks import cancel
+from actors.tasks import Tasks
 from actors.timeline import Commit, Route
 
 
@@ -40,7 +40,7 @@ class KeptSession:
         self._drive = drive
         self._epoch = 0
         self._broke = self._rests = False
-        self._recalling: asyncio.Task[None] | None = None
+        self._recalling = Tasks()
         self._coming: _Coming | None = None
         self._unasked, self._made = "", 0  # see _ask_again
         self._labels: list[str] = []  # of the stream so far, and the prompts in force
@@ -130,7 +130,7 @@ class KeptSession:
         self._session.pace(pace)
         if self._rests and not pace.paused:
             self._rests = False
-            self._recalling = asyncio.create_task(self._recall(self._journal.stream))
+            self._recalling.start(self._recall(self._journal.stream))
 
     def rest(self) -> None:
         """As `Session.rest`; the moments come back from the journal."""
@@ -140,8 +140,7 @@ class KeptSession:
     async def close(self) -> None:
         """See ChunkSource."""
         await self._session.close()
-        if self._recalling is not None:
-            await cancel(self._recalling)
+        await self._recalling.cancel()
         await asyncio.to_thread(self._journal.close, ended=not self._broke)
 
     def recorded(self, path: str) -> None:
@@ -160,7 +159,7 @@ class KeptSession:
         self._prompts = list(take.prompts[: take.first])
         self._journal.stands(take.first)
         self._coming = None
-        self._epoch = self._session.resume(take, *commits)
+        self._epoch = self._session.resume(take, commits)
         return self._epoch
 
     async def _recall(self, stream: int) -> None:

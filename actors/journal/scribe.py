@@ -98,7 +98,7 @@ class Scribe:
         labels = story.labels[: commit.index]
         prompts = [prompt for prompt in story.prompts if prompt[0] < commit.index]
         snapshot = snapshot_of(commit, labels, prompts, self.checkpoint)
-        path = self.folder / f"{story.stream}-{commit.index}{SUFFIX}"
+        path = snapshot_path(self.folder, story.stream, commit.index)
         snapshot.save(path, self.checkpoint, self._head.engine, overwrite=True, private=True)
         settle(self.folder)
 
@@ -113,7 +113,7 @@ class Scribe:
         """Delete the snapshots of other streams, and the oldest ones."""
         size = mine = 0
         for stream, index in reversed(snapshots(self.folder)):
-            path = self.folder / f"{stream}-{index}{SUFFIX}"
+            path = snapshot_path(self.folder, stream, index)
             size += path.stat().st_size
             mine += stream == self.story.stream
             old = mine > KEPT or (size > KEPT_BYTES and mine > 2)
@@ -128,6 +128,11 @@ def settle(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def snapshot_path(folder: Path, stream: int, latent: int) -> Path:
+    """Where a journal keeps where a stream stood before a latent."""
+    return folder / f"{stream}-{latent}{SUFFIX}"
 
 
 def snapshots(folder: Path) -> list[tuple[int, int]]:
