@@ -1,6 +1,5 @@
 """One worker of the VAE group: decodes every chunk of every session on its slice of the width."""
 
-import os
 import time
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 from actors.records import LatentChunk, Memory, Slice
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
-from models.device import use_threads
+from models.device import cores_of_each, use_threads
 from models.engines.serve import LoadedDecoder
 from models.frames import StreamDecoder
 from models.snapshot import MEMORY_BYTES
@@ -24,7 +23,7 @@ class VaeWorker(Worker):
         super().__init__(weights, rank, size)
         # the transformer rests while frames are decoded: the cores are free
         if self.device.type == "cpu":
-            use_threads(max(1, len(os.sched_getaffinity(0)) // size))
+            use_threads(cores_of_each(size))
         self._decoder: LoadedDecoder | None = None
         self._streams: dict[int, StreamDecoder] = {}
         self._next: dict[int, int] = {}  # latent that each world's stream is at

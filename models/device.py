@@ -3,7 +3,7 @@ device."""
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,14 +64,48 @@ def has_bfloat16(device: torch.device) -> bool:
     )
 
 
+def cores() -> int:
+    """CPU cores of this process."""
+    return len(os.sched_getaffinity(0))
+
+
+def cores_of_each(workers: int) -> int:
+    """Cores of each of so many workers that compute at the same time; at least one."""
+    return max(1, cores() // workers)
+
+
+def host_memory() -> int:
+    """Bytes of this machine's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def processor() -> str:
     """What this machine computes with: the CPU's name and flags, and how many cores are ours."""
+    return f"{_cpu_lines()} {cores()}"
+
+
+def processor_name() -> str:
+    """What people call the CPU; "" where nothing says."""
+    return _cpu_told("model name")
+
+
+def processor_flags() -> Sequence[str]:
+    """The instructions that the CPU has, as Linux calls them."""
+    return _cpu_told("flags").split()
+
+
+def _cpu_told(what: str) -> str:
+    lines = (line.partition(":") for line in _cpu_lines())
+    return next((value.strip() for key, _, value in lines if key.startswith(what)), "")
+
+
+def _cpu_lines() -> list[str]:
+    """Name and flags of the first core."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    told = [line for line in lines if line.startswith(("model name", "flags"))][:2]
-    return f"{told} {len(os.sched_getaffinity(0))}"
+    return [line for line in lines if line.startswith(("model name", "flags"))][:2]
 
 
 def pick_decoder_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -223,7 +257,7 @@ def use_threads(count: int | None = None) -> int:
 
     One thread per rank keeps results byte-identical from run to run, whatever the machine's core
     count."""
-    number = count or len(os.sched_getaffinity(0))
+    number = count or cores()
     torch.set_num_threads(number)
     return number
 

@@ -1,14 +1,13 @@
 """What this machine's processor attains, measured in seconds on the shapes of a model, so that a
 prediction for a CPU stands on this CPU."""
 
-import os
 from collections.abc import Callable
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 
-from models.device import pick_decoder_dtype, pick_device, pick_dtype, threads
+from models.device import cores_of_each, host_memory, pick_decoder_dtype, pick_dtype, threads
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
 from pipeline.prediction import Device, Model
@@ -16,6 +15,7 @@ from pipeline.prediction import Device, Model
 # Ranks talk over gloo on the loopback device: assumed, as measured with pairs of processes.
 LINK: Final = 1.2e9
 EXCHANGE: Final = 3e-4
+CPU: Final = torch.device("cpu")
 SAMPLE: Final = 2e11  # operations of a sample at most: larger maps are measured on a part
 
 
@@ -27,14 +27,14 @@ def cpu_rank(model: Model) -> Device:
 
 def cpu_worker(model: Model, workers: int) -> Device:
     """One of `workers` VAE workers, which share the cores."""
-    count = max(1, len(os.sched_getaffinity(0)) // workers)
+    count = cores_of_each(workers)
     with threads(count), torch.inference_mode():
         return _worker(model, count)
 
 
 def _rank(model: Model, count: int) -> Device:
     """What a transformer's rank attains: its widths, its heads, its number format."""
-    config, dtype = model.transformer, pick_dtype("auto", pick_device("cpu"))
+    config, dtype = model.transformer, pick_dtype("auto", CPU)
     patches = (config.sample_height * config.sample_width) // config.patch_size**2
     tokens = config.max_text_seq_length + model.settings.latents * patches
     rows = min(tokens, int(SAMPLE / (8 * config.width**2)))
@@ -43,20 +43,20 @@ def _rank(model: Model, count: int) -> Device:
     weight = torch.randn(4 * config.width, config.width, dtype=dtype)
     q = torch.randn(1, config.num_attention_heads, seen, config.attention_head_dim, dtype=dtype)
     return _device(
-        f"this CPU, {count} threads, {dtype}".replace("torch.", ""),
+        count,
+        x,
         linear=_rate(lambda: F.linear(x, weight), 8.0 * rows * config.width**2),
         attention=_rate(
             lambda: F.scaled_dot_product_attention(q, q, q), 4.0 * seen**2 * config.width
         ),
         convolution=1.0,  # it has none
-        bandwidth=_bandwidth(x),
     )
 
 
 def _worker(model: Model, count: int) -> Device:
     """What a decoder's worker attains, on its widest maps."""
     full = isinstance(model.decoder, FullVAEConfig)
-    dtype = (pick_dtype if full else pick_decoder_dtype)("auto", pick_device("cpu"))
+    dtype = (pick_dtype if full else pick_decoder_dtype)("auto", CPU)
     height, width = 8 * model.transformer.sample_height, 8 * model.transformer.sample_width
     config = model.decoder
     if isinstance(config, FullVAEConfig):
@@ -74,28 +74,29 @@ def _worker(model: Model, count: int) -> Device:
         work = lambda: F.conv2d(x, kernel, padding=1)  # noqa: E731
         operations = 18.0 * wide**2 * 2 * height * width
     return _device(
-        f"this CPU, {count} threads, {dtype}".replace("torch.", ""),
+        count,
+        x,
         linear=1.0,  # it has none
         attention=1.0,
         convolution=_rate(work, operations),
-        bandwidth=_bandwidth(x),
     )
 
 
 def _device(
-    name: str, *, linear: float, attention: float, convolution: float, bandwidth: float
+    count: int, x: torch.Tensor, *, linear: float, attention: float, convolution: float
 ) -> Device:
+    """A processor of so many threads, and what it attains; x: what it works on."""
     few = torch.ones(64)
     return Device(
-        name=name,
+        name=f"this CPU, {count} threads, {str(x.dtype).removeprefix('torch.')}",
         linear=linear,
         attention=attention,
         convolution=convolution,
-        bandwidth=bandwidth,
+        bandwidth=_bandwidth(x),
         launch=stopwatch(lambda: [few + few for _ in range(100)], 5) / 1e5,
         link=LINK,
         exchange=EXCHANGE,
-        memory=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        memory=float(host_memory()),
         queued=False,
     )
 

@@ -25,7 +25,7 @@ from configs.geometry import FPS
 from configs.load import state_folder
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
-from models.device import gpu_names
+from models.device import cores, gpu_names, processor_flags
 from models.weight_folder import model_folder
 from pipeline.launch import Launch
 from pipeline.stage.show import Show
@@ -89,13 +89,11 @@ def packages() -> Finding:
 
 
 def processor() -> Finding:
-    cores = len(os.sched_getaffinity(0))
-    words = Path("/proc/cpuinfo").read_text().split()
-    flags = " ".join(flag for flag in CPU_FLAGS if flag in words) or "none of note"
-    seen = f"{cores} cores, {flags}, load {os.getloadavg()[0]:.1f}"
-    if cores < 2:
+    flags = " ".join(flag for flag in CPU_FLAGS if flag in processor_flags()) or "none of note"
+    seen = f"{cores()} cores, {flags}, load {os.getloadavg()[0]:.1f}"
+    if cores() < 2:
         return Finding("processor", LOOK, seen, "the embedded world wants two cores")
-    if os.getloadavg()[0] > cores:
+    if os.getloadavg()[0] > cores():
         return Finding("processor", LOOK, seen, "other programs are busy: close some")
     return Finding("processor", OK, seen)
 

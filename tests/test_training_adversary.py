@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.blur import blurred
-from training.adversary import Judge, LatentJudge, balance, judge_loss, judged_steps, wish, wishes
+from training.adversary import Judge, balance, judge_loss, judged_steps, wish, wishes
 from training.autoencoder import to_video
 from training.evaluation.held_out import simulated
 from training.scene import Scene
@@ -21,7 +21,7 @@ def frames() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture(scope="module")
 def judge(frames: tuple[torch.Tensor, torch.Tensor]) -> Judge:
     torch.manual_seed(0)
-    judge = Judge()
+    judge = Judge.of_frames()
     optimiser = torch.optim.Adam(judge.parameters(), lr=5e-3)
     for _ in range(150):
         optimiser.zero_grad()
@@ -58,7 +58,7 @@ def test_the_wish_sharpens_and_leaves_the_judge_alone(
 def test_a_judge_of_latents_learns_which_step_belongs_to_which_key() -> None:
     """Both latents look true by themselves; only with the key they do not."""
     torch.manual_seed(0)
-    judge, ids = LatentJudge(4), torch.arange(8) % 2
+    judge, ids = Judge.of_latents(4), torch.arange(8) % 2
     before = torch.randn(8, 4, 6, 6)
     moved = [before.roll(1 if held else -1, -1)[k] for k, held in enumerate(ids.tolist())]
     after = torch.stack(moved)

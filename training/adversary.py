@@ -9,6 +9,9 @@ gradients at the decoder's last layer (VQGAN, Esser et al., arXiv 2012.09841).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,47 +26,42 @@ LEAST, MOST = 1e-4, 20.0  # of the balance of gradients
 
 
 class Judge(nn.Module):
-    """Frames [n, 3, H, W] in [-1, 1] -> scores of patches [n, 1, H / 8, W / 8], high for true ones;
-    and the features on the way."""
+    """Pictures [n, C, H, W] -> scores of patches [n, 1, h, w], high for true ones; and the features
+    on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, convolutions: Iterable[nn.Conv2d]) -> None:
+        """The last one scores."""
         super().__init__()
-        layers, before = [], 3
-        for width in WIDTHS:
-            layers.append(spectral_norm(nn.Conv2d(before, width, 4, stride=2, padding=1)))
-            before = width
+        *layers, last = (spectral_norm(each) for each in convolutions)
         self.layers = nn.ModuleList(layers)
-        self.last = spectral_norm(nn.Conv2d(before, 1, 3, padding=1))
+        self.last = last
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+    @staticmethod
+    def of_frames() -> Judge:
+        """Frames [n, 3, H, W] in [-1, 1] -> scores [n, 1, H / 8, W / 8]."""
+        halvings = (
+            nn.Conv2d(before, width, 4, stride=2, padding=1)
+            for before, width in pairwise((3, *WIDTHS))
+        )
+        score = (nn.Conv2d(width, 1, 3, padding=1) for width in WIDTHS[-1:])
+        return Judge(chain(halvings, score))
+
+    @staticmethod
+    def of_latents(channels: int) -> Judge:
+        """Inputs of `judged_steps` -> scores [n, 1, h, w]. It sees a latent, the one before it and
+        the key that was held, so that it judges a step and not a picture. Far cheaper than judging
+        pixels (LADD, Sauer et al., arXiv 2403.12015)."""
+        widths = (2 * channels + len(LABELS) + 1, *LATENT_WIDTHS)
+        steps = (nn.Conv2d(before, width, 3, padding=1) for before, width in pairwise(widths))
+        score = (nn.Conv2d(width, 1, 1) for width in LATENT_WIDTHS[-1:])
+        return Judge(chain(steps, score))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
         features = []
         for layer in self.layers:
-            frames = F.leaky_relu(layer(frames), 0.2)
-            features.append(frames)
-        return self.last(frames), features
-
-
-class LatentJudge(nn.Module):
-    """The same for latents: inputs of `steps` -> scores [n, 1, h, w], and the features on the way.
-
-    It sees a latent, the one before it and the key that was held, so that it judges a step and not
-    a picture. Far cheaper than judging pixels (LADD, Sauer et al., arXiv 2403.12015)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        layers, before = [], 2 * channels + len(LABELS) + 1
-        for width in LATENT_WIDTHS:
-            layers.append(spectral_norm(nn.Conv2d(before, width, 3, padding=1)))
-            before = width
-        self.layers = nn.ModuleList(layers)
-        self.last = spectral_norm(nn.Conv2d(before, 1, 1))
-
-    def forward(self, steps: Tensor) -> tuple[Tensor, list[Tensor]]:
-        features = []
-        for layer in self.layers:
-            steps = F.leaky_relu(layer(steps), 0.2)
-            features.append(steps)
-        return self.last(steps), features
+            pictures = F.leaky_relu(layer(pictures), 0.2)
+            features.append(pictures)
+        return self.last(pictures), features
 
 
 def judged_steps(before: Tensor, after: Tensor, labels: Tensor) -> Tensor:
@@ -73,7 +71,7 @@ def judged_steps(before: Tensor, after: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([before, after, keys.expand(-1, -1, *after.shape[2:])], 1)
 
 
-def judge_loss(judge: nn.Module, made: Tensor, true: Tensor) -> Tensor:
+def judge_loss(judge: Judge, made: Tensor, true: Tensor) -> Tensor:
     """Hinge loss of the judge on frames [n, 3, H, W]: 2 when it knows nothing, 0 at best."""
     return F.relu(1 - judge(true)[0]).mean() + F.relu(1 + judge(made.detach())[0]).mean()
 
@@ -88,12 +86,12 @@ def wishes(judge: Judge, made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return -scores.mean(), torch.stack(distances).mean()
 
 
-def wish(judge: nn.Module, made: Tensor) -> Tensor:
+def wish(judge: Judge, made: Tensor) -> Tensor:
     """To be taken for true, by a judge that does not learn from it."""
     return -_unmoved(judge, made)[0].mean()
 
 
-def _unmoved(judge: nn.Module, made: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _unmoved(judge: Judge, made: Tensor) -> tuple[Tensor, list[Tensor]]:
     """What a judge says, without a gradient for the judge."""
     frozen = {name: tensor.detach() for name, tensor in judge.named_parameters()}
     scores, features = functional_call(judge, frozen, made)

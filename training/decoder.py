@@ -37,7 +37,7 @@ class Contest(nn.Module):
     def __init__(self, decoder: nn.Module, settings: TrainSettings) -> None:
         super().__init__()
         self.decoder = decoder
-        self.judge = Judge() if settings.decoder_judge else None
+        self.judge = Judge.of_frames() if settings.decoder_judge else None
         self.weights = settings.decoder_judge, settings.decoder_features
 
     def loss(self, made: Tensor, video: Tensor, last: Tensor) -> tuple[Tensor, dict[str, float]]:

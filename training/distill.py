@@ -30,7 +30,7 @@ from models.schedulers import (
 )
 from models.transformer import Transformer
 from training import autoencoder, diffusion, text
-from training.adversary import LatentJudge, balance, judge_loss, judged_steps, wish
+from training.adversary import Judge, balance, judge_loss, judged_steps, wish
 from training.captions import TEXT_LENGTH
 from training.diffusion import SINGLE, Batches, WorldModel
 from training.drivers import random_labels
@@ -72,7 +72,7 @@ class Streams(nn.Module):
         count: int,
         seed: int,
         groups: int,
-        judge: LatentJudge | None = None,
+        judge: Judge | None = None,
     ) -> None:
         super().__init__()
         self.row, self.edges = timestep_row(groups), phase_edges(groups)
@@ -119,7 +119,7 @@ class Streams(nn.Module):
         self.labels[i], self.tokens[i] = labels[0], tokens[0]
         self.run_left[i], self.alive[i] = 0, True
 
-    def contest(self, judge: LatentJudge, sample: int, reached: Tensor) -> tuple[Tensor, Tensor]:
+    def contest(self, judge: Judge, sample: int, reached: Tensor) -> tuple[Tensor, Tensor]:
         """The student's wish for the latents that it emits, and the judge's own loss."""
         rng = np.random.default_rng((self.seed, 8, sample))
         latents, labels, _ = self.batches.windows(rng, len(self.window), 2)
@@ -230,7 +230,7 @@ def build(
     student.requires_grad_(False)
     student.transformer.requires_grad_(True)
     count = max(1, settings.distill_streams // group.size)
-    judge = LatentJudge(settings.latent_channels) if settings.distill_judge else None
+    judge = Judge.of_latents(settings.latent_channels) if settings.distill_judge else None
     streams = Streams(student, batches, count, settings.seed, settings.noise_groups, judge).to(
         pick_device(settings.device)
     )

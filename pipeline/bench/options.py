@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from models.device import cores, host_memory, processor_name
+
 
 @dataclass(frozen=True)
 class Options:
@@ -26,21 +28,13 @@ class Options:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    processor = platform.processor() or platform.machine()
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        processor = next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-            processor,
-        )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
+    processor = processor_name() or platform.processor() or platform.machine()
+    memory = host_memory() / 2**30
     load = os.getloadavg()[0]
-    summary = (
-        f"{cores} cores of {processor}, {memory:.0f} GiB, torch {version('torch')}, load {load:.1f}"
-    )
+    summary = f"{cores()} cores of {processor}, {memory:.0f} GiB, torch {version('torch')}, load {load:.1f}"
     return {
         "summary": summary,
-        "cores": cores,
+        "cores": cores(),
         "processor": processor,
         "memory_gib": round(memory, 1),
     }

@@ -1,5 +1,6 @@
 """The published networks, and the same networks small, with random weights made where they run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -57,23 +58,17 @@ SHAPES: Final = {"published": PUBLISHED, "tiny": TINY}
 
 def transformer(shape: Shape, device: torch.device, dtype: torch.dtype) -> Transformer:
     """A transformer of that shape."""
-    with torch.device("meta"):
-        empty = Transformer(shape.transformer)
-    return _filled(empty, device, dtype)
+    return _filled(lambda: Transformer(shape.transformer), device, dtype)
 
 
 def full_decoder(shape: Shape, device: torch.device, dtype: torch.dtype) -> FullVAE:
     """A full autoencoder of that shape."""
-    with torch.device("meta"):
-        empty = FullVAE(shape.full)
-    return _filled(empty, device, dtype)
+    return _filled(lambda: FullVAE(shape.full), device, dtype)
 
 
 def tiny_decoder(shape: Shape, device: torch.device, dtype: torch.dtype) -> TinyVAE:
     """A tiny autoencoder of that shape."""
-    with torch.device("meta"):
-        empty = TinyVAE(shape.tiny)
-    return _filled(empty, device, dtype)
+    return _filled(lambda: TinyVAE(shape.tiny), device, dtype)
 
 
 def fill(name: str, weight: Tensor) -> Tensor:
@@ -83,8 +78,10 @@ def fill(name: str, weight: Tensor) -> Tensor:
     return weight.fill_(1) if name.endswith("weight") else weight.zero_()
 
 
-def _filled(empty: Network, device: torch.device, dtype: torch.dtype) -> Network:
+def _filled(make: Callable[[], Network], device: torch.device, dtype: torch.dtype) -> Network:
     torch.manual_seed(0)
+    with torch.device("meta"):
+        empty = make()
     module = empty.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     for name, weight in module.named_parameters():
         fill(name, weight)

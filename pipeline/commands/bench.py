@@ -13,6 +13,7 @@ from configs.load import load
 from configs.schema import RunConfig
 from models.weight_folder import model_folder
 from pipeline.bench.options import Options, machine
+from pipeline.commands.flags import add_model_path
 
 PURPOSE: Final = "Measure this machine: attention, models, live delay, loading."
 EXAMPLES: Final = """\
@@ -34,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help=f"all (default), {', '.join(PARTS)}; on request {', '.join(ON_REQUEST)}",
     )
-    parser.add_argument(
-        "--model-path", metavar="DIR", help="weights of model and live (default: as for run)"
-    )
+    add_model_path(parser, "weights of model and live (default: as for run)")
     parser.add_argument(
         "--threads", metavar="N,N", default="1,2", help="thread counts of part model (default 1,2)"
     )

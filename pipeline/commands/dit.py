@@ -7,7 +7,7 @@ from typing import Final
 from configs.limits import whole_number
 from configs.load import load
 from configs.schema import RunConfig
-from pipeline.commands.flags import add_end, add_engine, add_ray_address, add_start, add_weights
+from pipeline.commands.flags import add_beginning, add_end, add_engine, add_ray_address, add_weights
 from pipeline.console import Console
 from pipeline.signals import finish
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="transformer ranks: GPUs, or CPU processes without any (NUM_GPUS_DIT)",
     )
-    add_start(parser)
+    add_beginning(parser)
     add_end(parser, "running (default: Ctrl-C)")
     add_weights(parser, "MODEL_PATH; default models/stage4")
     add_engine(parser)

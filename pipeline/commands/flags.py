@@ -5,13 +5,14 @@ import argparse
 from configs.choice import ENGINES
 
 
+def add_model_path(group: "argparse._ActionsContainer", what: str) -> None:
+    """Whose weights. what: what the help says of them, and of no folder at all."""
+    group.add_argument("--model-path", metavar="DIR", help=what)
+
+
 def add_weights(group: "argparse._ActionsContainer", unset: str) -> None:
     """Which weights are loaded. unset: what the help says of no folder at all."""
-    group.add_argument(
-        "--model-path",
-        metavar="DIR",
-        help=f"weight folder ({unset}, else the embedded one)",
-    )
+    add_model_path(group, f"weight folder ({unset}, else the embedded one)")
     group.add_argument(
         "--base-model-path", metavar="DIR", help="folder of what a transformer-only folder lacks"
     )
@@ -51,8 +52,8 @@ def add_ray_address(group: "argparse._ActionsContainer") -> None:
     )
 
 
-def add_start(group: "argparse._ActionsContainer", whose: str = "of the weights") -> None:
-    """What the world begins with. whose: the presets of which the first is taken."""
+def add_beginning(group: "argparse._ActionsContainer", whose: str = "of the weights") -> None:
+    """The prompt and the seed that the world begins with. whose: the presets of which the first is taken."""
     group.add_argument(
         "--prompt",
         metavar="TEXT",
@@ -62,6 +63,16 @@ def add_start(group: "argparse._ActionsContainer", whose: str = "of the weights"
         "--seed",
         metavar="N",
         help="0 to 2^53 - 1; the same seed and controls make the same frames (default 42)",
+    )
+
+
+def add_start(group: "argparse._ActionsContainer") -> None:
+    """A picture of one's own that the world begins with."""
+    group.add_argument(
+        "--start",
+        metavar="FILE",
+        help="a picture or a video (.png, .jpg, .mp4) of any size to begin with, cut and resized; "
+        "name it in --prompt",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from configs.errors import UserError
 from configs.limits import whole_number
 from configs.load import nearest
+from pipeline.commands.flags import add_model_path
 
 PURPOSE: Final = "Predict speed, delay and memory for a device and a number of them."
 EXAMPLES: Final = """\
@@ -17,9 +18,7 @@ DEVICES: Final = ("h100", "h200", "a100", "l40s", "4090", "cpu")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``plan``."""
-    parser.add_argument(
-        "--model-path", metavar="DIR", help="weight folder (default: the published shapes)"
-    )
+    add_model_path(parser, "weight folder (default: the published shapes)")
     parser.add_argument(
         "--vae",
         metavar="full|tiny",

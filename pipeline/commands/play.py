@@ -9,10 +9,10 @@ from configs.load import environment_of, load
 from configs.schema import RunConfig
 from pipeline.commands.flags import (
     add_address,
+    add_beginning,
     add_end,
     add_headless,
     add_record,
-    add_start,
 )
 from pipeline.console import Console
 from pipeline.signals import finish
@@ -27,7 +27,7 @@ EXAMPLES: Final = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``play``. Environment: MATRIX_TOKEN."""
-    add_start(parser, "of the program")
+    add_beginning(parser, "of the program")
     add_address(parser)
     add_end(parser)
     add_headless(parser, "frames are consumed at 16 FPS")

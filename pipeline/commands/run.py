@@ -10,6 +10,7 @@ from configs.load import load
 from configs.schema import RunConfig
 from pipeline.commands.flags import (
     add_address,
+    add_beginning,
     add_end,
     add_engine,
     add_headless,
@@ -46,12 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_world(group: "argparse._ActionsContainer") -> None:
+    add_beginning(group)
     add_start(group)
-    group.add_argument(
-        "--start",
-        metavar="FILE",
-        help="a picture or a video (.png, .jpg, .mp4) that the world begins with; name it in --prompt",
-    )
     add_weights(group, "MODEL_PATH; default models/stage4")
     add_engine(group)
     add_ray_address(group)

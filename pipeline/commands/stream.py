@@ -6,7 +6,7 @@ from typing import Final
 from configs.load import load
 from configs.schema import StreamConfig
 from pipeline.commands.base import given_labels
-from pipeline.commands.flags import add_engine, add_offline
+from pipeline.commands.flags import add_engine, add_offline, add_start
 
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="3|4",
         help="default weights: stage 3 (DPM++) or 4 (one call a latent; default)",
     )
-    _add_start(stream)
+    _add_first_frames(stream)
     stream.add_argument(
         "--clip-frames",
         metavar="N",
@@ -51,18 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_start(stream: "argparse._ActionsContainer") -> None:
+def _add_first_frames(stream: "argparse._ActionsContainer") -> None:
     """What the stream begins with."""
     stream.add_argument(
         "--init-video",
         metavar="FILE",
         help="clip to continue, as it is (default: a start clip of the weights)",
     )
-    stream.add_argument(
-        "--start",
-        metavar="FILE",
-        help="a picture or a video of any size to begin with, cut and resized; name it in --prompt",
-    )
+    add_start(stream)
 
 
 def main(args: argparse.Namespace) -> int:
