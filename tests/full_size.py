@@ -37,7 +37,7 @@ from models.world import World, WorldParts
 from pipeline.bench.shapes import fill
 from pipeline.bench.timing import in_a_process, peak_memory
 from tests.ranks import run_ranks
-from tests.tiny_checkpoint import spiece_model
+from tests.tiny_checkpoint import full_vae_json, put_network, spiece_model
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 WORDS = "a red white car drives on through desert snow city road at night noon sunset"
@@ -83,21 +83,15 @@ def write(size: Size) -> dict[str, Any]:
         transformer = Transformer(config)
         vae = FullVAE(FullVAEConfig(sample_height=8 * size.rows, sample_width=8 * size.columns))
         tiny = TinyVAE(TinyVAEConfig())
-    values = {
-        "_class_name": "AutoencoderKLCogVideoX",
-        **{key: getattr(vae.config, key) for key in FullVAEConfig.__dataclass_fields__},
-    }
     shared = size.folder / "stage3"
     parts: list[tuple[Path, nn.Module, str]] = [
         (size.stage4 / "transformer", transformer, config.to_json()),
         (shared / "transformer", transformer, config.to_json()),
-        (shared / "vae", vae, json.dumps(values)),
+        (shared / "vae", vae, full_vae_json(vae.config)),
     ]
     for place, module, text in parts:
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "config.json").write_text(text)
-        _save(place / "diffusion_pytorch_model.safetensors", module)
-    _save(size.taecvx, tiny)
+        put_network(place, text, _random(module))
+    save_tensors(size.taecvx, _random(tiny))
     _write_text(shared)
     controls = {"control_embeddings": torch.randn(9, 768), "null_control": torch.zeros(768)}
     save_tensors(size.stage4 / "control_embeddings.safetensors", controls)
@@ -105,12 +99,11 @@ def write(size: Size) -> dict[str, Any]:
     return {"gigabytes": weight / 1e9}
 
 
-def _save(file: Path, module: nn.Module) -> None:
-    tensors = {
+def _random(module: nn.Module) -> dict[str, Tensor]:
+    return {
         name: fill(name, torch.empty(tensor.shape, dtype=BF16))
         for name, tensor in module.state_dict().items()
     }
-    save_tensors(file, tensors)
 
 
 def _write_text(folder: Path) -> None:

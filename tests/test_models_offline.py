@@ -1,7 +1,6 @@
 """Videos in one process: what is loaded and kept, clips there and back, streams through both kinds
 of decoder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,33 +20,33 @@ from models.offline import (
     stream_frames,
 )
 from models.parts import Parts
-from models.saving import save_tensors
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
 from models.world import World
-from tests.tiny_checkpoint import CHANNELS, HEIGHT, WIDTH, write_checkpoint
+from tests.tiny_checkpoint import (
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    full_vae_json,
+    put_network,
+    write_checkpoint,
+)
 
 CPU = torch.device("cpu")
 
 
 def write_full_vae(folder: Path) -> None:
     """Put a small random autoencoder of the published kind in place of the tiny one."""
-    settings = {
-        "_class_name": "AutoencoderKLCogVideoX",
-        "block_out_channels": [8, 8, 16, 16],
-        "layers_per_block": 1,
-        "latent_channels": CHANNELS,
-        "norm_num_groups": 4,
-        "sample_height": 2
-        * HEIGHT,  # a tile is half of it: smaller ones have too few latents to overlap
-        "sample_width": 2 * WIDTH,
-    }
-    torch.manual_seed(1)
-    (folder / "config.json").write_text(json.dumps(settings))
-    save_tensors(
-        folder / "diffusion_pytorch_model.safetensors",
-        FullVAE(FullVAEConfig.from_json(settings)).state_dict(),
+    config = FullVAEConfig(
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        # a tile is half of it: smaller ones have too few latents to overlap
+        sample_height=2 * HEIGHT,
+        sample_width=2 * WIDTH,
     )
+    torch.manual_seed(1)
+    put_network(folder, full_vae_json(config), FullVAE(config).state_dict())
 
 
 @pytest.fixture(scope="module", params=["tiny", "full"])

@@ -3,7 +3,8 @@ processes."""
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import sentencepiece
@@ -16,8 +17,11 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
+from pipeline.bench.shapes import TINY
 
-HEIGHT, WIDTH, CHANNELS, CONTROL_DIM, TEXT_WIDTH = 32, 48, 16, 24, 32
+HEIGHT, WIDTH = 8 * TINY.transformer.sample_height, 8 * TINY.transformer.sample_width
+CHANNELS, CONTROL_DIM = TINY.transformer.in_channels, TINY.transformer.control_dim
+TEXT_WIDTH = TINY.transformer.text_embed_dim
 PROMPTS = (
     "a red car on a desert road at noon",
     "a white car on a snowy road at night",
@@ -56,20 +60,7 @@ def write_checkpoint(
     The same seed gives the same bytes. patch_size: of the tiny autoencoder; the picture is as many
     times HEIGHT x WIDTH."""
     torch.manual_seed(seed)
-    config = TransformerConfig(
-        num_attention_heads=4,
-        attention_head_dim=16,
-        num_layers=3,
-        time_embed_dim=32,
-        text_embed_dim=TEXT_WIDTH,
-        sample_height=HEIGHT // 8,
-        sample_width=WIDTH // 8,
-        max_text_seq_length=16,
-        control_dim=CONTROL_DIM,
-        control_start_layer=0,
-        control_end_layer=3,
-    )
-    _transformer(folder / "transformer", config)
+    _transformer(folder / "transformer", replace(TINY.transformer, control_start_layer=0))
     _vae(folder / "vae", full_vae, patch_size)
     _text(folder)
     settings = {
@@ -97,19 +88,13 @@ def _transformer(folder: Path, config: TransformerConfig) -> None:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=1.5 / parameter.shape[1] ** 0.5)
-    folder.mkdir(parents=True)
-    values = {name: getattr(config, name) for name in TransformerConfig.__dataclass_fields__}
-    values["_class_name"] = "CogVideoXTransformer3DModel"
-    (folder / "config.json").write_text(json.dumps(values))
-    save_tensors(folder / "diffusion_pytorch_model.safetensors", model.state_dict())
+    put_network(folder, config.to_json(), model.state_dict())
 
 
 def _vae(folder: Path, full: bool, patch_size: int) -> None:
     vae: FullVAE | TinyVAE
     if full:
-        values = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
-        values = {"_class_name": "AutoencoderKLCogVideoX", **values}
-        vae = FullVAE(FullVAEConfig.from_json(values))
+        text, vae = full_vae_json(TINY.full), FullVAE(TINY.full)
     else:
         config = TinyVAEConfig(
             encoder_widths=(4, 4, 8, 8),
@@ -118,10 +103,20 @@ def _vae(folder: Path, full: bool, patch_size: int) -> None:
             scaling_factor=1.0,
             patch_size=patch_size,
         )
-        values, vae = config.to_json(), TinyVAE(config)
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(values))
-    save_tensors(folder / "diffusion_pytorch_model.safetensors", vae.state_dict())
+        text, vae = json.dumps(config.to_json()), TinyVAE(config)
+    put_network(folder, text, vae.state_dict())
+
+
+def put_network(folder: Path, config: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a network's folder as diffusers does: the text of its config.json, and its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config)
+    save_tensors(folder / "diffusion_pytorch_model.safetensors", tensors)
+
+
+def full_vae_json(config: FullVAEConfig) -> str:
+    """The config.json of a full autoencoder."""
+    return json.dumps({"_class_name": "AutoencoderKLCogVideoX", **asdict(config)})
 
 
 def _text(folder: Path) -> None:
