@@ -8,10 +8,11 @@ from typing import Final
 from actors.tasks import Tasks
 from configs.schema import RunConfig
 from pipeline.console import Console
+from pipeline.hosted_world import HostedWorld
 from pipeline.run_files import RunFiles
 from pipeline.signals import StopSignals
 from pipeline.web.gateway import Gateway
-from pipeline.worlds import HostedWorld, Worlds
+from pipeline.worlds import Worlds
 
 logger = logging.getLogger(__name__)
 STATS_SECONDS: Final = 10.0  # between two lines of figures

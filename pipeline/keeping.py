@@ -2,7 +2,6 @@
 
 import secrets
 import time
-from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
 from actors.journal.drive import start_of
@@ -21,6 +20,7 @@ from pipeline.held_drive import HeldDrive
 from pipeline.host import PastDrive, Whose
 from pipeline.past_drives import PastDrives
 from pipeline.stage.show import Show
+from pipeline.takes import other_engine
 
 
 def _launcher() -> str:
@@ -83,7 +83,7 @@ class Keeping:
         if held is not None:
             head = replace(self._head(held.drive.head, whose), engine=engine)
             journal = Journal(held.place, head, checkpoint, held.drive.story)
-            warning = other_engine({held.drive.head.engine}, engine)
+            warning = other_engine([held.drive.take], engine)
             if warning and held is not self.held:  # else Launch says it
                 journal.note(warning)
             return KeptSession(session, journal, held.drive)
@@ -128,15 +128,3 @@ async def note_recordings(show: Show) -> None:
                 path = show.recordings.files.get(event.data["name"])
                 going = event.data["state"] == "started" and path is not None
                 show.source.recorded(str(path.absolute()) if going and path else "")
-
-
-def other_engine(made_with: Set[str], name: str) -> str:
-    """A warning for drives that were made with other engines than this one; "" for none. An engine
-    "" is not known."""
-    others = sorted(made_with - {"", name})
-    if not others:
-        return ""
-    return (
-        f"warning: the drive was made with engine {', '.join(others)}; with {name} its frames are "
-        "close, not equal"
-    )

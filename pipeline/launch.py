@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.host import Continuation
 from pipeline.hosting import Hosting
-from pipeline.keeping import Keeping, note_recordings, other_engine
+from pipeline.keeping import Keeping, note_recordings
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
-from pipeline.stage.control_log import read_control_log
 from pipeline.stage.show import Show
+from pipeline.takes import first_takes, followed_by, logged_engine, other_engine
 from pipeline.video import read_start
 from pipeline.worlds import FIRST, Worlds
 
@@ -84,9 +84,12 @@ class Launch:
         device = torch.device("cuda" if layout.gpus else "cpu")
         engine = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
         weights, info = replace(weights, engine=engine.name), replace(info, engine=engine.name)
-        notes = (note, *checkpoint.notes, str(engine), other_engine(engines(takes), engine.name))
+        notes = (note, *checkpoint.notes, str(engine), other_engine(takes, engine.name))
         if labels:
-            takes = (*takes[:-1], go_on(takes[-1] if takes else Take(seed, (), ()), labels, prompt))
+            takes = (
+                *takes[:-1],
+                followed_by(takes[-1] if takes else Take(seed, (), ()), labels, prompt),
+            )
         return Launch(
             config=config,
             info=info,
@@ -222,39 +225,6 @@ def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]
     with threads(1):
         latents = clip_latents(Parts(checkpoint, torch.device("cpu")), frames)
     return latents.float().numpy()
-
-
-def first_takes(
-    config: RunConfig, info: WorldInfo, continuation: Continuation | None
-) -> tuple[Take, ...]:
-    """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
-    if continuation is not None:
-        return (continuation.take,)
-    return () if config.replay is None else tuple(read_control_log(config.replay, info))
-
-
-def engines(takes: Sequence[Take]) -> set[str]:
-    """What made these takes, as far as it is known."""
-    return {take.engine for take in takes} - {""}
-
-
-def logged_engine(takes: Sequence[Take]) -> str | None:
-    """The engine that made these takes, None if nobody knows. Raises UserError for several: one run
-    has one."""
-    names = sorted(engines(takes))
-    if len(names) > 1:
-        raise UserError(
-            f"replay: its takes were made with {' and '.join(names)}; say --engine NAME for all"
-        )
-    return names[0] if names else None
-
-
-def go_on(take: Take, labels: Sequence[str], prompt: str) -> Take:
-    """``take`` and then ``labels``, under its last prompt (``prompt`` if it has none)."""
-    last = take.prompts[-1] if take.prompts else prompt
-    return replace(
-        take, labels=(*take.labels, *labels), prompts=(*take.prompts, *(last,) * len(labels))
-    )
 
 
 def wanted_layout(config: RunConfig, checkpoint: Checkpoint) -> Layout:

@@ -34,9 +34,9 @@ from actors.layout import Layout
 from actors.session import Session
 from actors.source import Take
 from configs.schema import RunConfig
+from pipeline.hosted_world import Rests
 from pipeline.launch import Launch, summary
 from pipeline.stage.audience import ShownFrame
-from pipeline.worlds import Rests
 from tests.watched import WatchedShow
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -3,10 +3,11 @@ over a world that dreams in this process."""
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from tests.browser import PIXELS, box_of, eventually, needs_chromium, page, playing, so, text
-from tests.dream import DreamSource, dreamed
+from tests.dream import DreamSource, again, dreamed
 from tests.until import until
 
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
@@ -139,12 +140,17 @@ def test_a_branch_opens_in_a_new_tab_and_goes_on_from_there(run, dreams):
                 await tab.click("#branch")
             second = await coming.value
             await playing(second)
-            branch = next(world for world in theatre.worlds if not world.own)
+            branch = next(world for world in theatre.worlds if not world.own).show
             assert theatre.show.paused
             held = theatre.show.latent
-            await until(lambda: branch.show.latent >= latent + 2)
+            await until(lambda: branch.latent >= latent + 2)
+            frame, take = branch.newest, branch.take()
+            begun = frame.index + 1 - branch.figures.frames
+            assert begun == latent * branch.info.frames_per_latent, "where one looked"
             assert theatre.show.latent == held > latent
-            assert branch.show.take().labels[:latent] == theatre.show.take().labels[:latent]
+            assert take.labels[:latent] == theatre.show.take().labels[:latent]
+            alone = again(branch.source.parts, take)
+            assert np.array_equal(frame.image, alone[frame.index]), "what an undisturbed drive has"
 
     run(body, source=dreams, many={})
 

@@ -11,9 +11,9 @@ from actors.source import Moment, Take
 from configs.errors import UserError
 from pipeline.beginning import Beginning
 from pipeline.clients.client import connect
+from pipeline.hosted_world import HostedWorld
 from pipeline.stage.past import Opening
 from pipeline.web.access import Right
-from pipeline.worlds import HostedWorld
 from tests.live import BEARER, Live, live
 from tests.proxy import proxy
 from tests.until import until

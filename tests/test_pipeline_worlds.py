@@ -9,8 +9,9 @@ import pytest
 from configs.errors import UserError
 from pipeline import worlds as module
 from pipeline.beginning import Beginning
+from pipeline.hosted_world import HostedWorld
 from pipeline.stage.show import Show
-from pipeline.worlds import HostedWorld, NoRoom, Worlds
+from pipeline.worlds import NoRoom, Worlds
 from tests.live import Making
 from tests.test_pipeline_stage_show import Squares
 from tests.until import until

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from pipeline.clients.client import connect
+from pipeline.hosted_world import HostedWorld
 from pipeline.stage.show import Show
 from pipeline.web.site import Site
-from pipeline.worlds import HostedWorld
 from tests.live import BEARER, live
 
 

@@ -19,13 +19,14 @@ from configs.errors import UserError
 from configs.limits import check_prompt, quoted
 from pipeline.beginning import Beginning, fresh_seed
 from pipeline.host import PastDrive
+from pipeline.hosted_world import HostedWorld
 from pipeline.web.access import WORLD_RIGHTS, Access
 from pipeline.web.door import ACCESS
 from pipeline.web.polling import body_of
 from pipeline.web.site import PAGE, static_files
 from pipeline.web.sites import Sites
 from pipeline.web.uploads import received
-from pipeline.worlds import HostedWorld, NoRoom, OneWorld, Worlds
+from pipeline.worlds import NoRoom, OneWorld, Worlds
 
 Answer = Callable[[Request], Awaitable[Response]]
 END_SECONDS = 10.0  # that a request waits for the end of a world

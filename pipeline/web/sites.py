@@ -13,11 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actors.tasks import Tasks
 from pipeline.beginning import Beginning
+from pipeline.hosted_world import HostedWorld
 from pipeline.stage.past import Opening
 from pipeline.web.access import Access, Right
 from pipeline.web.door import Door, with_headers
 from pipeline.web.site import Site
-from pipeline.worlds import HostedWorld, Worlds
+from pipeline.worlds import Worlds
 
 FOLDER: Final = "worlds"
 LAST_WORDS: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
