@@ -13,7 +13,7 @@ from actors.layout import Layout
 from actors.repair import ClusterLost, Fault, T, line
 from actors.replica import Replica
 from actors.source import Say
-from actors.tasks import cancel
+from actors.tasks import cancel, together
 from actors.text import TextWorker
 from actors.vae import VaeWorker
 from configs.choice import WeightChoice
@@ -173,11 +173,7 @@ class Groups:
     async def _replace_broken(self, broken: Gang | None) -> None:
         """Start anew what broke or does not live. The text worker is in others' hands."""
         gangs = [g for g in self._gangs[1:] if g is broken or g.broken or not g.alive]
-        starts = [asyncio.create_task(self._again(gang)) for gang in gangs]
-        try:
-            await asyncio.gather(*starts)
-        finally:
-            await cancel(*starts)
+        await together(*map(self._again, gangs))
 
     async def _again(self, gang: Gang) -> None:
         await gang.end()

@@ -27,6 +27,15 @@ class Tasks:
         await cancel(*self._running)
 
 
+async def together(*work: Coroutine[Any, Any, Any]) -> None:
+    """Do all of it at once, until the first failure: that ends the others, and is raised."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await cancel(*tasks)
+
+
 async def cancel(*tasks: "asyncio.Task[Any]") -> None:
     """End tasks, and wait until they have ended."""
     for task in tasks:

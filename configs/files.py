@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from configs.errors import UserError
 
@@ -52,6 +53,25 @@ def parse_json(
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON text (`parse_json`) whose names all differ; ValueError for another."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(
+            f"duplicate name {next(name for name in names if names.count(name) > 1)[:80]!a}"
+        )
+    return values
+
+
+def read_json_file(path: Path, limit: int) -> object:
+    """The value in a regular JSON file of at most ``limit`` bytes. Raises UserError."""
+    try:
+        return parse_json(read_bytes(path, limit, str(path)))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({str(error)[:120]})") from None
 
 
 def found_at(path: Path) -> str:

@@ -4,7 +4,7 @@ where the folder brings them (presets/0.jpg, 1.jpg, ... in the order of the prom
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.files import parse_json, read_bytes
+from configs.files import read_bytes, read_json_file
 
 PRESETS_FILE = "presets.json"
 LARGEST = 16 << 20  # bytes of the list
@@ -14,10 +14,7 @@ JPEG = b"\xff\xd8"
 
 def read_presets(file: Path) -> list[str]:
     """The prompts in ``file``. Raises UserError for anything else."""
-    try:
-        presets = parse_json(read_bytes(file, LARGEST, str(file)))
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
+    presets = read_json_file(file, LARGEST)
     if not isinstance(presets, list) or not all(isinstance(item, str) for item in presets):
         raise UserError(f"{file}: expected a list of prompts")
     return presets

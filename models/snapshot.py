@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.files import found_at, parse_json
+from configs.files import found_at, parse_json, unique
 from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
 from configs.schema import StreamSettings
@@ -268,16 +268,9 @@ def _json(text: str) -> object:
     if not text:
         raise UserError("no world in it; expected a file that a world was saved to")
     try:
-        return parse_json(text, _unique)
+        return parse_json(text, unique)
     except ValueError as error:
         raise UserError(f"broken header ({str(error)[:100]!a})") from None
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name is given twice")
-    return values
 
 
 def _object(value: object, name: str, keys: Iterable[str] = (), first: str = "") -> dict[str, Any]:

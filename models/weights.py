@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.files import parse_json, read_bytes
+from configs.files import parse_json, read_bytes, unique
 from models.variants import WeightSet, choose_set, find_sets, seen
 
 MAX_JSON = 16 << 20  # bytes; the index of a sharded model takes one
@@ -199,7 +199,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, or raise UserError saying what is wrong with it."""
     text = read_bytes(file, MAX_JSON, str(file))
     try:
-        value = parse_json(text, _unique)
+        value = parse_json(text, unique)
     except ValueError as error:
         raise UserError(
             f"{file}: not valid JSON ({_describe(text[:512]) or str(error)[:120]})"
@@ -292,7 +292,7 @@ def _read_header(file: Path) -> dict[str, Any]:
         )
         raise UserError(f"{file}: not a safetensors file ({found}); fetch it again")
     try:
-        header = json.loads(head, object_pairs_hook=_unique)
+        header = json.loads(head, object_pairs_hook=unique)
         spans = [
             _checked_span(name, value) for name, value in header.items() if name != "__metadata__"
         ]
@@ -330,16 +330,6 @@ def _checked_span(name: str, value: dict[str, Any]) -> tuple[int, int]:
             f"tensor {name[:80]!a}: {shape} of {dtype} does not fill bytes {begin} to {end}"
         )
     return begin, end
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"duplicate name {next(name for name in names if names.count(name) > 1)[:80]!a}"
-        )
-    return values
 
 
 def _describe(start: bytes) -> str:

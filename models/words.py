@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.files import parse_json, read_bytes
+from configs.files import read_json_file
 
 WORDS_FILE = "words.json"
 LARGEST = 1 << 20  # bytes
@@ -26,10 +26,7 @@ class KnownWords:
     @staticmethod
     def read(file: Path) -> "KnownWords":
         """Read ``words.json``. Raises UserError for anything else."""
-        try:
-            data = parse_json(read_bytes(file, LARGEST, str(file)))
-        except ValueError as error:
-            raise UserError(f"{file}: not valid JSON ({str(error)[:120]})") from None
+        data = read_json_file(file, LARGEST)
         if not isinstance(data, dict) or not isinstance(data.get("kinds"), dict):
             raise UserError(f'{file}: expected {{"kinds": {{...}}, "words": [...]}}')
         if not all(map(_is_words, [data.get("words"), *data["kinds"].values()])):

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from tests.places import ROOT
+from tests.repeats import LEAST_LINES, repeats
 
 PACKAGES = ("matrix_live", "configs", "models", "actors", "pipeline", "training")
 CODE_WIDTH, DOCS_WIDTH = 100, 120
@@ -305,6 +306,7 @@ def table() -> list[tuple[str, str]]:
         (f"lines of Python over {CODE_WIDTH} columns", f"{100 * wide / lines:.2f} % of {lines}"),
         (f"lines of docs over {DOCS_WIDTH} columns", str(len(long_docs_lines()))),
         ("modules with a test of their name; named in the table; neither", _tests(named)),
+        (f"places where {LEAST_LINES} lines of logic stand twice", _twice()),
         ("files a folder", ", ".join(f"{name} {n}" for name, n in sorted(folders.items()))),
         ("longest file", f"{longest}, {files[longest]} lines"),
     ]
@@ -316,6 +318,15 @@ def _spread(lengths: Sequence[int]) -> str:
 
 def _over(lengths: Sequence[int]) -> int:
     return sum(length > LONGEST_FUNCTION for length in lengths)
+
+
+def stand_twice() -> list[tuple[str, ...]]:
+    """Places of the project whose logic is the same but for names and constants."""
+    return repeats((source.name, source.text) for source in sources())
+
+
+def _twice() -> str:
+    return "; ".join(map(" ~ ".join, stand_twice())) or "0"
 
 
 def _share(part: int, whole: int) -> str:

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 
-from actors.tasks import Tasks
+import pytest
+
+from actors.tasks import Tasks, together
 
 
 def test_what_runs_is_kept_waited_for_and_ended() -> None:
@@ -27,3 +29,25 @@ def test_what_runs_is_kept_waited_for_and_ended() -> None:
         return done
 
     assert asyncio.run(act()) == ["soon", "late"]
+
+
+def test_the_first_failure_ends_what_is_done_together() -> None:
+    ended: list[str] = []
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("long")
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("it broke")
+
+    async def whole() -> None:
+        with pytest.raises(ValueError, match="it broke"):
+            await together(long(), failing())
+        assert ended == ["long"]
+        await together(asyncio.sleep(0), asyncio.sleep(0))
+
+    asyncio.run(whole())

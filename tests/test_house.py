@@ -7,6 +7,7 @@ import pytest
 
 from tests import house
 from tests.places import ROOT
+from tests.repeats import repeats
 
 COUPLE = {
     "models/egg.py": "from models import hen\n",
@@ -61,6 +62,20 @@ def test_a_class_is_as_large_as_what_it_declares_and_sets(
     engine, plate = house.shapes()
     assert engine == house.ClassSize("models/car.py: Engine", False, 3, 2, 7)
     assert plate.record and plate.attributes == 1
+
+
+def test_what_stands_twice_is_found_whatever_its_names_are() -> None:
+    first = "def a(x):\n    y = x + 1\n    if y > 2:\n        print('two')\n    return y\n"
+    second = (
+        "class B:\n    def c(self, v):\n        'Other words.'\n        w = v + 7\n"
+        "        if w > 9:\n            log('nine')\n        return w\n"
+    )
+    third = first.replace("+", "-")
+    modules = [("one", first), ("two", second), ("three", third)]
+    assert repeats(modules, 4) == [("one:2", "two:4")]
+    assert repeats(modules, 5) == [], "they are not so long"
+    flags = "def f(p):\n" + "    p.add_argument('x')\n" * 9
+    assert repeats([("flags", flags), ("others", flags)], 4) == []
 
 
 def test_the_test_of_a_module_is_found_by_name() -> None:

@@ -149,6 +149,10 @@ def test_lines_fit() -> None:
     assert not house.long_docs_lines(), f"over {house.DOCS_WIDTH} columns"
 
 
+def test_no_logic_stands_twice() -> None:
+    assert not house.stand_twice()
+
+
 def test_every_function_says_what_it_returns() -> None:
     untyped = [
         f"{source.name}: {function.name}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.source import ChunkSource, StageReport, Take, WorldInfo
-from actors.tasks import cancel
+from actors.tasks import cancel, together
 from configs.errors import UserError
 from configs.limits import check_seed
 from pipeline.stage.audience import Audience, Event, ShownFrame, Subscription
@@ -306,19 +306,12 @@ class Show:
         self._life.play()
         self._next_take()
         self._clock.pace()
-        loops = [
-            asyncio.create_task(loop)
-            for loop in (
-                self._receive(),
-                self._present(),
-                self._publish_stats(),
-                self._clock.beat(),
-            )
-        ]
-        try:
-            await asyncio.gather(*loops)
-        finally:
-            await cancel(*loops)
+        await together(
+            self._receive(),
+            self._present(),
+            self._publish_stats(),
+            self._clock.beat(),
+        )
 
     async def _receive(self) -> None:
         while True:
