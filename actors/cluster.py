@@ -132,7 +132,7 @@ class Cluster:
             await asyncio.to_thread(importlib.import_module, "ray")
             said = (await guardian.stdout.readline()).decode(errors="replace").strip()
         if said != "ready":
-            raise RuntimeError(f"the Ray head did not start: {last_words(said)}")
+            raise RuntimeError(f"the Ray head did not start: {head_said(said)}")
         await self._connect()
 
     @staticmethod
@@ -238,7 +238,7 @@ class Cluster:
         self._member = await asyncio.to_thread(Membership, self.address)
 
 
-def last_words(said: str) -> str:
+def head_said(said: str) -> str:
     """What a head that did not start had to say, without the traceback before it."""
     return re.split(r"(?:Exception|Error): ", said)[-1].strip() or "it said nothing"
 

@@ -149,7 +149,7 @@ class Gang:
 
     def peak_memory(self) -> dict[str, float]:
         """The most resident memory of each worker on this host so far, MB."""
-        return {name: peak for name, pid in self.pids.items() if (peak := peak_memory(pid))}
+        return {name: peak for name, pid in self.pids.items() if (peak := peak_memory_of(pid))}
 
     async def end(self) -> None:
         """Kill every worker, stopped or not, and wait until their processes are gone."""
@@ -208,7 +208,7 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def peak_memory(pid: int) -> float:
+def peak_memory_of(pid: int) -> float:
     """The most resident memory a process of this host ever had, MB; 0 if it is gone."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():

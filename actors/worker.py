@@ -10,7 +10,7 @@ from actors.records import Identity
 from configs.choice import WeightChoice
 from models.checkpoint import Checkpoint
 from models.device import pick_device, pick_dtype, use_threads
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 
 # A peer that is lost is an error at once, and one that stands still is found by the session. Here
 # the time in which nobody ran (a closed laptop) would count, so it must not be short.
@@ -25,7 +25,7 @@ class Worker:
         self.rank, self.size = rank, size
         self.device = pick_device()
         self.dtype = pick_dtype("auto", self.device)
-        self.group = SequenceGroup.single()
+        self.group = SINGLE
         if self.device.type == "cpu":
             use_threads(1)
         self._weights = weights

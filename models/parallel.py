@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import torch
@@ -205,6 +205,9 @@ class SequenceGroup:
         if self._group is None:
             raise RuntimeError("this SequenceGroup is closed; join a new one")
         return self._group
+
+
+SINGLE: Final = SequenceGroup.single()  # a rank of its own, for who is given no group
 
 
 def _store(init_method: str, rank: int, size: int, timeout: timedelta) -> tuple["dist.Store", bool]:

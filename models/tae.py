@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from configs.limits import real_number, whole_number
 from models.frames import own_columns, to_uint8
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 
 LATENT_FRAMES = 4  # frames per latent
 PIXELS_PER_CELL = 8  # of one latent's side, in patches
@@ -271,7 +271,7 @@ class TinyVAE(nn.Module):
 
         Differentiable, parallel over time: what training uses.
         """
-        frames, _ = _decode(self.kernels(), latents, None, SequenceGroup.single())
+        frames, _ = _decode(self.kernels(), latents, None, SINGLE)
         return frames.mul(2).sub(1)
 
     @torch.no_grad()
@@ -291,7 +291,7 @@ class TinyVAE(nn.Module):
 
         dtype: what it computes in (None: as the weights are), see `device.pick_decoder_dtype`.
         """
-        return TinyStreamDecoder(self, group or SequenceGroup.single(), dtype)
+        return TinyStreamDecoder(self, group or SINGLE, dtype)
 
     def kernels(self) -> DecoderKernels:
         """The decoder as plain convolutions, composed from the present weights. Differentiable."""

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from models.attention import check_degree, control_attention, control_bias, joint_attention
 from models.device import tanh_gelu
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.transformer_config import TransformerConfig
 
 QK_NORM_EPS = 1e-6
-SINGLE = SequenceGroup.single()
 
 
 class TextTokens(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from configs.errors import UserError
 from models.frames import own_columns, to_uint8
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.tiles import Tiles, in_tiles
 from models.vae_config import PIXELS_PER_LATENT, FullVAEConfig
 
@@ -357,7 +357,7 @@ class FullVAE(nn.Module):
 
         in_place: its memory is allocated once, by the first frames, and overwritten from then on.
         """
-        return FullStreamDecoder(self, group or SequenceGroup.single(), in_place)
+        return FullStreamDecoder(self, group or SINGLE, in_place)
 
     def _encode_chunks(self, video: Tensor) -> Tensor:
         """[B, 3, n, H, W] -> [B, 2C, F, h, w], eight frames at a time, the remainder with the first

@@ -19,7 +19,7 @@ from models.attention import check_degree
 from models.controls import STRAIGHT_ON, label_id
 from models.denoiser import Denoiser
 from models.noise import Noise, SeededNoise
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.schedulers import add_noise
 from models.solvers import Draw
 from models.transformer import TextTokens, Transformer
@@ -89,7 +89,7 @@ class World:
     ) -> None:
         self.settings = settings = parts.settings
         self.transformer, self._encode = parts.transformer, parts.encode
-        self.group = group or SequenceGroup.single()
+        self.group = group or SINGLE
         self.shape = _latent_shape(self.transformer.config, size, self.group)
         self.guidance = settings.served_guidance if guidance is None else guidance
         self._stored_noise = self._noise = noise

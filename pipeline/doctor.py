@@ -29,6 +29,7 @@ from models.device import cores, gpu_names, processor_flags
 from models.weight_folder import model_folder
 from pipeline.launch import Launch
 from pipeline.stage.show import Show
+from pipeline.stage.tempo import HELD
 from pipeline.video import FrameEncoder, ffmpeg_encoders
 
 OK: Final = "ok"
@@ -219,6 +220,6 @@ def speed(show: Show) -> Finding:
     shown = figures.shown.average() or 0.0
     step, decode = (figures.parts[part].percentiles(50)["p50"] or 0 for part in ("dit", "decode"))
     seen = f"{shown:.1f} of {fps} frames a second, step {step:.0f} ms, decode {decode:.0f} ms"
-    if shown < 0.97 * fps:
+    if shown < HELD * fps:
         return Finding("speed", LOOK, seen, "close other programs, or see docs/operations.md")
     return Finding("speed", OK, seen)

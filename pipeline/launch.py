@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from actors.fleet import Fleet
-from actors.gang import peak_memory
+from actors.gang import peak_memory_of
 from actors.head import check_machine
 from actors.layout import Layout, visible_gpus
 from actors.session import Session
@@ -263,5 +263,5 @@ def told(worlds: Worlds, fleet: Fleet, begun: float) -> Mapping[str, Any]:
 
 def summary(show: Show, fleet: Fleet, begun: float) -> Mapping[str, Any]:
     """The record that ``--summary`` writes."""
-    memory = {"launcher": peak_memory(os.getpid()), **fleet.groups.peak_memory}
+    memory = {"launcher": peak_memory_of(os.getpid()), **fleet.groups.peak_memory}
     return {**show.figures.summary(begun, show.drops, memory), "engine": show.info.engine}

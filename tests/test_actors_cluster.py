@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.cluster import Cluster, last_words
+from actors.cluster import Cluster, head_said
 from actors.head import PORT_OPTIONS, RunFolder, free_ports, head_command
 from actors.layout import Layout
 from tests.places import ROOT
@@ -51,4 +51,4 @@ def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):
 
 def test_a_head_that_does_not_start_is_heard_without_its_traceback():
     said = 'File "node.py", line 440, in __init__ raise Exception( Exception: it timed out.'
-    assert last_words(said) == "it timed out." and last_words("") == "it said nothing"
+    assert head_said(said) == "it timed out." and head_said("") == "it said nothing"

@@ -23,7 +23,7 @@ from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
 from models.device import mixed_precision, pick_device
 from models.engines.serve import served_stream
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.tae import DECODER_FIRST, ENCODER_FIRST, ENCODER_LAST, TinyVAE, TinyVAEConfig
 from training.clips import HELD_OUT_SEED, Recording, render
 from training.growing import all_grown, finer_patches
@@ -34,7 +34,6 @@ from training.settings import TrainSettings, widths
 # of the latents' deviation, while training: the world's latents carry the noise of level t = 0
 # (0.0505)
 NOISE = 0.06
-SINGLE = SequenceGroup.single()
 MOMENTUM = 0.02  # of the moving mean and variance
 PENALTY = 3e-4
 
@@ -293,7 +292,9 @@ def trained(settings: TrainSettings) -> TinyVAE:
 
 
 @torch.no_grad()
-def psnr(vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12) -> npt.NDArray[np.float64]:
+def reconstruction_psnr(
+    vae: TinyVAE, clips: npt.NDArray[np.uint8], chunk: int = 12
+) -> npt.NDArray[np.float64]:
     """PSNR in dB of every clip [n, frames, H, W, 3], encoded and decoded whole, `chunk` latents at
     a time."""
     values = []

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from models.device import pick_device
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.tae import DECODER_LAST
 from training import autoencoder, diffusion, distill, text
 from training.adversary import Judge, balance, judge_loss, wishes
-from training.autoencoder import NOISE, SINGLE, Clips, NormalisedVAE, distance
+from training.autoencoder import NOISE, Clips, NormalisedVAE, distance
 from training.captions import CaptionTokenizer
 from training.diffusion import WorldModel
 from training.optimise import Average, Optimiser

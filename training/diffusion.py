@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.controls import LABELS, NULL_ID
 from models.device import mixed_precision, pick_device
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.schedulers import TRAIN_STEPS, alpha_table
 from models.tae import ENCODER_LAST, PIXELS_PER_CELL, TinyVAE
 from models.transformer import Transformer
@@ -31,7 +31,6 @@ from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
 from training.settings import TrainSettings
 
-SINGLE = SequenceGroup.single()
 MIRRORED = torch.tensor(
     [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
 )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from models.controls import LABELS, NULL_ID
 from models.device import pick_device
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.schedulers import (
     alpha,
     consistency_coefficients,
@@ -32,7 +32,7 @@ from models.transformer import Transformer
 from training import autoencoder, diffusion, text
 from training.adversary import Judge, balance, judge_loss, judged_steps, wish
 from training.captions import TEXT_LENGTH
-from training.diffusion import SINGLE, Batches, WorldModel
+from training.diffusion import Batches, WorldModel
 from training.drivers import random_labels
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.device import has_bfloat16
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 
 MUON_MOMENTUM = 0.95
 
@@ -51,7 +51,7 @@ class Optimiser:
         weight_decay: float = 1e-3,
         group: SequenceGroup | None = None,
     ) -> None:
-        self.group = group or SequenceGroup.single()
+        self.group = group or SINGLE
         self.matrices = {name: p for name, p in parameters.items() if muon(name, p)}
         self.others = {name: p for name, p in parameters.items() if name not in self.matrices}
         self.momentum = {name: torch.zeros_like(p) for name, p in self.matrices.items()}

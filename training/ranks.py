@@ -11,7 +11,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from models.device import use_threads
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from training import autoencoder, decoder, diffusion, distill
 from training.settings import TrainSettings
 
@@ -28,7 +28,7 @@ def train(stage: str, settings: TrainSettings, minutes: float | None) -> bool:
     """One stage, resumed; True when it is done, False when the minutes were over."""
     if settings.ranks == 1:
         use_threads(settings.threads)
-        return STAGES[stage](settings, SequenceGroup.single(), minutes)
+        return STAGES[stage](settings, SINGLE, minutes)
     if stage in ("diffusion", "distill"):
         diffusion.prepare(settings)  # once, not once per rank
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an ordered exit takes the ranks along

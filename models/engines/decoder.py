@@ -23,7 +23,7 @@ from torch import Tensor
 from configs.errors import UserError
 from models.engines.openvino import Caller, Graph, constant, operations, parameter
 from models.frames import own_columns, to_uint8
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.tae import DECODER_STAGES, GROWTHS, DecoderKernels, Kernel, TinyVAE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class GraphDecoder:
 
     def stream(self, group: SequenceGroup | None = None) -> GraphStream:
         """A fresh streaming decoder; with a group, this worker's slice of the width."""
-        return GraphStream(self, group or SequenceGroup.single())
+        return GraphStream(self, group or SINGLE)
 
     def request(self, height: int, width: int) -> Caller:
         """A caller of the graph for latents of height x width; it computes with as many threads as

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.device import Paths, attention_backend, capture, has_float8
 from models.engines.step import Keys
-from models.parallel import SequenceGroup
+from models.parallel import SINGLE, SequenceGroup
 from models.transformer import Attention, TextTokens, Timestep, Transformer
 from models.vae import FullVAE
 
@@ -134,7 +134,7 @@ class CapturedStepper:
         attention: str = "auto",
     ) -> None:
         self._transformer, self._rows = transformer, rows
-        self._group = group or SequenceGroup.single()
+        self._group = group or SINGLE
         self._attention = attention
         self._calls: dict[tuple[int, ...], _Call] = {}
 

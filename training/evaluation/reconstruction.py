@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.tae import TinyVAE
-from training.autoencoder import psnr
+from training.autoencoder import reconstruction_psnr
 from training.clips import Recording, render_clip
 from training.simulator import Frame
 from training.view import SMALL, View
@@ -21,7 +21,7 @@ def clips(count: int, view: View = SMALL) -> Frame:
 
 def reconstruction(vae: TinyVAE, count: int) -> dict[str, float]:
     """PSNR of encoded and decoded held-out clips."""
-    values = psnr(vae, clips(count, View(vae.config.patch_size)))
+    values = reconstruction_psnr(vae, clips(count, View(vae.config.patch_size)))
     return {
         "reconstruction_db": float(values.mean()),
         "reconstruction_median_db": float(np.median(values)),
