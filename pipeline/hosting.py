@@ -8,7 +8,7 @@ from actors.fleet import Fleet
 from actors.session import Session
 from models.checkpoint import Checkpoint
 from pipeline.host import Host, PastDrive, Whose, WorldSource
-from pipeline.keeping import Keeping
+from pipeline.keeping.keeping import Keeping
 
 
 class Hosting(Host):

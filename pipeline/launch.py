@@ -35,11 +35,12 @@ from pipeline.broadcast import Broadcast
 from pipeline.console import Console
 from pipeline.host import Continuation
 from pipeline.hosting import Hosting
-from pipeline.keeping import Keeping, note_recordings
+from pipeline.keeping.keeping import Keeping, note_recordings
 from pipeline.logs import logged
 from pipeline.run_files import RunFiles
+from pipeline.stage.control_log import read_control_log
 from pipeline.stage.show import Show
-from pipeline.takes import first_takes, followed_by, logged_engine, other_engine
+from pipeline.stage.takes import followed_by, logged_engine, other_engine
 from pipeline.video import read_start
 from pipeline.worlds import FIRST, Worlds
 
@@ -225,6 +226,15 @@ def encoded_start(file: Path, checkpoint: Checkpoint) -> npt.NDArray[np.float32]
     with threads(1):
         latents = clip_latents(Parts(checkpoint, torch.device("cpu")), frames)
     return latents.float().numpy()
+
+
+def first_takes(
+    config: RunConfig, info: WorldInfo, continuation: Continuation | None
+) -> tuple[Take, ...]:
+    """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
+    if continuation is not None:
+        return (continuation.take,)
+    return () if config.replay is None else tuple(read_control_log(config.replay, info))
 
 
 def wanted_layout(config: RunConfig, checkpoint: Checkpoint) -> Layout:

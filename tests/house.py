@@ -71,7 +71,7 @@ COVERED: dict[str, str] = {
     "pipeline/stage/recorder.py": "tests/test_pipeline_stage_recordings.py",
     "pipeline/stage/tape.py": "tests/test_pipeline_stage_recordings.py",
     "pipeline/stage_videos.py": "tests/test_pipeline_main.py",
-    "pipeline/takes.py": "tests/test_pipeline_launch.py",
+    "pipeline/stage/takes.py": "tests/test_pipeline_launch.py",
     "pipeline/web/site.py": "tests/test_pipeline_web_gateway.py",
     "pipeline/web/wheel.py": "tests/test_pipeline_web_room.py",
     "configs/yaml_file.py": "tests/test_configs_load.py",

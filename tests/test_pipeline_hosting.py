@@ -28,7 +28,7 @@ from pipeline.launch import Launch
 from pipeline.video import decode_jpeg, encode_jpeg
 from tests.launcher import Launcher
 from tests.live import live
-from tests.test_pipeline_keeping import cut_off
+from tests.test_pipeline_keeping_keeping import cut_off
 from the_matrix import the_matrix
 
 TOKEN = "a-token-made-for-these-tests-only"

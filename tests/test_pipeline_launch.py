@@ -22,7 +22,7 @@ from pipeline.__main__ import main
 from pipeline.commands.run import STARTING
 from pipeline.console import Console
 from pipeline.launch import Launch
-from tests.test_pipeline_keeping import cut_off
+from tests.test_pipeline_keeping_keeping import cut_off
 from tests.test_pipeline_stage_show import Squares
 
 GOOD = ["--headless", "--duration", "1"]

@@ -8,10 +8,10 @@ import pytest
 from actors.journal.drive import read_log
 from actors.journal.records import LOG, Began, Ended, Head, Made, write_record
 from models.checkpoint import Checkpoint
-from pipeline import past_drives as module
 from pipeline.host import Whose
-from pipeline.past_drives import PastDrives
-from tests.test_pipeline_keeping import cut_off
+from pipeline.keeping import past_drives as module
+from pipeline.keeping.past_drives import PastDrives
+from tests.test_pipeline_keeping_keeping import cut_off
 from tests.tiny_checkpoint import write_checkpoint
 
 

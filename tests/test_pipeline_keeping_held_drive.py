@@ -7,8 +7,8 @@ import pytest
 from actors.journal.records import Recorded
 from configs.errors import UserError
 from models.checkpoint import Checkpoint
-from pipeline.held_drive import HeldDrive
-from tests.test_pipeline_keeping import cut_off
+from pipeline.keeping.held_drive import HeldDrive
+from tests.test_pipeline_keeping_keeping import cut_off
 from tests.tiny_checkpoint import write_checkpoint
 
 

@@ -22,7 +22,7 @@ from actors.journal.records import (
 from configs.errors import UserError
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
-from pipeline.keeping import Keeping
+from pipeline.keeping.keeping import Keeping
 from pipeline.launch import Launch
 from tests.tiny_checkpoint import write_checkpoint
 

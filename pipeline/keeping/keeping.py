@@ -16,11 +16,11 @@ from configs.geometry import LATENTS_PER_SECOND
 from configs.load import state_folder
 from configs.schema import ALL_DRIVES, RunConfig
 from models.checkpoint import Checkpoint
-from pipeline.held_drive import HeldDrive
 from pipeline.host import PastDrive, Whose
-from pipeline.past_drives import PastDrives
+from pipeline.keeping.held_drive import HeldDrive
+from pipeline.keeping.past_drives import PastDrives
 from pipeline.stage.show import Show
-from pipeline.takes import other_engine
+from pipeline.stage.takes import other_engine
 
 
 def _launcher() -> str:

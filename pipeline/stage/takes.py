@@ -3,20 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.source import Take, WorldInfo
+from actors.source import Take
 from configs.errors import UserError
-from configs.schema import RunConfig
-from pipeline.host import Continuation
-from pipeline.stage.control_log import read_control_log
-
-
-def first_takes(
-    config: RunConfig, info: WorldInfo, continuation: Continuation | None
-) -> tuple[Take, ...]:
-    """Drives to follow first: one that goes on, or those of a control log. Raises UserError."""
-    if continuation is not None:
-        return (continuation.take,)
-    return () if config.replay is None else tuple(read_control_log(config.replay, info))
 
 
 def logged_engine(takes: Sequence[Take]) -> str | None:
