@@ -25,6 +25,7 @@ def test_the_shipped_recipes_are_readable(name: str) -> None:
         ("ranks: 0", "ranks"),
         ("seed: -1", "seed"),
         ("autoencoder_steps: -1", "autoencoder_steps"),
+        ("distill_teacher_steps: 0", "distill_teacher_steps"),
         ("road_share: 1.5", "road_share: expected a number from 0 to 1, got 1.5"),
         ("average_decay: 1.0", "average_decay"),
         ("diffusion_adam_rate: -0.1", "diffusion_adam_rate"),

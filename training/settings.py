@@ -11,7 +11,7 @@ from training.view import View
 
 MOST: Final = 10**9  # of what is counted
 LARGEST_SCALE: Final = 16
-MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards"}  # and every ..._steps
+MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards"}  # and steps of a stage
 SHARES: Final = {"road_share", "reverse_share"}
 
 
@@ -87,7 +87,8 @@ class TrainSettings:
         for name, kind in self.__annotations__.items():
             value = getattr(self, name)
             if kind == "int" and name != "seed":
-                none = name in MAY_BE_NONE or name.endswith("_steps")
+                stage = name.endswith("_steps") and name != "distill_teacher_steps"
+                none = name in MAY_BE_NONE or stage
                 whole_number(name, value, 0 if none else 1, MOST)
             elif kind == "float":
                 real_number(name, value, 0, 1 if name in SHARES else 1e6)
