@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.logs import PACKAGES
 from matrix_live.house import HOUSE, NAMES
 from tests.places import ROOT
 
@@ -33,6 +34,7 @@ def python(folder: Path, *arguments: str, path: str = "") -> "subprocess.Complet
 
 def test_here_the_packages_stand_beside_it() -> None:
     assert HOUSE == ROOT and all((HOUSE / name).is_dir() for name in NAMES)
+    assert NAMES == PACKAGES, "each has its logger"
 
 
 def test_the_program_is_itself_among_packages_of_the_same_names(crowded: Path) -> None:

@@ -1,12 +1,24 @@
 """Device and dtype choice on a machine without CUDA (and the refusals everywhere)."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from configs.errors import UserError
-from models.device import has_bfloat16, pick_decoder_dtype, pick_device, pick_dtype, tanh_gelu
+from models.device import (
+    cores,
+    cores_of_each,
+    has_bfloat16,
+    pick_decoder_dtype,
+    pick_device,
+    pick_dtype,
+    processor,
+    processor_flags,
+    processor_name,
+    tanh_gelu,
+)
 
 
 def test_auto_takes_what_is_there() -> None:
@@ -24,6 +36,13 @@ def test_decoders_take_bfloat16_only_where_it_is_faster_and_nobody_asked_for_mor
     )
     assert pick_decoder_dtype("auto", torch.device("cuda")) is torch.bfloat16
     assert pick_decoder_dtype("float32", cpu) is torch.float32
+
+
+def test_workers_that_compute_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
+    assert cores() == 7 and [cores_of_each(n) for n in (1, 2, 3, 99)] == [7, 3, 2, 1]
+    assert processor().endswith(" 7") and processor_name() in processor()
+    assert all(flag in processor() for flag in processor_flags())
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="asks Linux what the processor has")
