@@ -13,6 +13,7 @@ import importlib.util
 import re
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -87,9 +88,13 @@ class Cluster:
         return self.folder / "token"
 
     @staticmethod
-    async def start(layout: Layout, keep_logs: Path | None = None) -> "Cluster":
-        """Start a head of our own and connect to it. Cancelling this leaves nothing behind but its
-        logs, which go into a folder below ``keep_logs``.
+    async def start(
+        layout: Layout,
+        keep_logs: Path | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> "Cluster":
+        """Start a head of our own and connect to it; ``say`` hears how far it is. Cancelling this
+        leaves nothing behind but its logs, which go into a folder below ``keep_logs``.
 
         Raises RuntimeError with the head's last words when it does not come up.
         """
@@ -97,24 +102,14 @@ class Cluster:
         write_token(folder.path)
         ports = free_ports(len(PORT_OPTIONS))
         adopt_secrets(folder.path)
-        command = head_command(folder.path, ports, layout)
-        kept = "" if keep_logs is None else str(keep_logs.resolve() / folder.path.name)
         try:
-            guardian = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
-                cwd=ROOT,
-                env=head_environment(layout),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in a terminal is for the launcher
-                pass_fds=(folder.lock,),
-            )
+            guardian = await _guarded_head(folder, ports, layout, keep_logs)
         except BaseException:  # a signal, right now
             folder.remove()
             raise
         cluster = Cluster(f"127.0.0.1:{ports[0]}", folder, guardian)
         try:
-            await cluster._come_up(guardian)
+            await cluster._come_up(guardian, say)
         except (TimeoutError, ConnectionError) as error:
             await cluster.close()
             silent = isinstance(error, TimeoutError)
@@ -125,14 +120,18 @@ class Cluster:
             raise
         return cluster
 
-    async def _come_up(self, guardian: "asyncio.subprocess.Process") -> None:
+    async def _come_up(
+        self, guardian: "asyncio.subprocess.Process", say: Callable[[str], None]
+    ) -> None:
         assert guardian.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             # while the head starts, on another core
             await asyncio.to_thread(importlib.import_module, "ray")
+            say("waiting for the head of the cluster")
             said = (await guardian.stdout.readline()).decode(errors="replace").strip()
         if said != "ready":
             raise RuntimeError(f"the Ray head did not start: {head_said(said)}")
+        say("the head answers, joining it")
         await self._connect()
 
     @staticmethod
@@ -236,6 +235,23 @@ class Cluster:
         from actors.membership import Membership
 
         self._member = await asyncio.to_thread(Membership, self.address)
+
+
+async def _guarded_head(
+    folder: RunFolder, ports: Sequence[int], layout: Layout, keep_logs: Path | None
+) -> "asyncio.subprocess.Process":
+    """The guardian, which starts the head."""
+    command = head_command(folder.path, ports, layout)
+    kept = "" if keep_logs is None else str(keep_logs.resolve() / folder.path.name)
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
+        cwd=ROOT,
+        env=head_environment(layout),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for the launcher
+        pass_fds=(folder.lock,),
+    )
 
 
 def head_said(said: str) -> str:

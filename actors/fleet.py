@@ -89,7 +89,7 @@ class Fleet:
     ) -> None:
         self.info, self.weights = info, weights
         self.groups = Groups(weights, layout, address, self._say, keep_logs)
-        self.prompts = PromptReader(self.groups, self._say)
+        self.prompts = PromptReader(self.groups, self._tell)
         self._numbers = itertools.count()
         self._members: dict[int, _Member] = {}
         self._faults = Faults()
@@ -176,6 +176,10 @@ class Fleet:
     def _say(self, stage: str, percent: float | None, message: str) -> None:
         for member in list(self._members.values()):
             member.session.say(stage, percent, message)
+
+    def _tell(self, about: str, message: str) -> None:
+        for member in list(self._members.values()):
+            member.session.say.tell(about, message)
 
     async def _run(self) -> None:
         """Serve until a fault that cannot be mended, which every session then hears of."""

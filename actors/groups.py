@@ -74,7 +74,7 @@ class Groups:
         cluster = await (
             Cluster.attach(self._address)
             if self._address
-            else Cluster.start(self._layout, self._keep_logs)
+            else Cluster.start(self._layout, self._keep_logs, self._say_cluster)
         )
         self._cluster, self._layout = cluster, cluster.fit(self._layout)
         token = f", token in {cluster.token}" if cluster.own else ""
@@ -88,6 +88,9 @@ class Groups:
             if isinstance(fault.__cause__, UserError):
                 raise fault.__cause__ from None
             raise
+
+    def _say_cluster(self, line: str) -> None:
+        self._say("cluster", 5, line)
 
     def _make(self, cluster: Cluster) -> None:
         layout, weights = self._layout, self._weights

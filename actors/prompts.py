@@ -11,7 +11,7 @@ import numpy as np
 from actors.gang import Gang, gathered
 from actors.groups import Groups
 from actors.repair import ClusterLost, Fault, Patience, watched
-from actors.source import Say
+from actors.source import Tell
 from configs.errors import UserError
 
 KEPT: Final = 64  # embeddings; the published ones take 4 MB each
@@ -24,30 +24,30 @@ Encoded = tuple[np.ndarray, str]  # what TextWorker.encode gives
 class PromptReader:
     """Reads one prompt at a time and remembers the last ones."""
 
-    def __init__(self, groups: Groups, say: Say) -> None:
-        """say: hears what concerns all sessions."""
+    def __init__(self, groups: Groups, tell: Tell) -> None:
+        """tell: hears notices that concern all sessions."""
         self._groups = groups
-        self._say = say
+        self._tell = tell
         self._turn = asyncio.Lock()
         self._patience = Patience()
         self._known: dict[str, np.ndarray] = {}
 
-    async def read(self, text: str, say: Say) -> np.ndarray:
-        """The embedding of a prompt; ``say`` hears what had to be left out. Raises UserError, or
+    async def read(self, text: str, tell: Tell) -> np.ndarray:
+        """The embedding of a prompt; ``tell`` hears what had to be left out. Raises UserError, or
         RuntimeError when two workers failed."""
         async with self._turn:
             if text not in self._known:
                 embedding, notice = await self._encode(text)
                 if notice:
-                    say("prompt", None, notice)
+                    tell("prompt", notice)
                 if len(self._known) >= KEPT:
                     self._known.pop(next(iter(self._known)))
                 self._known[text] = embedding
             return self._known[text]
 
-    async def read_all(self, texts: Iterable[str], say: Say) -> dict[str, np.ndarray]:
+    async def read_all(self, texts: Iterable[str], tell: Tell) -> dict[str, np.ndarray]:
         """The embeddings of some prompts, by text."""
-        return {text: await self.read(text, say) for text in dict.fromkeys(texts)}
+        return {text: await self.read(text, tell) for text in dict.fromkeys(texts)}
 
     async def keep(self) -> None:
         """Look after an idle text worker, for ever."""
@@ -85,7 +85,7 @@ class PromptReader:
     async def _replace(self, worker: Gang, fault: Fault) -> None:
         if self._groups.lost:
             return  # with all others, by the fleet
-        self._say("prompt", None, f"{fault}; replacing the text worker, the picture goes on")
+        self._tell("worker", f"{fault}; replacing the text worker, the picture goes on")
         try:
             await self._groups.replace_text(worker)
         except ClusterLost:

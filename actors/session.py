@@ -9,7 +9,7 @@ nothing but frames comes in.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from actors.fleet import Fleet
 from actors.moments import load, save
 from actors.repair import Fault, Flow, watched
 from actors.replica import Replica, Rewound
-from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Reporter, StageReport, Take
+from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Report, Reporter, Take
 from actors.steering import Reset, Steering, route_of
 from actors.tasks import cancel
 from actors.timeline import Commit, Prompt, Route, Step, Timeline
@@ -52,7 +52,7 @@ class Session:
         self,
         seed: int,
         prompt: str,
-        report: Callable[[StageReport], None],
+        report: Report,
         moment: Moment | None = None,
     ) -> None:
         """See ChunkSource. UserError: the cluster cannot be joined or has no room; weights that do
@@ -61,7 +61,7 @@ class Session:
         self._number, self._replica = await self._fleet.enter(self)
         if moment is None:
             self.say("prompt", 90, "reading the prompt")
-            embedding = await self._fleet.prompts.read(prompt, self.say)
+            embedding = await self._fleet.prompts.read(prompt, self.say.tell)
             self._steering.prompt = Prompt(prompt, 0, embedding)
         if self._steering.wanted is None:  # nobody asked for another one meanwhile
             self._steering.wanted = Reset(seed) if moment is None else _to(moment)
@@ -82,7 +82,7 @@ class Session:
 
     async def set_prompt(self, text: str, version: int) -> None:
         """See ChunkSource."""
-        embedding = await self._fleet.prompts.read(text, self.say)
+        embedding = await self._fleet.prompts.read(text, self.say.tell)
         self._steering.prompt = Prompt(text, version, embedding)
 
     def reset(self, seed: int, take: Take | None = None) -> int:
@@ -259,9 +259,9 @@ class Session:
         prompts = take.prompts[commits[0].index if commits else 0 :]
         embeddings: dict[str, np.ndarray] = {}
         try:
-            embeddings = await self._fleet.prompts.read_all(prompts, self.say)
+            embeddings = await self._fleet.prompts.read_all(prompts, self.say.tell)
         except UserError as error:
-            self.say("prompt", None, f"a prompt of this drive cannot be read: {error}")
+            self.say.tell("drive", f"a prompt of this drive cannot be read: {error}")
         except RuntimeError as error:
             self.fail(error)
         route = route_of(take, embeddings, self._steering.prompt, commits)

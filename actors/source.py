@@ -50,8 +50,8 @@ class FrameChunk:
 
 @dataclass(frozen=True)
 class StageReport:
-    """Progress of starting up or a notice: stage name, percent (None = unknown), one line, seconds
-    since start."""
+    """Progress of starting up or of a rebuild: stage name, percent (None = unknown), one line,
+    seconds since start."""
 
     stage: str
     percent: float | None
@@ -59,17 +59,29 @@ class StageReport:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Notice:
+    """A line that is told once and is no stage of anything. ``about``: "prompt" (what is not
+    followed of one), "drive" (the same, of a drive), "worker" (one is replaced), "journal"
+    (whether the drive is kept)."""
+
+    about: str
+    message: str
+
+
 Say = Callable[[str, float | None, str], None]  # stage, percent (None = unknown), one line
+Tell = Callable[[str, str], None]  # of a notice: what it is about, one line
+Report = Callable[[StageReport | Notice], None]
 
 
 class Reporter:
-    """Says stages to whoever listens, with the seconds since it was told to whom."""
+    """Says stages, with the seconds since it was told to whom, and notices to whoever listens."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._report: Callable[[StageReport], None] = lambda report: None
+        self._report: Report = lambda report: None
 
-    def to(self, report: Callable[[StageReport], None]) -> None:
+    def to(self, report: Report) -> None:
         """Report there from now on; the seconds count from here."""
         self._begun, self._report = time.monotonic(), report
 
@@ -77,11 +89,16 @@ class Reporter:
         seconds = round(time.monotonic() - self._begun, 2)
         self._report(StageReport(stage, percent, message, seconds))
 
+    def tell(self, about: str, message: str) -> None:
+        """Tell a notice."""
+        self._report(Notice(about, message))
+
 
 @dataclass(frozen=True)
 class WorldInfo:
     """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are
-    prompts it knows, ``pictures`` a JPEG of each, or nothing; ``motion``: its chunks tell theirs."""
+    prompts it knows, ``pictures`` a JPEG of each, or nothing; ``motion``: its chunks tell theirs;
+    ``moments``: it keeps some to go back to."""
 
     name: str
     model_hash: str
@@ -94,6 +111,7 @@ class WorldInfo:
     latents_per_step: int = 1
     devices: str = ""
     motion: bool = False
+    moments: bool = False
     engine: str = ""  # what computes it (configs/choice.py); "" where that is not ours to say
 
     @property
@@ -180,11 +198,11 @@ class ChunkSource(Protocol):
         self,
         seed: int,
         prompt: str,
-        report: Callable[[StageReport], None],
+        report: Report,
         moment: Moment | None = None,
     ) -> None:
         """Load everything and begin with ``seed`` and ``prompt``, or go on from ``moment``. Reports
-        stages from the first moment on, and later notices (a rebuild after a fault). Raises
+        stages from the first moment on, a rebuild after a fault too, and notices. Raises
         UserError when it cannot."""
         ...
 

@@ -79,9 +79,9 @@ class Console:
         )
         text = (
             f"{stats['state']}: {stats['fps_shown']:.1f} FPS shown, {stats['fps_generated']:.1f} generated, "
-            f"control to frame {_pair(control)} ms, step {_pair(step)}, decode {_pair(decode)}, "
-            f"{stats['late_slots']} late slots, {stats['stalls']} stalls, {stats['restarts']} restarts, "
-            f"{stats['viewers']} watching"
+            f"median/95 % in ms: control to frame {_pair(control)}, step {_pair(step)}, "
+            f"decode {_pair(decode)}; {stats['late_slots']} late slots, {stats['stalls']} stalls, "
+            f"{stats['restarts']} restarts, {stats['viewers']} watching"
         )
         self.say("stats", text, **(dict(stats) if self._as_json else {}))
 

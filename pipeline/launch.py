@@ -216,6 +216,7 @@ def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
         pictures=checkpoint.preset_pictures(),
         latents_per_step=checkpoint.streaming.window_size,
         devices=str(layout),
+        moments=True,
     )
 
 

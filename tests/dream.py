@@ -38,6 +38,7 @@ class DreamSource:
             width=checkpoint.width,
             presets=PROMPTS,
             latents_per_step=checkpoint.streaming.window_size,
+            moments=True,
         )
         self.parts = parts
         self.epoch = self.frame = self.first = self.version = self.cursor = 0

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from actors.source import STEPS_AHEAD, Pace, Reporter, StageReport, Take, WorldInfo
+from actors.source import STEPS_AHEAD, Notice, Pace, Reporter, StageReport, Take, WorldInfo
 
 INFO = WorldInfo("tiny", "hash", 96, 144)
 
@@ -32,15 +32,16 @@ def test_a_paused_pace_lets_no_step_start() -> None:
 
 
 def test_stages_are_told_with_their_seconds_to_whoever_listens() -> None:
-    heard: list[StageReport] = []
+    heard: list[StageReport | Notice] = []
     say = Reporter()
     say("cluster", 5, "nobody hears this")
     say.to(heard.append)
     say("models", 35, "loading")
-    assert [(each.stage, each.percent, each.message) for each in heard] == [
-        ("models", 35, "loading")
-    ]
-    assert 0 <= heard[0].seconds < 5
+    say.tell("prompt", "not known here: dragon")
+    stage, notice = heard
+    assert isinstance(stage, StageReport) and 0 <= stage.seconds < 5
+    assert (stage.stage, stage.percent, stage.message) == ("models", 35, "loading")
+    assert notice == Notice("prompt", "not known here: dragon")
 
 
 def test_a_take_has_a_prompt_for_every_label() -> None:

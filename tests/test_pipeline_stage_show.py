@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from actors.source import FrameChunk, Moment, Pace, StageReport, Take, WorldInfo
+from actors.source import FrameChunk, Moment, Notice, Pace, StageReport, Take, WorldInfo
 from configs.errors import UserError
 from pipeline.stage.control_log import read_control_log
 from pipeline.stage.show import Show
@@ -44,6 +44,7 @@ class Squares:
         self._wake = asyncio.Event()
 
     async def start(self, seed, prompt, report, moment=None):
+        self.report = report
         report(StageReport("loading", 50.0, "drawing squares", 0.0))
         self._seed, self._prompt = seed, (prompt, 0)
         if moment is not None:
@@ -351,6 +352,24 @@ def test_several_takes_follow_each_other_and_end_the_show():
     assert all(
         (f.image == picture(2 if f.label == "DR" else 1, f.index, f.label)).all() for f in frames
     )
+
+
+def test_a_notice_is_told_once_and_not_to_who_joins_later():
+    async def drive(show):
+        await watch(show, lambda f, e: len(f) >= 2)
+        here = show.subscribe()
+        show.source.report(Notice("prompt", "not known here: dragon"))
+        told = [event for event in here.events() if event.kind == "notice"]
+        later = show.subscribe()
+        return told, later.events()
+
+    _, (told, heard_later) = play(Squares(), drive)
+    assert [dict(event.data) for event in told] == [
+        {"level": "warning", "about": "prompt", "message": "not known here: dragon"}
+    ]
+    assert "notice" not in kinds(heard_later)
+    (status,) = [event.data for event in heard_later if event.kind == "status"]
+    assert status["stage"] == "loading", "the last stage, and no notice in its place"
 
 
 def test_a_full_disk_ends_the_files_with_a_notice_and_never_the_show(tmp_path):

@@ -297,9 +297,16 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
     async def body(theatre, http):
         async with chromium() as browser, page(browser, theatre.url) as own:
             await playing(own)
+            missing: list[str] = []
+            own.on("response", lambda r: missing.append(r.url) if r.status == 404 else None)
             await own.click("#lobby")
             await own.wait_for_url("**/lobby/")
+            await own.click("#back")
+            await playing(own)
+            assert own.url == f"{theatre.origin}/"
+            await own.click("#lobby")
             await own.wait_for_selector(".card")
+            await own.set_viewport_size({"width": 1280, "height": 500})
             assert re.search(r"1 of 2 here, room for 1 more", await text(own, "#count"))
             await own.get_by_text("a red car on a road at night").click()
             assert await own.input_value("#prompt") == "a red car on a road at night"
@@ -314,6 +321,8 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             assert (world.show.seed, world.name) == (7, "Ann")
             await eventually(lambda: own.evaluate(LIT, 1))
             assert await own.evaluate("document.activeElement.ariaLabel") == "Join Ann"
+            begun = await own.locator(".card:nth-child(2)").bounding_box()
+            assert begun and begun["y"] >= 0 and begun["y"] + begun["height"] <= 500, "it is seen"
 
             await own.fill("#prompt", "a sea")
             await own.click("#begin")
@@ -344,6 +353,7 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             assert "Ann" in await text(own, "#ask-text")
             await own.keyboard.press("Enter")
             await so(own, "document.querySelectorAll('.card').length === 1")
+            assert not missing, "nothing is asked of what has ended"
             await joined.wait_for_selector("#theatre[data-phase=ended]")
             assert "ended in the lobby" in await text(joined, "#banner")
             await joined.reload()

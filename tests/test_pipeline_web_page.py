@@ -182,6 +182,12 @@ def test_the_first_picture_of_a_key_is_measured_and_shown(run):
                 middle.isdigit() and high.isdigit() and int(middle) <= int(high)
                 for _, middle, high in cells
             )
+            assert all(
+                await tab.locator("#hud-split tr").evaluate_all("rows => rows.map(r => r.title)")
+            )
+            row = await tab.query_selector("#hud-split tr")
+            await asyncio.sleep(0.7)
+            assert row and await row.is_visible(), "it stays while one reads what it is"
             assert await tab.locator("#hud-bar i").count() >= 3, (
                 "the parts are drawn as shares of a bar"
             )
@@ -330,7 +336,8 @@ def test_recording_shows_its_time_and_gives_both_files(tmp_path, run):
             await tab.click("#record")
             await so(tab, "document.getElementById('record-text').textContent == '0:01'")
             await tab.click("#record")
-            await tab.wait_for_selector("#files li:nth-child(2)")
+            await tab.wait_for_selector("#files li:nth-child(2)", state="attached")
+            await tab.click("#show-drawer")
             assert await text(tab, "#record-text") == "Record"
             names = [name.strip() for name in await tab.locator("#files a").all_inner_texts()]
             assert sorted(name.rsplit(".")[-1] for name in names) == ["jsonl", "mp4"]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pipeline.web import room
 from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
 from tests.live import TOKEN, live
 from tests.proxy import proxy
@@ -61,7 +62,8 @@ def test_it_works_under_a_path_and_leaves_its_cookie_there(run, tmp_path):
                 await tab.click("#record")
                 await so(tab, "document.getElementById('record-text').textContent == '0:01'")
                 await tab.click("#record")
-                await tab.wait_for_selector("#files a")
+                await tab.wait_for_selector("#files a", state="attached")
+                await tab.click("#show-drawer")
                 async with tab.expect_download() as download:
                     await tab.click("#files a:text('mp4')")
                 assert (await (await download.value).path()).stat().st_size > 300
@@ -122,6 +124,21 @@ def test_where_websockets_are_blocked_it_says_so_and_goes_on_over_plain_http(run
 
     async def grown(theatre, size):
         return theatre.room.viewers[0].sent_bytes > size
+
+    run(body)
+
+
+def test_who_is_refused_over_plain_http_is_told_why(run, monkeypatch):
+    monkeypatch.setattr(room, "MOST_VIEWERS", -room.KEPT_SEATS)
+
+    async def body(theatre, browser):
+        async with (
+            proxy(theatre.port, sockets=False) as port,
+            page(browser, f"http://127.0.0.1:{port}/?token={TOKEN}") as tab,
+        ):
+            await so(tab, "document.getElementById('banner').textContent.includes('room is full')")
+            monkeypatch.setattr(room, "MOST_VIEWERS", 8)
+            await playing(tab)
 
     run(body)
 

@@ -316,6 +316,23 @@ def test_text_stands_out_from_its_ground(run):
     run(body)
 
 
+@pytest.mark.parametrize("phone", [True, False])
+def test_the_help_begins_with_what_there_is_to_steer_with(run, phone):
+    async def body(theatre, browser):
+        size = (360, 740) if phone else (1280, 800)
+        async with page(browser, theatre.url, *size, has_touch=phone, is_mobile=phone) as tab:
+            hint = "left or right side" if phone else "Steer with W"
+            loading = "document.getElementById('loading').innerText.replace(/\\s+/g, ' ')"
+            await tab.wait_for_selector("#theatre[data-phase=loading]")
+            assert hint in await tab.evaluate(loading)
+            await tab.click("#show-help")
+            fingers, keys = await box_of(tab, "#help-touch"), await box_of(tab, "#help-keys")
+            assert (fingers["y"] < keys["y"]) is phone
+            assert fingers["y"] + fingers["height"] < size[1] or not phone, "at once in sight"
+
+    run(body, "--startup", "0", "--delay", "4", wait=False)
+
+
 def test_full_screen_and_back(run):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:

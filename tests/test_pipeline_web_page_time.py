@@ -27,7 +27,7 @@ def dreams(tmp_path_factory):
 async def at_latent(theatre, tab, latent):
     """Play until the page has shown this latent and knows what is kept."""
     await until(lambda: theatre.show.latent >= latent)
-    await so(tab, "!document.getElementById('timeline').hidden")
+    await so(tab, "!document.getElementById('past').disabled")
 
 
 async def value(tab):
@@ -86,6 +86,67 @@ def test_who_watches_looks_and_leaves_the_world_alone(run, dreams):
             await eventually(lambda: differs(tab, before))
 
     run(body, source=dreams)
+
+
+def test_a_moment_shows_its_prompt_and_offers_one_way_on_and_one_way_back(run, dreams):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 6)
+            before = show.prompt
+            await tab.fill("#prompt", show.info.presets[1])
+            await tab.keyboard.press("Enter")
+            await until(lambda: show.prompt != before)
+            since = show.latent
+            await at_latent(theatre, tab, since + 3)
+            await tab.fill("#prompt", "half a sentence")
+            await tab.focus("#past")
+            while await value(tab) >= since - 2:
+                await tab.keyboard.press("ArrowLeft")
+            assert await tab.input_value("#prompt") == before
+            assert "as it was then" in await text(tab, "#prompt-label")
+            assert await tab.is_disabled("#prompt-send"), "those are no words for now"
+            named = [await button.inner_text() for button in await tab.locator("button").all()]
+            assert "Drive on from here" in named and "Go on" not in named
+            assert (await text(tab, "#pause"), await text(tab, "#to-now")) == (
+                "To now",
+                "Back to now",
+            )
+            epoch = show.epoch
+            await tab.click("#pause")
+            await until(lambda: not show.paused)
+            assert show.epoch == epoch and await text(tab, "#past-at") == "now"
+            assert await tab.input_value("#prompt") == "half a sentence"
+            assert await text(tab, "#prompt-label") == "The world in words"
+            assert await tab.is_enabled("#prompt-send")
+
+    run(body, source=dreams)
+
+
+@pytest.mark.parametrize("size", [(360, 740), (1280, 800)])
+def test_nothing_jumps_when_the_first_picture_comes(run, dreams, size):
+    async def slow():
+        source = await dreams()
+        start = source.start
+
+        async def later(*arguments):
+            await asyncio.sleep(2)
+            await start(*arguments)
+
+        source.start = later
+        return source
+
+    async def body(theatre, browser):
+        async with page(browser, theatre.url, *size) as tab:
+            await tab.wait_for_selector("#theatre[data-phase=loading]")
+            places = [await box_of(tab, f"#{name}") for name in ("timeline", "keys", "prompt-form")]
+            await playing(tab)
+            await at_latent(theatre, tab, 4)
+            for name, place in zip(("timeline", "keys", "prompt-form"), places):
+                assert await box_of(tab, f"#{name}") == place, name
+
+    run(body, source=slow, wait=False)
 
 
 async def differs(tab, before):

@@ -55,13 +55,26 @@ def test_of_a_prompt_that_is_half_known_the_page_does_not_promise_the_whole(run)
             await tab.fill("#prompt", "a dragon at night")
             await tab.keyboard.press("Enter")
             await so(tab, "document.getElementById('prompt-state').textContent")
-            theatre.show._audience.tell(
-                "status", stage="prompt", percent=None, message="not known here: dragon", seconds=1
-            )
+            theatre.show._audience.warn("not known here: dragon", about="prompt")
             await heard(tab, "not known here")
             theatre.show.resume()
             await heard(tab, "The world follows what it knows of the prompt.")
             assert not await tab.evaluate("window.spoken.some(line => line.includes('new prompt'))")
+
+    run(body)
+
+
+def test_a_prompt_that_failed_is_not_waited_for(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            place = {"version": 7, "text": "a sea", "message": ""}
+            theatre.show._audience.tell("prompt", **place, state="pending")
+            await so(tab, "document.getElementById('prompt-state').textContent == 'pending'")
+            theatre.show._audience.tell("prompt", **place, state="failed")
+            await so(tab, "document.getElementById('toasts').textContent.includes('not be used')")
+            await asyncio.sleep(1.5)  # the figures of a second come, and all is drawn anew
+            assert await text(tab, "#prompt-state") == ""
 
     run(body)
 
@@ -73,9 +86,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_word(run):
             await tab.fill("#prompt", "x" * 5000)
             assert len(await tab.input_value("#prompt")) == 4000
             await so(tab, "document.getElementById('toasts').textContent.includes('cut off')")
-            theatre.show._audience.tell(
-                "status", stage="prompt", percent=None, message="only 40 words are read", seconds=1
-            )
+            theatre.show._audience.warn("only 40 words are read", about="prompt")
             await so(tab, "document.getElementById('toasts').textContent.includes('40 words')")
 
     run(body)
@@ -114,20 +125,27 @@ def test_who_comes_for_the_first_time_is_told_what_steers(run):
     run(body)
 
 
-def test_a_note_never_lies_on_an_offer(run):
+@pytest.mark.parametrize("phone", [True, False])
+def test_a_note_never_lies_on_an_offer_nor_an_offer_on_a_phones_car(run, phone):
     async def body(theatre, browser):
-        for width in (360, 1280):
-            async with page(browser, theatre.url, width=width, height=740) as tab:
-                await playing(tab)
-                await until(lambda: theatre.show.latent > 2)
-                await tab.evaluate("document.getElementById('reset').click()")
-                await tab.wait_for_selector("#offer:not([hidden])")
-                long = "a line of many words that takes several rows on a phone; " * 3
-                theatre.show._audience.tell("notice", level="warning", message=long)
-                await so(tab, "document.getElementById('toasts').textContent.includes('several')")
-                await asyncio.sleep(0.5)  # they rise
-                note, offer = await box_of(tab, "#toasts"), await box_of(tab, "#offer")
-                assert note["y"] + note["height"] <= offer["y"], (width, note, offer)
+        size = (360, 740) if phone else (1280, 740)
+        async with page(browser, theatre.url, *size, has_touch=phone, is_mobile=phone) as tab:
+            await playing(tab)
+            await until(lambda: theatre.show.latent > 2)
+            await tab.evaluate("document.getElementById('reset').click()")
+            await tab.wait_for_selector("#offer:not([hidden])")
+            long = "a line of many words that takes several rows on a phone; " * 3
+            theatre.show._audience.tell("notice", level="warning", message=long)
+            await so(tab, "document.getElementById('toasts').textContent.includes('several')")
+            await asyncio.sleep(0.5)  # they rise
+            note, offer = await box_of(tab, "#toasts"), await box_of(tab, "#offer")
+            upper, lower = (offer, note) if phone else (note, offer)
+            assert upper["y"] + upper["height"] <= lower["y"], (note, offer)
+            assert ("Z" in await tab.inner_text("#offer-take")) is not phone, "a key to press"
+            if phone:
+                picture = await box_of(tab, "#picture")
+                middle = picture["y"] + picture["height"] / 2
+                assert offer["y"] + offer["height"] <= middle, "the car is seen"
 
     run(body)
 
@@ -238,7 +256,10 @@ def test_recordings_lie_in_a_drawer_that_leaves_the_picture_alone(run, tmp_path)
                 await tab.click("#record")
                 await so(tab, "document.getElementById('record-text').textContent == '0:01'")
                 await tab.click("#record")
-                await tab.wait_for_selector("#drawer:not([hidden])")
+                await so(tab, "document.getElementById('record-text').textContent == 'Record'")
+                assert not await tab.is_visible("#drawer"), "it comes when it is asked for"
+            assert "it lies under “Drives”" in await text(tab, "#toasts")
+            await tab.click("#show-drawer")
             await so(tab, "document.querySelectorAll('#files li').length == 4")
             assert await box_of(tab, "#picture") == before
             tab.on("dialog", lambda d: asyncio.ensure_future(d.accept("My drive")))
@@ -322,7 +343,8 @@ def test_the_end_is_told_in_plain_words(run, tmp_path):
             await tab.click("#record")
             await so(tab, "document.getElementById('record-text').textContent == '0:01'")
             await tab.click("#record")
-            await tab.wait_for_selector("#files li")
+            await tab.wait_for_selector("#files li", state="attached")
+            await tab.click("#show-drawer")
             theatre.show.stop("stopped by SIGTERM")
             await so(tab, "!document.getElementById('banner').hidden")
             words = await text(tab, "#banner")

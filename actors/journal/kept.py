@@ -1,7 +1,7 @@
 """A session that is kept: all that happens to its stream is told to a journal on the way."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from actors.journal.drive import Drive
 from actors.journal.journal import Journal
 from actors.moments import commit_of
 from actors.session import Session
-from actors.source import FrameChunk, Moment, Pace, StageReport, Take
+from actors.source import FrameChunk, Moment, Pace, Report, Take
 from actors.tasks import Tasks
 from actors.timeline import Commit, Route
 
@@ -50,14 +50,14 @@ class KeptSession:
         self,
         seed: int,
         prompt: str,
-        report: Callable[[StageReport], None],
+        report: Report,
         moment: Moment | None = None,
     ) -> None:
         """See ChunkSource."""
         loop, say = asyncio.get_running_loop(), self._session.say
 
         def tell(line: str) -> None:
-            loop.call_soon_threadsafe(say, "journal", None, line)
+            loop.call_soon_threadsafe(say.tell, "journal", line)
 
         self._journal.tell(tell)
         self._coming = _Coming(Take(seed, (), ())) if moment is None else _coming(moment)

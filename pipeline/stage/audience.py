@@ -43,7 +43,7 @@ class Event:
 
     ===========  ==========================================================================================
     status       stage, percent (null = unknown), message, seconds: progress of starting, and of a rebuild
-    notice       level ("info" | "warning" | "error"), message
+    notice       level ("info" | "warning" | "error"), message, about ("speed", "" or as of actors.source.Notice)
     receipt      cursor, label, frame, latent, epoch: the first frame that control conditioned is shown now; controls
                  with a lower cursor that had no receipt were superseded by it
     prompt       version, text, state ("pending" | "shown" | "failed"), message (of a failure)
@@ -159,9 +159,9 @@ class Audience:
         for member in self._present():
             member.tell(event)
 
-    def warn(self, message: str) -> None:
-        """Tell everybody of something that is not as it should be."""
-        self.tell("notice", level="warning", message=message)
+    def warn(self, message: str, about: str = "") -> None:
+        """Tell everybody, once, of something that is not as it should be."""
+        self.tell("notice", level="warning", message=message, about=about)
 
     def offer(self, frame: ShownFrame) -> None:
         """Offer a frame to everybody; who joins later starts with it."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from actors.source import ChunkSource, StageReport, Take, WorldInfo
+from actors.source import ChunkSource, Notice, StageReport, Take, WorldInfo
 from actors.tasks import cancel, together
 from configs.errors import UserError
 from configs.limits import check_seed
@@ -331,7 +331,7 @@ class Show:
         while True:
             await asyncio.sleep(STATS_SECONDS)
             if self._tempo.look(self.figures, time.monotonic()):
-                self._audience.warn(self._tempo.line)
+                self._audience.warn(self._tempo.line, about="speed")
             self._audience.tell("stats", **self.stats())
 
     # -- one frame ---------------------------------------------------------------------------------
@@ -415,7 +415,9 @@ class Show:
         if take is not None:
             self._restart(take.seed, take)
 
-    def _report(self, report: StageReport) -> None:
+    def _report(self, report: StageReport | Notice) -> None:
+        if isinstance(report, Notice):
+            return self._audience.warn(report.message, report.about)
         if self._life.hear(report):
             self.figures.restarts += 1
             self._clock.playhead.rest()

@@ -88,6 +88,7 @@ class Room:
             "devices": info.devices,
             "engine": info.engine,
             "motion": info.motion,
+            "moments": info.moments,
         }
         welcome = {"world": world, "state": self._state(), "keys": list(messages.KEYS)}
         viewer.tell("welcome", protocol=PROTOCOL, link=right, **welcome)

@@ -1,22 +1,28 @@
 // The page: wires link, screen, controls and figures to the document. Words from outside only ever become text content.
 
 import { Controls } from "./controls.js";
+import { $, made } from "./dom.js";
 import { Drives } from "./drives.js";
-import { Figures, draw } from "./figures.js";
+import { Figures, drawFigures } from "./figures.js";
 import { hideMotion, showMotion } from "./instrument.js";
 import { Keymap, placeOf } from "./keymap.js";
 import { token } from "./key.js";
 import { Link } from "./link.js";
 import { Loading } from "./loading.js";
-import { banner, clock, copy, offer, say, toast } from "./say.js";
+import { Prompt } from "./prompt.js";
+import { Recordings } from "./recordings.js";
+import { banner, copy, offer, say, toast } from "./say.js";
 import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
 
-const REPEAT_MS = 250, IDLE_MS = 3000, NOTICE_MS = 100, WHOLE_LINE_MS = 15000, LONGEST_PROMPT = 4000;
-const $ = (id) => document.getElementById(id);
+const REPEAT_MS = 250, IDLE_MS = 3000, WHOLE_LINE_MS = 15000;
 const theatre = $("theatre");
 
+const world = {
+  driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
+  slow: "", slowSince: 0, driveFor: "copy", guest: false, // guest: came by a watcher's link
+};
 const link = new Link();
 const screen = new Screen($("stage"), $("picture"), $("glow"));
 const figures = new Figures();
@@ -24,14 +30,14 @@ const loading = new Loading();
 const keymap = new Keymap();
 const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: typing, keymap });
 const settings = new Settings(keymap);
-
-const world = {
-  driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
-  prompt: "", awaitedPrompt: -1, halfKnown: -1, slow: "", slowSince: 0, files: [], takeFor: "copy", guest: false, // guest: came by a watcher's link
-};
-const recording = { on: false, seconds: 0, since: 0 }; // seconds before the clock last started, which stands while paused
+const recordings = new Recordings((message) => link.send(message));
 const drives = new Drives(link, world);
-const timeline = new Timeline(link, screen, world, () => offerBack("The world went back."));
+const timeline = new Timeline(link, screen, world);
+const prompt = new Prompt((text) => {
+  if (!world.driving) return toast("Not connected just now; try again in a moment.", true);
+  link.send({ type: "prompt", prompt: text });
+  $("prompt").blur();
+});
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
 let seq = 0;
@@ -43,7 +49,7 @@ screen.addEventListener("painted", ({ detail }) => {
   const { header, painted } = detail;
   link.send({ type: "ack", epoch: header.epoch, frame: header.frame });
   figures.paint(detail, link.offset);
-  timeline.see(header, $("picture"));
+  timeline.see(header, $("picture"), prompt.of(header.promptVersion));
   if (!world.frames) {
     world.frames = true;
     phase();
@@ -85,27 +91,24 @@ const hear = {
     world.guest = by === "watcher";
     $("branch").hidden = !state.branches;
     $("lobby").hidden = by !== "owner";
+    $("timeline").hidden = $("save-world").hidden = !info.moments;
     $("name").textContent = info.name;
     document.title = `${info.name}, live`;
-    showPresets(info);
+    screen.shape(info);
     hideMotion();
-    $("prompt").value ||= state.prompt;
+    prompt.begin(state.prompt, info);
     world.ended = state.state === "ended" ? world.ended || "The show is over." : null;
-    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, prompt: state.prompt, awaitedPrompt: -1, cursor: 0 });
+    Object.assign(world, { state: state.state, seed: state.seed, paused: state.paused, cursor: 0 });
     world.frames &&= state.state !== "starting"; // a server that was started anew loads again
     loading.clear();
-    record(false); // if one runs, its message follows
-    showFiles(state.files ?? []);
+    recordings.pause(state.paused);
+    recordings.run(false); // if one runs, its message follows
+    recordings.show(state.files ?? []);
     drives.offerLink();
     phase();
   },
-  status({ stage, percent, message, seconds }) {
-    if (stage === "prompt" && percent == null) { // of a prompt: what is cut or not known
-      world.halfKnown = world.awaitedPrompt > 0 ? world.awaitedPrompt : world.halfKnown;
-      toast(message, true);
-    } else if (!world.frames) loading.report({ stage, percent, message, seconds });
-    else if (percent != null && percent < 100) banner(`${message}`, true);
-    else banner("");
+  status(report) {
+    if (!world.frames) loading.report(report);
   },
   role({ role, watching, driven }) {
     const lost = world.driving && role !== "driver";
@@ -127,34 +130,25 @@ const hear = {
     if (at !== undefined && cursor > world.cursor) awaited.push({ cursor, at });
     world.cursor = Math.max(cursor, world.cursor);
   },
-  applied() {},
-  prompt({ version, text, state, message }) {
-    if (state === "failed") { $("prompt-state").textContent = ""; return toast(message || "The prompt could not be used.", true); }
-    if (state === "pending" && version > 0) world.awaitedPrompt = version;
-    const followed = state === "shown" && (text !== world.prompt || version === world.awaitedPrompt);
-    if (state === "shown") Object.assign(world, { prompt: text, awaitedPrompt: -1 });
-    if (followed) toast(world.halfKnown === version ? "The world follows what it knows of the prompt." : "The world follows the new prompt.");
-    if (message) toast(message);
-    if (document.activeElement !== $("prompt")) $("prompt").value = text;
+  applied() {}, // for programs, as moments is
+  moments() {},
+  prompt(told) {
+    prompt.hear(told);
     phase();
   },
-  reset({ seed, prompt }) {
-    world.seed = seed;
-    $("seed-value").textContent = seed;
-    awaited.length = 0;
-    if (prompt && document.activeElement !== $("prompt")) $("prompt").value = prompt;
+  reset(place) {
+    stand(place);
     timeline.cut(0);
   },
   rewound({ latent, ...place }) {
-    hear.reset(place);
+    stand(place);
     timeline.cut(latent);
-    Object.assign(world, { prompt: place.prompt, awaitedPrompt: -1 });
+    prompt.goBack(place.prompt);
     phase();
   },
-  moments() {},
   saved({ name, file }) {
-    Object.assign(document.createElement("a"), { href: file, download: "" }).click();
-    toast(`Saved as ${name}; it lies in the drawer too.`);
+    made("a", { href: file, download: "" }).click();
+    toast(`Saved as ${name}; it lies under “Drives” too.`);
   },
   branched({ address }) {
     if (!open(address, "_blank")) offer("A second world is ready.", "Open it", () => open(address, "_blank"));
@@ -162,25 +156,15 @@ const hear = {
   upload({ address }) { drives.send(address); },
   paused({ paused }) {
     if (!paused && world.driving) timeline.leave();
-    const until = recorded();
     world.paused = paused;
-    record(recording.on, until);
-    $("pause").setAttribute("aria-pressed", paused);
-    $("pause").textContent = paused ? "Go on" : "Pause";
+    recordings.pause(paused);
     $("paused-mark").hidden = !paused;
     awaited.length = 0;
     figures.clear();
     phase();
   },
-  record({ state, seconds, message, files }) {
-    const on = state === "started";
-    record(on, on ? seconds : 0);
-    if (files?.length) showFiles(files);
-    if (state === "failed") toast(message || "The recording failed.", true);
-    else if (state === "stopped") { $("drawer").hidden = false; say("Recording stopped; it lies in the drawer."); }
-    else say("Recording.");
-  },
-  recordings({ files }) { showFiles(files); },
+  record(told) { recordings.hear(told); },
+  recordings({ files }) { recordings.show(files); },
   stats(stats) {
     figures.stats = stats;
     timeline.oldest = stats.oldest;
@@ -189,17 +173,18 @@ const hear = {
     phase();
   },
   motion(told) { showMotion(told); },
-  notice({ level, message }) { // that the machine is slow comes with the figures too, and the banner says it
-    setTimeout(() => { if (message !== world.slow) toast(message, level !== "info"); }, NOTICE_MS);
+  notice({ level, about, message }) {
+    if (about === "prompt") prompt.isHalfKnown();
+    if (about !== "speed") toast(message, level !== "info"); // of the speed the banner tells, for as long as it is so
   },
   error({ message }) { toast(message, true); },
-  take(take) {
-    const purpose = world.takeFor;
-    world.takeFor = "copy";
-    if (purpose === "undo") return take.latents && offer("The world began again.", `Drive the last drive again (${keymap.caps("offer-take")[0] ?? "no key"})`, () => again(take));
-    if (!take.latents) return toast("There is nothing to replay yet.");
-    if (purpose === "save") drives.save(take);
-    else drives.copyLink(take);
+  take(drive) {
+    const purpose = world.driveFor;
+    world.driveFor = "copy";
+    if (purpose === "undo") return drive.latents && offerUndo("The world began again.", "Drive the last drive again", () => again(drive));
+    if (!drive.latents) return toast("There is nothing to replay yet.");
+    if (purpose === "save") drives.save(drive);
+    else drives.copyLink(drive);
   },
   bye({ reason }) {
     world.ended = farewell(reason);
@@ -220,6 +205,19 @@ link.addEventListener("lost", ({ detail }) => {
   figures.clear();
   phase();
 });
+timeline.addEventListener("looked", ({ detail }) => {
+  prompt.look(detail);
+  phase();
+});
+timeline.addEventListener("gone", () => offerBack("The world went back."));
+
+/** The world stands elsewhere: nothing that was pressed before is on its way now. */
+function stand({ seed, prompt: text }) {
+  world.seed = seed;
+  $("seed-value").textContent = seed;
+  awaited.length = 0;
+  if (text) prompt.write(text);
+}
 
 /** What steers it, said once in each browser. */
 function greet() {
@@ -234,7 +232,7 @@ function greet() {
 /** Why the world ended, in plain words, and where its recordings are. */
 function farewell(reason) {
   const why = /^stopped by SIG/.test(reason) ? "The world was stopped on its computer." : reason || "The show is over.";
-  const names = world.files.map((address) => address.split("/").pop());
+  const { names } = recordings;
   return names.length ? `${why} Its recordings stay there: ${names.join(", ")}.` : why;
 }
 
@@ -249,16 +247,21 @@ function phase() {
   theatre.dataset.phase = now;
   theatre.classList.toggle("seen", world.frames);
   $("loading").hidden = world.frames || now === "ended";
-  const gone = now === "lost" || now === "ended" || now === "connecting";
-  $("role").hidden = $("replay").disabled = $("save-drive").disabled = gone;
-  $("save-world").hidden = !timeline.keeps;
-  for (const id of ["presets", "show-worlds", "prompt-send", "pause", "reset", "new-seed", "record", "save-world"]) $(id).disabled = gone || !world.driving;
+  enable(now === "lost" || now === "ended" || now === "connecting");
   $("prompt").disabled = world.watching || now === "ended"; // a short loss must not interrupt somebody who types
-  if (gone) $("drawer").hidden = true; // its links lead nowhere now
-  const pending = world.awaitedPrompt > 0;
-  $("prompt-state").classList.toggle("pending", pending && !world.paused);
-  $("prompt-state").textContent = pending ? (world.paused ? "waits until you go on" : "pending") : "";
+  $("pause").setAttribute("aria-pressed", world.paused);
+  $("pause").textContent = timeline.looking && world.driving ? "To now" : world.paused ? "Go on" : "Pause";
+  prompt.draw(world.paused);
   explain(now, shown);
+}
+
+/** What can be pressed. gone: the world is not there. */
+function enable(gone) {
+  const still = gone || !world.driving;
+  for (const id of ["pause", "reset", "new-seed", "record", "save-world"]) $(id).disabled = still;
+  for (const id of ["presets", "show-worlds", "prompt-send"]) $(id).disabled = still || timeline.looking; // the field shows words of then
+  $("role").hidden = $("replay").disabled = $("save-drive").disabled = gone;
+  if (gone) $("drawer").hidden = true; // its links lead nowhere now
 }
 
 /** The banner: what is wrong, if anything is. */
@@ -277,52 +280,15 @@ function slowLine() {
   return performance.now() - world.slowSince < WHOLE_LINE_MS ? world.slow : world.slow.split(", ")[0];
 }
 
-// --- prompt, seed, recording, replay ---
-
-$("prompt-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (!world.driving) return toast("Not connected just now; try again in a moment.", true);
-  link.send({ type: "prompt", prompt: $("prompt").value });
-  $("prompt").blur();
-});
-$("prompt").addEventListener("input", ({ target }) => {
-  if (target.value.length <= LONGEST_PROMPT) return;
-  target.value = target.value.slice(0, LONGEST_PROMPT);
-  toast(`A prompt has ${LONGEST_PROMPT} characters at most; the rest was cut off.`, true);
-});
-$("presets").addEventListener("change", () => {
-  const prompt = $("presets").value;
-  $("presets").value = "";
-  $("presets").blur();
-  if (prompt) goThere(prompt);
-});
-
-function goThere(prompt) {
-  $("prompt").value = prompt;
-  $("prompt-form").requestSubmit();
-}
-
-/** The worlds to pick: as pictures where the model brings them, else as a list. */
-function showPresets({ presets, pictures = [] }) {
-  $("presets").replaceChildren(new Option("Worlds", ""), ...presets.map((prompt) => new Option(prompt, prompt)));
-  $("presets").hidden = !presets.length || pictures.length > 0;
-  $("show-worlds").hidden = !pictures.length;
-  $("world-list").replaceChildren(...pictures.map((address, i) => {
-    const card = Object.assign(document.createElement("button"), { type: "button" });
-    const picture = Object.assign(document.createElement("img"), { src: address, alt: "", loading: "lazy", width: 144, height: 96 });
-    card.append(picture, presets[i]);
-    card.addEventListener("click", () => { $("worlds").close(); goThere(presets[i]); });
-    return card;
-  }));
-}
+// --- what buttons and keys do ---
 
 const actions = {
-  pause: () => link.send({ type: world.paused ? "resume" : "pause" }),
-  reset: () => { beginAgain({ type: "reset" }); },
-  "new-seed": () => { beginAgain({ type: "reset", seed: null }); },
-  record: () => link.send({ type: "record", on: !recording.on }),
-  replay: () => take("copy"),
-  "save-drive": () => take("save"),
+  pause: () => (timeline.looking ? timeline.toNow() : link.send({ type: world.paused ? "resume" : "pause" })),
+  reset: () => beginAgain({ type: "reset" }),
+  "new-seed": () => beginAgain({ type: "reset", seed: null }),
+  record: () => recordings.toggle(),
+  replay: () => askForDrive("copy"),
+  "save-drive": () => askForDrive("save"),
   "save-world": () => link.send({ type: "save" }),
   "go-from": () => timeline.go(),
   "to-now": () => timeline.toNow(),
@@ -334,7 +300,7 @@ const actions = {
   "show-hud": () => {
     $("hud").hidden = !$("hud").hidden;
     $("show-hud").setAttribute("aria-pressed", !$("hud").hidden);
-    drawFigures();
+    showFigures();
   },
   "show-drawer": () => { $("drawer").hidden = !$("drawer").hidden; },
   "close-drawer": () => { $("drawer").hidden = true; },
@@ -355,21 +321,21 @@ function dialog(id) {
 }
 
 /** Ask for the drive so far, to copy its link, to save it, or to offer it after a reset. */
-function take(purpose) {
-  world.takeFor = purpose;
+function askForDrive(purpose) {
+  world.driveFor = purpose;
   link.send({ type: "take" });
 }
 
 /** A world that keeps moments goes back to where the lost drive stood; another one drives it again. */
 function beginAgain(message) {
-  if (!timeline.keeps) take("undo");
+  if (!timeline.keeps) askForDrive("undo");
   link.send(message);
   if (timeline.keeps) offerBack("The world began again.");
 }
 
-function offerBack(why) {
-  offer(why, `Back to the lost drive (${keymap.caps("offer-take")[0] ?? "no key"})`, () => link.send({ type: "undo" }));
-}
+function offerBack(why) { offerUndo(why, "Back to the lost drive", () => link.send({ type: "undo" })); }
+
+function offerUndo(why, label, action) { offer(why, label, action, keymap.caps("offer-take")[0]); }
 
 function again({ seed, model, parts }) { link.send({ type: "replay", seed, model, parts }); }
 
@@ -391,22 +357,9 @@ addEventListener("keydown", (event) => {
   if (action && !$(action)?.disabled && !$(action)?.hidden) (actions[action] ?? (() => $(action)?.click()))();
 });
 
-/** The record button; its clock shows the recording's own time. */
-function record(on, seconds = 0) {
-  Object.assign(recording, { on, seconds: seconds ?? 0, since: performance.now() });
-  $("record").setAttribute("aria-pressed", on);
-  drawRecording();
-}
-
-function recorded() {
-  return recording.seconds + (world.paused ? 0 : (performance.now() - recording.since) / 1000);
-}
-
-function drawRecording() { $("record-text").textContent = recording.on ? clock(recorded()) : "Record"; }
-
-function showFiles(files) {
-  world.files = files;
-  drives.showFiles(files);
+/** Whether keys belong to a field or a dialog rather than to the car. */
+function typing(target) {
+  return Boolean(target?.closest?.("input, select, textarea")) || ["help", "ask", "settings", "worlds"].some((id) => $(id).open);
 }
 
 // --- settings and small things ---
@@ -420,16 +373,11 @@ function applySettings() {
 settings.addEventListener("change", applySettings);
 applySettings();
 
-function inField(target) { return Boolean(target?.closest?.("input, select, textarea")); }
-
-/** Whether keys belong to a field or a dialog rather than to the car. */
-function typing(target) { return inField(target) || ["help", "ask", "settings", "worlds"].some((id) => $(id).open); }
-
-function drawFigures() { if (!$("hud").hidden) draw($("hud"), figures, link); }
+function showFigures() { if (!$("hud").hidden) drawFigures(figures, link); }
 setInterval(() => {
-  drawFigures();
+  showFigures();
   if (!world.frames) loading.draw();
-  drawRecording();
+  recordings.draw();
 }, 500);
 
 let idle = 0;

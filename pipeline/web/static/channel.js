@@ -1,5 +1,6 @@
 // Two ways to the server with one shape: a WebSocket, and long polls over plain HTTP where sockets do not get through.
-// Both are told hello, and call on.message(string or ArrayBuffer) and, once, on.close(reason).
+// Both are told hello, and call on.message(string or ArrayBuffer) and, once, on.close(why): the
+// line with which the server refuses somebody, else "".
 
 export class SocketChannel {
   #socket;
@@ -11,7 +12,7 @@ export class SocketChannel {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.send(hello);
     socket.onmessage = ({ data }) => on.message(data);
-    socket.onclose = ({ reason }) => on.close(reason);
+    socket.onclose = () => on.close(""); // why is said in a message
   }
 
   get open() { return this.#socket.readyState === WebSocket.OPEN; }
@@ -41,16 +42,16 @@ export class PollChannel {
   close() { this.#end.abort(); }
 
   async #poll(hello, on) {
-    let reason = "";
+    let why = "";
     try {
       const joined = await this.#ask("poll", JSON.stringify(hello));
       this.#address = `poll/${await joined.text()}`;
       while (this.open) for (const record of records(await (await this.#ask(this.#address)).arrayBuffer())) on.message(record);
     } catch (error) {
-      reason = error.said ?? "";
+      why = error.said ?? "";
     }
     this.close();
-    on.close(reason);
+    on.close(why);
   }
 
   async #post() {
@@ -65,7 +66,7 @@ export class PollChannel {
 
   async #ask(address, body) {
     const answer = await fetch(address, { method: body ? "POST" : "GET", body, cache: "no-store", signal: this.#end.signal });
-    if (!answer.ok) throw Object.assign(new Error(answer.status), { said: answer.status === 400 ? await answer.text() : "" });
+    if (!answer.ok) throw Object.assign(new Error(answer.status), { said: answer.status === 400 ? (await answer.text()).trim() : "" });
     return answer;
   }
 }

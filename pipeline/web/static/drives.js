@@ -1,11 +1,10 @@
-// Drives and recordings: the link and the file of a drive, the question before a replay, the drawer of recordings.
+// Drives: the link and the file of one, the question before a replay; and worlds that come in as files.
 
+import { $, made } from "./dom.js";
 import { clock, copy, toast } from "./say.js";
 import { countLatents, isDrive, readReplay, replayFragment } from "./wire.js";
 
-const KIND = /\.(mp4|world)$/; // what can be renamed and deleted
 const LARGEST_FILE = 4_000_000; // bytes; an hour of a changing hand
-const $ = (id) => document.getElementById(id);
 
 export class Drives {
   #link; #world;
@@ -30,7 +29,7 @@ export class Drives {
   save(take) {
     const { seed, model, parts } = take;
     const address = URL.createObjectURL(new Blob([JSON.stringify({ type: "replay", seed, model, parts }, null, 1)], { type: "application/json" }));
-    Object.assign(document.createElement("a"), { href: address, download: `drive-${seed}.json` }).click();
+    made("a", { href: address, download: `drive-${seed}.json` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
 
@@ -79,33 +78,4 @@ export class Drives {
       this.#link.send(drive);
     };
   }
-
-  /** The recordings of this run, newest first, each with what can be done to it. */
-  showFiles(addresses) {
-    const names = addresses.map((address) => [address, address.split("/").pop()]);
-    $("files").replaceChildren(...names.map(([address, name]) => this.#row(address, name)));
-    $("no-files").hidden = names.length > 0;
-    $("drawer-count").textContent = names.filter(([, name]) => KIND.test(name)).length || "";
-  }
-
-  #row(address, name) {
-    const item = document.createElement("li"), anchor = document.createElement("a");
-    Object.assign(anchor, { href: address, download: "", textContent: name });
-    item.append(anchor);
-    if (!KIND.test(name)) return item;
-    const stem = name.replace(KIND, "");
-    item.append(button("Rename", () => {
-      const to = prompt("A new name:", stem);
-      if (to && to !== stem) this.#link.send({ type: "rename", name, to });
-    }), button("Delete", () => {
-      if (confirm(`Delete ${name}${name.endsWith(".mp4") ? " and its control log" : ""}?`)) this.#link.send({ type: "delete", name });
-    }));
-    return item;
-  }
-}
-
-function button(text, action) {
-  const made = Object.assign(document.createElement("button"), { type: "button", textContent: text, className: "quiet" });
-  made.addEventListener("click", action);
-  return made;
 }

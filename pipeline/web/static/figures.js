@@ -1,15 +1,24 @@
 // The figures: what the server says each second and what only this page can know (transport, paint, key to photon).
 
+import { $, made } from "./dom.js";
+
 const KEEP_MS = 10000, KEEP_SAMPLES = 400;
-const PARTS = [ // shown name, class, what the server calls it
-  ["wait for a step", "wait", ["wait", "queue"]],
-  ["DiT", "dit", ["dit"]],
-  ["decode", "decode", ["decode"]],
-  ["hops", "hops", ["hop", "back"]],
-  ["pacing", "pacing", ["pacing"]],
-  ["transport", "transport", []],
-  ["paint", "paint", []],
+const PARTS = [ // shown name, class, what the server calls it, what it is
+  ["wait for a step", "wait", ["wait", "queue"], "until the model begins its next quarter of a second"],
+  ["DiT, dreaming", "dit", ["dit"], "the transformer makes what comes next"],
+  ["decode to pictures", "decode", ["decode"], "the decoder makes pictures of it"],
+  ["between processes", "hops", ["hop", "back"], "hops from one process to the next"],
+  ["pacing to its turn", "pacing", ["pacing"], "finished, and waiting for its turn: so many pictures a second and no more"],
+  ["transport to here", "transport", [], "from the server to this page"],
+  ["paint", "paint", [], "this page decodes and draws it"],
 ];
+const WHOLE = "from the key to the first picture that follows it";
+const FACTS = { // what they are, where the name does not say it
+  generated: "made by the model", painted: "shown by this page", "late slots": "pictures that came after their turn",
+  stalls: "times that the picture stood still", queue: "finished pictures that wait for their turn",
+  drops: "pictures left out on slow links", link: "what comes to this page", quality: "45 to 85; less on slow links",
+  "round trip": "to the server and back", restarts: "repairs after a fault",
+};
 
 export class Figures {
   stats = {};
@@ -40,17 +49,17 @@ export class Figures {
     return now - from < 300 ? 0 : this.#painted.filter((frame) => frame.at > from).length / ((now - from) / 1000);
   }
 
-  /** [name, class, p50, p95] for every part of the delay, then the whole. */
+  /** [name, class, p50, p95, what it is] for every part of the delay, then the whole. */
   split() {
     const server = this.stats.split_ms ?? {};
     const own = { transport: pair(this.#painted.map((f) => f.transport)), paint: pair(this.#painted.map((f) => f.paint)) };
-    const rows = PARTS.map(([name, kind, keys]) => {
-      if (own[kind]) return [name, kind, ...own[kind]];
+    const rows = PARTS.map(([name, kind, keys, words]) => {
+      if (own[kind]) return [name, kind, ...own[kind], words];
       const known = keys.map((key) => server[key]).filter(Boolean);
       const sum = (which) => known.reduce((total, part) => total + (part[which] ?? 0), 0);
-      return [name, kind, known.length ? sum("p50") : null, known.length ? sum("p95") : null];
+      return [name, kind, known.length ? sum("p50") : null, known.length ? sum("p95") : null, words];
     });
-    return [...rows, ["key to photon", "total", ...pair(this.#photons)]];
+    return [...rows, ["key to photon", "total", ...pair(this.#photons), WHOLE]];
   }
 
   /** The short facts around the split. */
@@ -70,38 +79,35 @@ export class Figures {
 }
 
 /** Draw the figures into the page's panel. */
-export function draw(panel, figures, link) {
-  const { rates, link: facts } = figures.facts(link);
-  list(panel.querySelector("#hud-rates"), rates);
-  list(panel.querySelector("#hud-link"), facts);
-  const split = figures.split();
-  const bar = panel.querySelector("#hud-bar"), rows = panel.querySelector("#hud-split");
-  bar.replaceChildren(...split.filter(([, kind, p50]) => kind !== "total" && p50 > 0).map(([, kind, p50]) => {
-    const part = document.createElement("i");
-    part.className = `part-${kind}`;
+export function drawFigures(figures, link) {
+  const { rates, link: facts } = figures.facts(link), split = figures.split();
+  list($("hud-rates"), rates);
+  list($("hud-link"), facts);
+  $("hud-bar").replaceChildren(...split.filter(([, kind, p50]) => kind !== "total" && p50 > 0).map(([, kind, p50]) => {
+    const part = made("i", { className: `part-${kind}` });
     part.style.flexGrow = p50;
     return part;
   }));
-  rows.replaceChildren(...split.map(([name, kind, p50, p95]) => {
-    const row = document.createElement("tr"), head = document.createElement("th");
-    head.scope = "row";
-    row.className = kind === "total" ? "total" : "";
-    if (kind !== "total") head.append(Object.assign(document.createElement("i"), { className: `part-${kind}` }));
-    head.append(name);
-    row.append(head, cell(unit(p50, "", 0)), cell(unit(p95, "", 0)));
-    return row;
-  }));
+  const rows = $("hud-split");
+  if (!rows.children.length) rows.append(...split.map(row));
+  split.forEach(([, , p50, p95], i) => {
+    const [, middle, high] = rows.children[i].cells;
+    middle.textContent = unit(p50, "", 0);
+    high.textContent = unit(p95, "", 0);
+  });
 }
 
+function row([name, kind, , , words]) {
+  const total = kind === "total", colour = total ? [] : [made("i", { className: `part-${kind}` })];
+  return made("tr", { className: total ? "total" : "", title: words }, made("th", { scope: "row" }, ...colour, name), made("td"), made("td"));
+}
+
+/** Its elements stay while their values change: else nobody could read what their titles say. */
 function list(element, facts) {
-  element.replaceChildren(...Object.entries(facts).map(([name, value]) => {
-    const group = document.createElement("div");
-    group.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value }));
-    return group;
-  }));
+  const pair = ([name]) => made("div", { title: FACTS[name] ?? "" }, made("dt", { textContent: name }), made("dd"));
+  if (!element.children.length) element.append(...Object.entries(facts).map(pair));
+  Object.values(facts).forEach((value, i) => { element.children[i].lastChild.textContent = value; });
 }
-
-function cell(text) { return Object.assign(document.createElement("td"), { textContent: text }); }
 
 function unit(value, name, digits = 1) {
   return value == null || !Number.isFinite(value) ? "–" : `${value.toFixed(digits)}${name && " "}${name}`;

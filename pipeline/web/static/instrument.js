@@ -1,7 +1,8 @@
 // The instrument on the picture: how fast and which way, told by worlds that know it. Nothing is guessed from keys.
 
+import { $ } from "./dom.js";
+
 const POINTS = ["N", "NE", "E", "SE", "S", "SW", "W", "NW"];
-const $ = (id) => document.getElementById(id);
 
 /** Show the motion of the newest picture: speed in metres a second, heading in degrees clockwise from north. */
 export function showMotion({ speed, heading }) {

@@ -7,7 +7,7 @@ import { readFrame } from "./wire.js";
 
 const TICK_MS = 250, SILENCE_MS = 1500, LONGEST_WAIT_MS = 5000, OPENING_MS = 5000;
 
-/** Emits: message (detail = JSON object), frame (detail = {header, data, received}), open, blocked, lost (detail = {why, locked, gone}). */
+/** Emits: message (detail = JSON object), frame (detail = {header, data, received}), open, blocked, lost (detail = {locked, gone}). */
 export class Link extends EventTarget {
   roundTrip = Infinity;
   offset = 0; // server clock - page clock, ms
@@ -38,7 +38,7 @@ export class Link extends EventTarget {
     const Channel = this.polls ? PollChannel : SocketChannel;
     const channel = this.#channel = new Channel({ type: "hello", client: identity(), token, video: decodesVideo }, {
       message: (data) => { if (channel === this.#channel) this.#receive(data); },
-      close: (reason) => { if (channel === this.#channel) this.#lose(reason); },
+      close: (why) => { if (channel === this.#channel) this.#lose(why); },
     });
     setTimeout(() => { if (channel === this.#channel && !this.#heard) channel.close(); }, OPENING_MS);
   }
@@ -91,14 +91,15 @@ export class Link extends EventTarget {
 
   async #lose(why) {
     const unopened = !this.#heard;
+    if (why) this.#emit("message", { type: "bye", reason: why }); // a socket has said it
     this.#channel = null;
     const wait = Math.min(250 * 2 ** this.#attempts++, LONGEST_WAIT_MS) * (0.8 + 0.4 * Math.random());
-    this.#emit("lost", { why, locked: false });
+    this.#emit("lost", {});
     setTimeout(() => this.#open(), wait);
     if (!unopened && this.#attempts < 2) return;
     const status = await answer();
-    if (status === 410) this.#emit("lost", { why, gone: true });
-    else if (status === 401 || !token) this.#emit("lost", { why, locked: true });
+    if (status === 410) this.#emit("lost", { gone: true });
+    else if (status === 401 || !token) this.#emit("lost", { locked: true });
     else if (status === 200 && unopened && !this.polls) this.#refused();
   }
 

@@ -1,5 +1,6 @@
 // The start of a world, stage by stage in plain words; the terminal has the technical ones.
 
+import { $, made } from "./dom.js";
 import { say } from "./say.js";
 
 const WORDS = {
@@ -7,7 +8,6 @@ const WORDS = {
   prompt: "Reading the prompt", "first frame": "Dreaming the first picture",
 };
 const MOST_ROWS = 8;
-const $ = (id) => document.getElementById(id);
 
 export class Loading {
   #stages = []; // {stage, row, from, to}: seconds since the start
@@ -35,8 +35,8 @@ export class Loading {
 
   #begin(stage, words, seconds) {
     if (this.#stages.length) this.#stages.at(-1).to = seconds;
-    const row = $("loading-stages").appendChild(document.createElement("li"));
-    row.append(Object.assign(document.createElement("span"), { textContent: words }), document.createElement("span"));
+    const row = made("li", {}, made("span", { textContent: words }), made("span"));
+    $("loading-stages").append(row);
     this.#stages.push({ stage, row, from: seconds });
     say(words);
     while ($("loading-stages").children.length > MOST_ROWS) $("loading-stages").firstChild.remove();

@@ -29,6 +29,13 @@ export class Screen extends EventTarget {
     this.#fit();
   }
 
+  /** Take the size of the pictures that come, so that nothing jumps when they do. */
+  shape({ width, height }) {
+    if (this.#canvas.width === width && this.#canvas.height === height) return;
+    Object.assign(this.#canvas, { width, height });
+    this.#fit();
+  }
+
   /** Show a picture of the past in place of what comes; null = what came last. */
   show(picture) {
     const from = picture ?? this.#live, { width, height } = this.#canvas;
@@ -61,11 +68,7 @@ export class Screen extends EventTarget {
     const { bitmap, header, received, serial } = this.#waiting;
     this.#waiting = null;
     this.#painted = serial;
-    if (this.#canvas.width !== header.width || this.#canvas.height !== header.height) {
-      this.#canvas.width = header.width;
-      this.#canvas.height = header.height;
-      this.#fit();
-    }
+    this.shape(header);
     (this.#live?.getContext("2d") ?? this.#context).drawImage(bitmap, 0, 0);
     const now = performance.now();
     if (this.#glow && now - this.#glowed > GLOW_MS) {

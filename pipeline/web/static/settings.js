@@ -1,5 +1,6 @@
 // Settings of this browser: how the picture is scaled, how much is around it, the theme, and which key does what.
 
+import { $, made } from "./dom.js";
 import { placeOf } from "./keymap.js";
 
 const STORE = "settings";
@@ -9,7 +10,6 @@ const WORDS = {
   reset: "back to the start", "new-seed": "new seed, new world", write: "write a prompt", record: "record", "show-hud": "figures",
   fullscreen: "full screen", "offer-take": "take what is offered (undo)", past: "back in time",
 };
-const $ = (id) => document.getElementById(id);
 
 /** Emits change (detail = {scaling, controls, theme}). */
 export class Settings extends EventTarget {
@@ -29,6 +29,7 @@ export class Settings extends EventTarget {
     $("keys-restore").addEventListener("click", () => keymap.reset());
     $("settings").addEventListener("keydown", (event) => this.#bind(event), true);
     $("settings").addEventListener("close", () => { this.#binding = null; this.#drawKeys(); });
+    this.#fillHelp();
     this.#drawKeys();
   }
 
@@ -50,27 +51,32 @@ export class Settings extends EventTarget {
     else this.#keymap.bind(action, placeOf(event));
   }
 
+  #fillHelp() {
+    const rows = this.#keymap.actions.map((action) => {
+      const keys = made("dt");
+      keys.dataset.caps = action;
+      return made("div", {}, keys, made("dd", { textContent: WORDS[action] }));
+    });
+    $("help-keys").prepend(...rows);
+  }
+
   /** The keys as this user's keyboard prints them, here, in the help and under the loading bar. */
   #drawKeys() {
     const caps = (action) => this.#keymap.caps(action).flatMap((letter) => [cap(letter), " "]);
     for (const place of document.querySelectorAll("[data-caps]")) place.replaceChildren(...place.dataset.caps.split(" ").flatMap(caps));
     $("key-list").replaceChildren(...this.#keymap.actions.map((action) => {
-      const row = document.createElement("div"), name = document.createElement("dt"), keys = document.createElement("dd");
-      const change = Object.assign(document.createElement("button"), { type: "button" });
-      name.textContent = WORDS[action];
+      const shown = this.#binding === action ? ["press a key"] : caps(action).length ? caps(action) : ["none"];
+      const change = made("button", { type: "button" }, ...shown);
       change.dataset.bind = action;
       change.setAttribute("aria-label", `Change the key for: ${WORDS[action]}`);
-      change.append(...(this.#binding === action ? ["press a key"] : caps(action).length ? caps(action) : ["none"]));
       change.addEventListener("click", () => {
         this.#binding = action;
         this.#drawKeys();
         $("key-list").querySelector(`[data-bind="${action}"]`).focus();
       });
-      keys.append(change);
-      row.append(name, keys);
-      return row;
+      return made("div", {}, made("dt", { textContent: WORDS[action] }), made("dd", {}, change));
     }));
   }
 }
 
-function cap(letter) { return Object.assign(document.createElement("kbd"), { textContent: letter }); }
+function cap(letter) { return made("kbd", { textContent: letter }); }

@@ -1,21 +1,22 @@
 // The timeline under the picture: the last minute as this page has seen it, a small picture of every latent. Look at a
 // moment, go on from it, branch from it, save it. Who drives holds the world meanwhile; who watches only looks.
 
+import { $, made } from "./dom.js";
 import { clock } from "./say.js";
 
 const MOST = 264, WIDEST = 192; // latents of which there is a picture; its pixels across
-const $ = (id) => document.getElementById(id);
 
-export class Timeline {
-  #link; #screen; #world; #gone;
-  #pictures = new Map(); // latent -> canvas
+/** Emits: looked (detail = the prompt of the moment that is looked at, null = now again), gone (back to a moment). */
+export class Timeline extends EventTarget {
+  #link; #screen; #world;
+  #seen = new Map(); // latent -> {picture: a canvas, prompt}
   #now = -1; // latent on the screen
   #oldest = null; // latent that one can go back to, null where nothing is kept
   #at = null; // latent that is looked at, null = now
   #held = false; // the world, by us
 
-  constructor(link, screen, world, gone) {
-    this.#gone = gone; // called once the world was told to go back
+  constructor(link, screen, world) {
+    super();
     this.#link = link;
     this.#screen = screen;
     this.#world = world;
@@ -26,14 +27,18 @@ export class Timeline {
     });
   }
 
+  /** There is something to go back to. */
   get keeps() { return this.#oldest !== null; }
 
-  /** A frame is on the display. */
-  see({ frame }, canvas) {
+  /** A moment of the past is shown. */
+  get looking() { return this.#at !== null; }
+
+  /** A frame that follows a prompt is on the display. */
+  see({ frame }, canvas, prompt) {
     const latent = Math.floor(frame / this.#world.info.frames_per_latent);
     if (latent === this.#now) return;
     this.#now = latent;
-    if (this.#at === null) this.#remember(latent, canvas);
+    if (!this.looking) this.#remember(latent, canvas, prompt);
     this.#draw();
   }
 
@@ -45,23 +50,23 @@ export class Timeline {
 
   /** The world stands before a latent of this or another stream: 0 = it began again. */
   cut(latent) {
-    for (const later of [...this.#pictures.keys()]) if (latent === 0 || later >= latent) this.#pictures.delete(later);
+    for (const later of [...this.#seen.keys()]) if (latent === 0 || later >= latent) this.#seen.delete(later);
     this.#now = latent - 1;
     this.leave();
   }
 
   /** Go on from the moment that is looked at. */
   go() {
-    if (this.#at === null || !this.#world.driving) return;
+    if (!this.looking || !this.#world.driving) return;
     this.#link.send({ type: "rewind", latent: this.#at });
     this.#screen.follow();
     this.#release();
     $("past").blur();
-    this.#gone();
+    this.dispatchEvent(new Event("gone"));
   }
 
   /** A message about the moment that is looked at: branch, save. */
-  ask(type) { this.#link.send(this.#at === null ? { type } : { type, latent: this.#at }); }
+  ask(type) { this.#link.send(this.looking ? { type, latent: this.#at } : { type }); }
 
   toNow() {
     this.#release();
@@ -70,10 +75,12 @@ export class Timeline {
 
   /** Look at the world as it is. */
   leave() {
+    const looked = this.looking;
     this.#at = null;
     this.#held = false;
     this.#screen.show(null);
     this.#draw();
+    if (looked) this.#tell(null);
   }
 
   #release() {
@@ -83,29 +90,32 @@ export class Timeline {
 
   #look(latent) {
     if (latent >= this.#now) return this.#release();
-    if (this.#at === null && this.#world.driving && !this.#world.paused) {
+    if (!this.looking && this.#world.driving && !this.#world.paused) {
       this.#link.send({ type: "pause" });
       this.#held = true;
     }
     this.#at = latent;
     let seen = latent;
-    while (seen < this.#now && !this.#pictures.has(seen)) seen++;
-    this.#screen.show(this.#pictures.get(seen) ?? null);
+    while (seen < this.#now && !this.#seen.has(seen)) seen++;
+    const { picture = null, prompt = "" } = this.#seen.get(seen) ?? {};
+    this.#screen.show(picture);
     this.#draw();
+    this.#tell(prompt);
   }
 
-  #remember(latent, canvas) {
-    const scale = Math.min(1, WIDEST / canvas.width), picture = document.createElement("canvas");
-    picture.width = canvas.width * scale;
-    picture.height = canvas.height * scale;
+  #tell(prompt) { this.dispatchEvent(new CustomEvent("looked", { detail: prompt })); }
+
+  #remember(latent, canvas, prompt) {
+    const scale = Math.min(1, WIDEST / canvas.width), size = { width: canvas.width * scale, height: canvas.height * scale };
+    const picture = made("canvas", size);
     picture.getContext("2d").drawImage(canvas, 0, 0, picture.width, picture.height);
-    this.#pictures.set(latent, picture);
-    if (this.#pictures.size > MOST) this.#pictures.delete(this.#pictures.keys().next().value);
+    this.#seen.set(latent, { picture, prompt });
+    if (this.#seen.size > MOST) this.#seen.delete(this.#seen.keys().next().value);
   }
 
   #draw() {
-    const range = $("past"), looking = this.#at !== null, driving = this.#world.driving;
-    $("timeline").hidden = range.disabled = !this.keeps || this.#now < 0;
+    const range = $("past"), { looking } = this, { driving } = this.#world;
+    range.disabled = !this.keeps || this.#now < 0;
     $("theatre").classList.toggle("back", looking);
     if (!looking) Object.assign(range, { min: this.#oldest ?? 0, max: Math.max(0, this.#now), value: Math.max(0, this.#now) });
     $("past-acts").hidden = !looking;

@@ -1,6 +1,6 @@
 // The wire format of the live socket; docs/protocol.md says it in words, pipeline/web/messages.py in Python.
 
-export const PROTOCOL = 1;
+const PROTOCOL = 1;
 export const KEYS = ["straight", "left", "right", "reverse", "coast"];
 const HEADER_BYTES = 36;
 

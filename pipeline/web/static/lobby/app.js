@@ -1,12 +1,13 @@
 // The lobby: a card for every world, and the way to new ones. Words from outside only ever become text content.
 
+import { $, made } from "../dom.js";
 import { token } from "../key.js";
 import { clock, copy, say, toast } from "../say.js";
-import { Drives } from "./drives.js";
+import { PastDrives } from "./drives.js";
 
 const LIST_MS = 1000, PICTURE_MS = 350;
-const $ = (id) => document.getElementById(id);
-const cards = new Map(); // id -> {element, world, shown}: shown is the frame that its canvas shows
+const own = `../?token=${encodeURIComponent(token)}`; // the launcher's own world
+const cards = new Map(); // id -> {element, world, shown, ending}: shown is the frame that its canvas shows
 let presets = "", ticket = null;
 
 try { document.documentElement.dataset.theme = JSON.parse(localStorage.getItem("settings")).theme; } catch { /* the dark one */ }
@@ -40,18 +41,21 @@ function show(lobby) {
     cards.delete(id);
     say(`${world.name} has ended.`);
   }
-  for (const world of lobby.worlds) draw(cards.get(world.id) ?? made(world), world);
+  for (const world of lobby.worlds) draw(cardOf(world), world);
   const room = lobby.most === 1 ? "one world only" : lobby.room ? `room for ${lobby.room} more` : "no room for more";
   const waiting = lobby.waiting ? `, ${lobby.waiting} waiting` : "";
   write($("count"), `${lobby.worlds.length} of ${lobby.most} here, ${room}${waiting}`);
+  $("back").hidden = !lobby.worlds.some((world) => world.own);
   $("none").hidden = lobby.worlds.length > 0;
   $("new").hidden = $("new-title").hidden = lobby.most === 1;
   showPresets(lobby);
 }
 
-function made(world) {
+/** The card of a world, a new one where there is none. */
+function cardOf(world) {
+  if (cards.has(world.id)) return cards.get(world.id);
   const element = $("card").content.firstElementChild.cloneNode(true);
-  const card = { element, world, shown: "" };
+  const card = { element, world, shown: "", ending: false };
   for (const button of element.querySelectorAll("[data-link]")) button.addEventListener("click", () => {
     const kind = button.dataset.link;
     copy(new URL(card.world.links[kind], document.baseURI).href, kind === "driver" ? "Driver’s link copied." : "Watcher’s link copied.");
@@ -66,13 +70,13 @@ function draw(card, world) {
   card.world = world;
   const find = (selector) => card.element.querySelector(selector);
   const who = world.driven ? "driven" : "nobody drives";
-  const state = world.state === "playing" ? `${world.fps.toFixed(1)} FPS` : world.state;
+  const state = card.ending ? "ending" : world.state === "playing" ? `${world.fps.toFixed(1)} FPS` : world.state;
   card.element.className = `card ${world.state}`;
   write(find("h3"), world.name);
   write(find(".prompt"), world.prompt);
   write(find(".state"), `${state} · ${who}, ${world.watching} watching · seed ${world.seed} · ${clock(world.seconds)}`);
   find("canvas").setAttribute("aria-label", `Picture of ${world.name}: ${world.prompt}`);
-  find(".join").href = world.own ? `../?token=${encodeURIComponent(token)}` : world.links.driver;
+  find(".join").href = world.own ? own : world.links.driver;
   find(".join").setAttribute("aria-label", `Join ${world.name}`);
   find(".end").setAttribute("aria-label", `End ${world.name}`);
 }
@@ -80,7 +84,8 @@ function draw(card, world) {
 function write(element, text) { if (element.textContent !== text) element.textContent = text; }
 
 async function pictures() {
-  if (!document.hidden) await Promise.allSettled([...cards].map(([id, card]) => picture(id, card)));
+  const shown = document.hidden ? [] : [...cards].filter(([, card]) => !card.ending);
+  await Promise.allSettled(shown.map(([id, card]) => picture(id, card)));
   setTimeout(pictures, PICTURE_MS);
 }
 
@@ -94,13 +99,18 @@ async function picture(id, card) {
   bitmap.close();
 }
 
-function end({ world }) {
+function end(card) {
+  const { world } = card;
   $("ask-text").textContent = `“${world.name}” ends for everybody in it; its recordings stay on the computer.`;
   $("ask").returnValue = "";
   $("ask").showModal();
   $("ask").onclose = async () => {
     if ($("ask").returnValue !== "yes") return;
-    try { await ask(`worlds/${world.id}`, { method: "DELETE" }); } catch ({ message }) { toast(message, true); }
+    card.ending = true; // nothing is asked of it any more
+    try { await ask(`worlds/${world.id}`, { method: "DELETE" }); } catch ({ message }) {
+      card.ending = false;
+      toast(message, true);
+    }
   };
 }
 
@@ -112,13 +122,10 @@ function showPresets({ presets: prompts, pictures: addresses }) {
   presets = key;
   $("presets").hidden = !prompts.length;
   $("preset-list").replaceChildren(...prompts.map((prompt, i) => {
-    const label = document.createElement("label");
-    const choice = Object.assign(document.createElement("input"), { type: "radio", name: "preset", className: "unseen", value: prompt });
+    const choice = made("input", { type: "radio", name: "preset", className: "unseen", value: prompt });
     choice.addEventListener("change", () => { $("prompt").value = prompt; });
-    label.append(choice);
-    if (addresses[i]) label.append(Object.assign(document.createElement("img"), { src: addresses[i], alt: "", loading: "lazy", width: 144, height: 96 }));
-    label.append(prompt);
-    return label;
+    const picture = addresses[i] ? [made("img", { src: addresses[i], alt: "", loading: "lazy", width: 144, height: 96 })] : [];
+    return made("label", {}, choice, ...picture, prompt);
   }));
 }
 
@@ -134,7 +141,7 @@ $("new").addEventListener("submit", (event) => {
   post(JSON.stringify(fields));
 });
 function post(body) { begin("worlds", { method: "POST", body, headers: { "content-type": "application/json" } }); }
-const drives = new Drives(ask, (body) => { if (!$("begin").disabled) post(body); });
+const drives = new PastDrives(ask, (body) => { if (!$("begin").disabled) post(body); });
 $("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
   target.value = "";
@@ -167,9 +174,10 @@ async function begin(address, options) {
 function begun(world) {
   wait(null);
   $("called").value = "";
-  const card = cards.get(world.id) ?? made(world);
+  const card = cardOf(world);
   draw(card, world);
-  card.element.querySelector(".join").focus();
+  card.element.querySelector(".join").focus({ preventScroll: true });
+  card.element.scrollIntoView({ block: "center" }); // the whole of it, not only the button
   drives.look();
   toast(`${world.name} begins. Join it, or hand its links on.`);
 }
@@ -192,5 +200,6 @@ function banner(text) {
   $("banner").hidden = !text;
 }
 
+$("back").href = own;
 list();
 pictures();

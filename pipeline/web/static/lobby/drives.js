@@ -1,9 +1,9 @@
 // Drives of earlier launchers: each can go on as another world. Words from outside only ever become text content.
 
+import { $ } from "../dom.js";
 import { clock } from "../say.js";
 
 const LOOK_MS = 10_000;
-const $ = (id) => document.getElementById(id);
 
 /** How long ago, in words. */
 function before(seconds) {
@@ -12,7 +12,7 @@ function before(seconds) {
   return "just now";
 }
 
-export class Drives {
+export class PastDrives {
   #goOn; #ask; #shown = "";
 
   /** ask: of the server, see app.js; goOn: begins a world with what is posted. */
