@@ -117,12 +117,6 @@ class Gang:
             for actor in self._actors
         ]
 
-    def ask_each(self, method: str, *arguments: Sequence[Any]) -> list[Any]:
-        """Send every worker the call with its own arguments, by rank."""
-        return [
-            getattr(a, method).remote(*own) for a, own in zip(self._actors, arguments, strict=True)
-        ]
-
     @property
     def logs(self) -> Path:
         """Where the workers' standard error is, if their cluster is our own."""

@@ -2,16 +2,14 @@
 reads and writes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from actors.dit import pack
-from actors.records import LatentChunk, Memory
+from actors.records import LatentChunk
 from actors.source import Moment, Take
 from actors.timeline import Commit, Prompt, Route
 from actors.vae import unpack
@@ -34,12 +32,9 @@ def save(
     snapshot.save(path, checkpoint, engine)
 
 
-def load(
-    path: Path, weights: WeightChoice, like: Sequence[Memory | None] = ()
-) -> tuple[Moment, Take]:
+def load(path: Path, weights: WeightChoice) -> tuple[Moment, Take]:
     """Read what ``save``, or a world in Python, wrote with these weights. Blocks. Raises UserError
-    for one that the workers could not go on from. like: memories that they gave back themselves; one
-    of another form in the file is left out, and made again from the latents."""
+    for one that the workers could not go on from."""
     checkpoint = Checkpoint.open(weights)
     snapshot, engine = read_snapshot(path, checkpoint)
     try:
@@ -47,8 +42,6 @@ def load(
     except UserError as error:
         raise UserError(f"snapshot {path}: {error}") from None
     commit, prompts = commit_of(snapshot), every(snapshot.prompts, snapshot.index)
-    if [_form(each) for each in commit.memories] != [_form(each) for each in like]:
-        commit = replace(commit, memories=())
     moment = Moment(snapshot.index, commit.seed, commit.prompt.text, Route(commit))
     return moment, Take(commit.seed, snapshot.labels, prompts, engine)
 
@@ -72,6 +65,12 @@ def check_served(snapshot: Snapshot, checkpoint: Checkpoint) -> None:
     numbers = (snapshot.state.latents, snapshot.state.text, *snapshot.latents)
     if not all(bool(torch.isfinite(each).all()) for each in numbers):
         raise UserError("it holds numbers that are none (NaN or infinite)")
+    check_whole(snapshot)
+
+
+def check_whole(snapshot: Snapshot) -> None:
+    """Raise UserError unless the latents are in it from which workers make the decoder's memory
+    again: any number of them can, whatever share of the width each has."""
     if len(snapshot.latents) != min(REPLAY, snapshot.index):
         raise UserError("the latents before it are missing, which rebuild the decoder's memory")
 
@@ -87,9 +86,7 @@ def snapshot_of(
     assert commit.state is not None, "latent 0 needs no snapshot"
     _, height, width = (checkpoint.pixels_per_latent * n for n in commit.state.latents.shape[1:])
     latents = [latent for chunk in commit.history for latent in unpack(chunk)][-REPLAY:]
-    whole = len(latents) == min(REPLAY, commit.index)
-    memory = commit.memories[0] if commit.fits(1) else {}
-    assert memory is not None
+    assert len(latents) == min(REPLAY, commit.index)
     return Snapshot(
         state=commit.state,
         settings=checkpoint.streaming,
@@ -97,22 +94,21 @@ def snapshot_of(
         labels=tuple(labels),
         prompts=tuple(prompts),
         frames=np.zeros((0, height, width, 3), np.uint8),
-        memory={name: _short(torch.from_numpy(array.copy())) for name, array in memory.items()},
-        latents=tuple(latents) if whole else (),
+        memory={},
+        latents=tuple(latents),
     )
 
 
 def commit_of(snapshot: Snapshot) -> Commit:
-    """Where a snapshot stands."""
+    """Where a snapshot stands, which must be whole (`check_whole`)."""
+    check_whole(snapshot)
     state = snapshot.state
     first = snapshot.index - len(snapshot.latents)
-    memory = {name: tensor.float().numpy() for name, tensor in snapshot.memory.items()}
     return Commit(
         index=snapshot.index,
         seed=state.seed,
         prompt=Prompt(snapshot.prompts[-1][1], state.prompt_version, state.text.float().numpy()),
         state=state,
-        memories=(memory,) if memory else (),
         history=tuple(
             LatentChunk(first + number, *pack(latent[None]))
             for number, latent in enumerate(snapshot.latents)
@@ -136,16 +132,3 @@ def every(changes: tuple[tuple[int, str], ...], latents: int) -> tuple[str, ...]
     return tuple(
         text for (begin, text), end in zip(changes, ends, strict=True) for _ in range(begin, end)
     )
-
-
-def _form(memory: Memory | None) -> dict[str, tuple[int, ...]]:
-    """The shapes of a memory of numbers; of one with NaN in it nothing."""
-    if memory is None or not all(np.isfinite(array).all() for array in memory.values()):
-        return {}
-    return {name: array.shape for name, array in memory.items()}
-
-
-def _short(tensor: Tensor) -> Tensor:
-    """In bfloat16, at half the size, where that is exact: what a decoder in bfloat16 remembers."""
-    half = tensor.bfloat16()
-    return half if torch.equal(half.float(), tensor) else tensor

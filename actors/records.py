@@ -4,7 +4,6 @@ Arrays are CPU numpy (bfloat16 travels as int16 bit patterns). Times are seconds
 clock of the host that wrote them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,20 +61,15 @@ class StepReply:
         return self.ended - self.started
 
 
-Memory = Mapping[str, np.ndarray]  # a decoder's temporal memory, by name
-
-
 @dataclass(frozen=True)
 class Slice:
-    """One VAE worker's columns of a chunk's frames: uint8 [n, H, w', 3]. ``memory`` is what the
-    worker would go on from; None when it is large, and what came before has to be decoded again.
+    """One VAE worker's columns of a chunk's frames: uint8 [n, H, w', 3].
     ``processors`` are seconds of the worker's."""
 
     frames: np.ndarray
     started: float
     ended: float
     processors: float
-    memory: Memory | None
 
     @property
     def seconds(self) -> float:

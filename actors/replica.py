@@ -82,11 +82,7 @@ class Replica:
             vae = self.vae.ask("reset", world)
         else:
             dit = self.dit.ask("restore", world, commit.state)
-            if commit.fits(self.vae.size):
-                memories = [(world, commit.index, memory) for memory in commit.memories]
-                vae = self.vae.ask_each("restore", *memories)
-            else:
-                vae = self.vae.ask("restore", world, commit.index, None, *commit.history)
+            vae = self.vae.ask("restore", world, commit.index, *commit.history)
         return Rewound(((self.dit, gathered(dit)), (self.vae, gathered(vae))))
 
     def forget(self, world: int) -> None:

@@ -122,8 +122,7 @@ class Session:
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
-        like = self._timeline.commit.memories
-        return await asyncio.to_thread(load, path, self._fleet.weights, like)
+        return await asyncio.to_thread(load, path, self._fleet.weights)
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""

@@ -10,7 +10,7 @@ from dataclasses import InitVar, dataclass, field, replace
 import numpy as np
 
 from actors.gang import Reference
-from actors.records import LatentChunk, Memory, Slice, StepOrder, StepReply
+from actors.records import LatentChunk, Slice, StepOrder, StepReply
 from actors.source import FrameChunk, Moment
 from configs.errors import UserError
 from models.snapshot import KEPT, KEPT_EVERY, REPLAY
@@ -43,20 +43,14 @@ class Step:
 @dataclass(frozen=True)
 class Commit:
     """Where a new group goes on: before latent ``index``, whose first frame is number ``frame``.
-    ``history`` are the chunks before it, which rebuild a decoder's memory where there are no
-    ``memories``, one a worker. No state: latent 0."""
+    ``history`` are the chunks before it, which rebuild a decoder's memory. No state: latent 0."""
 
     index: int
     seed: int
     prompt: Prompt
     state: WorldState | None = None
-    memories: tuple[Memory | None, ...] = ()
     history: tuple[LatentChunk, ...] = ()
     frame: int = 0
-
-    def fits(self, workers: int) -> bool:
-        """Whether so many VAE workers can go on from the memories."""
-        return len(self.memories) == workers and None not in self.memories
 
     def uncounted(self) -> "Commit":
         """The same for a session that counts its controls from anew: none of them is in it."""
@@ -122,7 +116,6 @@ class Timeline:
             seed=self.commit.seed,
             prompt=step.prompt,
             state=reply.state,
-            memories=tuple(part.memory for part in slices),
             history=tuple(self._history),
             frame=self.commit.frame + len(slices[0].frames),
         )
@@ -130,7 +123,7 @@ class Timeline:
         self._waiting.append((step, reply))
         whole = bool(len(slices[0].frames))  # no latent waits for its frames
         if whole and self.commit.index - self._kept[-1].index >= KEPT_EVERY:
-            self._kept.append(_own(self.commit))
+            self._kept.append(self.commit)
 
     @property
     def kept(self) -> list[int]:
@@ -152,7 +145,6 @@ class Timeline:
 
     def rest(self) -> None:
         """Keep nothing but where it stands, and what steered it so far."""
-        self.commit = _own(self.commit)
         self._kept = deque([self.commit], KEPT)
 
     def recall(self, commits: Sequence[Commit]) -> None:
@@ -197,12 +189,3 @@ class Timeline:
                 "arrived": time.monotonic(),
             },
         )
-
-
-def _own(commit: Commit) -> Commit:
-    """The commit with memories of its own: those that came are views of the object store."""
-    memories = tuple(
-        memory if memory is None else {name: array.copy() for name, array in memory.items()}
-        for memory in commit.memories
-    )
-    return replace(commit, memories=memories)

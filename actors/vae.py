@@ -2,17 +2,15 @@
 
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from actors.records import LatentChunk, Memory, Slice
+from actors.records import LatentChunk, Slice
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
 from models.device import cores_of_each, use_threads
 from models.engines.serve import LoadedDecoder
-from models.frames import StreamDecoder
-from models.snapshot import MEMORY_BYTES
+from models.frames import StreamDecoder, remember
 
 
 class VaeWorker(Worker):
@@ -46,49 +44,28 @@ class VaeWorker(Worker):
         self._next.pop(world, None)
 
     def decode(self, world: int, chunk: LatentChunk) -> Slice:
-        """This worker's slice of the frames (none yet for the full decoder's very first latent),
-        and the temporal memory after them when it is small; else what came before has to be
-        replayed after a fault."""
+        """This worker's slice of the frames (none yet for the full decoder's very first latent)."""
         started, busy = time.monotonic(), time.process_time()
-        frames, memory = self._push(world, chunk), self._memory(world)
+        if chunk.index != self._next[world]:
+            raise RuntimeError(f"latent {chunk.index} came where {self._next[world]} was expected")
+        self._next[world] += len(chunk.latents)
+        frames = self._streams[world].push(unpack(chunk).to(self.device, self.dtype))
         return Slice(
             frames=frames,
             started=started,
             ended=time.monotonic(),
             processors=time.process_time() - busy,
-            memory=memory,
         )
 
-    def restore(
-        self, world: int, following: int, memory: Memory | None, *replay: LatentChunk
-    ) -> None:
-        """Be where an undisturbed worker would be before latent ``following``: from its ``memory``
-        if there is one, else by decoding the chunks before it again, whose frames were shown
-        already."""
+    def restore(self, world: int, following: int, *before: LatentChunk) -> None:
+        """Be where an undisturbed worker would be before latent ``following``, by decoding the last
+        of the chunks ``before`` it again, whose frames were shown already."""
         self.reset(world)
-        if memory is not None:
-            self._streams[world].load_state(
-                {name: torch.from_numpy(array.copy()) for name, array in memory.items()}
-            )
-        elif replay:
-            self._next[world] = replay[0].index
-            for chunk in replay:
-                self._push(world, chunk)
+        if before:
+            latents = torch.cat([unpack(chunk) for chunk in before])
+            step = self.checkpoint.streaming.window_size
+            remember(self._streams[world], latents.to(self.device, self.dtype), step)
         self._next[world] = following
-
-    def _push(self, world: int, chunk: LatentChunk) -> np.ndarray:
-        if chunk.index != self._next[world]:
-            raise RuntimeError(f"latent {chunk.index} came where {self._next[world]} was expected")
-        self._next[world] += len(chunk.latents)
-        return self._streams[world].push(unpack(chunk).to(self.device, self.dtype))
-
-    def _memory(self, world: int) -> Memory | None:
-        memory: dict[str, Tensor] = self._streams[world].state()
-        if sum(tensor.numel() * tensor.element_size() for tensor in memory.values()) > MEMORY_BYTES:
-            return None
-        # As arrays: Ray ships those without a copy, but pickles tensors, which took 4 ms a latent.
-        # float32: numpy has no bfloat16, and every one of its numbers is a float32 too.
-        return {name: tensor.float().cpu().numpy() for name, tensor in memory.items()}
 
 
 def unpack(chunk: LatentChunk) -> Tensor:

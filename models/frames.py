@@ -15,6 +15,11 @@ class StreamDecoder(Protocol):
     """A decoder with its temporal memory. One stream = one object; both autoencoders make them with
     `stream()`."""
 
+    @property
+    def reach(self) -> int:
+        """Latents back to which the memory reaches: decoding so many again rebuilds it."""
+        ...
+
     def push(self, latents: Tensor) -> np.ndarray:
         """Decode the next latents of the stream.
 
@@ -29,6 +34,16 @@ class StreamDecoder(Protocol):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from `state()` of a decoder with the same weights and the same share of the
         width."""
+
+
+def remember(stream: StreamDecoder, latents: Tensor, step: int) -> None:
+    """Let a fresh stream stand where one stands that has decoded everything up to these latents.
+
+    latents: [n, C, h, w], scaled, all since the stream began or at least the last ``stream.reach``;
+    step: how many were decoded at a time, so that not a bit of the memory differs."""
+    count = min(len(latents), stream.reach + step - 1)
+    for group in latents[len(latents) - count + count % step :].split(step):
+        stream.push(group)
 
 
 def to_uint8(video: Tensor) -> np.ndarray:

@@ -18,10 +18,13 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed, whole_number
 from models.device import threads
-from models.frames import StreamDecoder
+from models.frames import StreamDecoder, remember
 from models.parts import Parts
-from models.snapshot import KEPT, KEPT_EVERY, MEMORY_BYTES, REPLAY, Snapshot, read_snapshot
+from models.snapshot import KEPT, KEPT_EVERY, REPLAY, Snapshot, read_snapshot
 from models.world import World
+
+# A decoder's memory up to this size is kept itself, else the latents that rebuild it.
+MEMORY_BYTES = 8 << 20
 
 log = logging.getLogger(__name__)
 
@@ -231,8 +234,8 @@ class LiveWorld:
         self._decoder = self.parts.decoder()
         if snapshot.latents and not snapshot.memory:
             with threads(1):
-                for latent in snapshot.latents:
-                    self._decoder.push(latent[None].to(self.parts.device))
+                latents = torch.stack(snapshot.latents).to(self.parts.device)
+                remember(self._decoder, latents, snapshot.settings.window_size)
         else:
             self._decoder.load_state({k: v.clone() for k, v in snapshot.memory.items()})
         self._frames = snapshot.frames

@@ -26,6 +26,7 @@ from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
 from models.controls import MAX_SIGNAL, parse_signal, write_signal
 from models.saving import save_tensors
+from models.vae import REACH
 from models.weights import Entry, WeightFiles
 from models.world import WorldState
 
@@ -33,10 +34,7 @@ FORMAT: Final = 1
 SUFFIX: Final = ".world"
 LARGEST: Final = 2 << 30  # bytes; a published world takes about a tenth of it
 LARGEST_SIDE: Final = 4096  # pixels
-# Latents whose decoding again rebuilds any decoder's memory (the full one reaches back about 45).
-REPLAY: Final = 64
-# A decoder's memory up to this size is kept itself, else the latents that rebuild it.
-MEMORY_BYTES: Final = 8 << 20
+REPLAY: Final = REACH  # latents whose decoding again rebuilds any decoder's memory
 REWIND: Final = 60 * LATENTS_PER_SECOND  # latents: as far back as one can always go
 KEPT_EVERY: Final = 8  # latents between two moments that are kept
 KEPT: Final = REWIND // KEPT_EVERY + 2  # of them
@@ -64,7 +62,7 @@ class Snapshot:
     labels: all that steered it since its reset, one a latent. prompts: (latent, text), each in
     force from its latent on. frames uint8 [n, H, W, 3]: what the last step showed. memory: the
     decoder's; empty where it is large. ``latents``, the last ones [C, h, w] that left the window,
-    rebuild it then, and where the width is shared among other workers.
+    rebuild it then, in a file, and where the width is shared among other workers.
     """
 
     state: WorldState
@@ -95,9 +93,10 @@ class Snapshot:
         check_output_file(path, "save", overwrite)
         header = json.dumps(self._header(checkpoint, engine), ensure_ascii=False)
         tensors = {"window": self.state.latents, "text": self.state.text}
-        tensors |= {f"memory/{name}": tensor for name, tensor in self.memory.items()}
-        if self.latents:
+        if self.latents:  # a third of what the memory takes that they rebuild
             tensors["latents"] = torch.stack(self.latents)
+        else:
+            tensors |= {f"memory/{name}": tensor for name, tensor in self.memory.items()}
         if self.frames.size:
             tensors["frames"] = torch.from_numpy(self.frames)
         save_tensors(path, tensors, {"world": header}, private, overwrite)

@@ -50,6 +50,7 @@ DECODER_STAGES = (
     (("15", "16", "17"), "19", "20"),
 )
 GROWTHS = (1, 2, 2)  # frames made from one after each decoder stage
+REACH = 9  # latents back to which a memory reaches: 3 + 3 + 3 / 2 for its blocks, rounded up, and 1
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,8 @@ class TinyVAE(nn.Module):
 class TinyStreamDecoder:
     """Four frames per latent, from the first on; keeps one feature map per memory block
     (`frames.StreamDecoder`)."""
+
+    reach = REACH
 
     def __init__(
         self, vae: TinyVAE, group: SequenceGroup, dtype: torch.dtype | None = None

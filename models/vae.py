@@ -27,6 +27,7 @@ from models.vae_config import PIXELS_PER_LATENT, FullVAEConfig
 
 ENCODE_CHUNK = 8  # frames
 DECODE_CHUNK = 2  # latents
+REACH = 64  # latents back to which the decoder's memory reaches: about 45, and room
 TIME_LEVELS = 2  # the first two down (up) blocks halve (double) time: four frames a latent
 
 
@@ -384,6 +385,8 @@ def _chunks(x: Tensor, size: int) -> list[Tensor]:
 class FullStreamDecoder:
     """Two latents first (eight frames), then latent after latent, four frames each (see
     `frames.StreamDecoder`)."""
+
+    reach = REACH
 
     def __init__(self, vae: FullVAE, group: SequenceGroup, in_place: bool) -> None:
         self.config, self._decoder = vae.config, vae.decoder

@@ -4,7 +4,7 @@ calls and values, pickled, as here."""
 import asyncio
 import itertools
 import pickle
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,6 @@ class LocalGang:
             for future in made:
                 future.set_exception(error)
         return [made[0] if returns == 1 else made]
-
-    def ask_each(self, method: str, *arguments: Sequence[Any]) -> list[Any]:
-        return [self.ask(method, *own)[0] for own in arguments]
 
     def _done(self) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -32,6 +32,7 @@ from models.checkpoint import Checkpoint
 from models.controls import write_signal
 from models.live_world import LiveWorld
 from models.parts import Parts
+from models.snapshot import REPLAY
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -135,23 +136,18 @@ def test_what_follows_a_cut_equals_the_undisturbed_drive(parts: Parts, tmp_path:
         assert all(np.array_equal(frames[index], driven.frames[index]) for index in frames)
 
 
-@pytest.mark.parametrize("kept", ["memory", "latents", "both"])
-def test_a_moment_is_a_snapshot_and_back(parts: Parts, tmp_path: Path, kept: str) -> None:
-    """A decoder's memory that is not kept is rebuilt from the latents, which fit any decoder."""
+def test_a_moment_is_a_snapshot_and_back(parts: Parts, tmp_path: Path) -> None:
+    """A decoder's memory is rebuilt from the latents, which fit any decoder."""
     driven = Driven(parts, tmp_path / "drive")
     driven.begin(7)
     for _ in driven.steps(20):
         pass
-    live, latents = driven.live, tuple(driven.live._latents)
-    whole = replace(live.snapshot(), latents=latents)
-    commit = commit_of(whole)
-    commit = replace(commit, memories=()) if kept == "latents" else commit
-    commit = replace(commit, history=()) if kept == "memory" else commit
-    snapshot = snapshot_of(commit, live.labels, whole.prompts, parts.checkpoint)
-    assert (bool(snapshot.memory), len(snapshot.latents)) == (
-        kept != "latents",
-        0 if kept == "memory" else 20,
-    )
+    live = driven.live
+    whole = live.snapshot()
+    snapshot = snapshot_of(commit_of(whole), live.labels, whole.prompts, parts.checkpoint)
+    assert whole.memory and not snapshot.memory and len(snapshot.latents) == 20
+    with pytest.raises(UserError, match="the latents before it are missing"):
+        commit_of(replace(whole, latents=()))
     file = tmp_path / "a.world"
     snapshot.save(file, parts.checkpoint, parts.engine, private=True)
     assert file.stat().st_mode & 0o777 == 0o600
@@ -255,7 +251,8 @@ def test_it_stays_small_and_a_minute_can_be_gone_back(
         if (index + 1) % EVERY == 0:
             assert commit.state is not None
             state = replace(commit.state, index=index + 1)
-            driven.scribe.save(replace(commit, index=index + 1, state=state, history=()))
+            history = (2 * commit.history)[-REPLAY:][-index - 1 :]
+            driven.scribe.save(replace(commit, index=index + 1, state=state, history=history))
         driven.scribe.write(Shown(index - 1))
     kept = snapshots(tmp_path / "drive")
     assert len(kept) == KEPT and kept[-1] == (0, 480) and kept[0][1] <= 480 - 240

@@ -50,11 +50,11 @@ def driven(weights) -> tuple[Moment, Commit]:
     for index, label in enumerate(LABELS):
         chunk, reply = dit.step(0, StepOrder(index, (label,)))
         assert chunk is not None
-        part = vae.decode(0, chunk)
+        vae.decode(0, chunk)
         history.append(chunk)
     torch.set_num_threads(threads)
     prompt = Prompt(PROMPTS[2], 0, embedding)
-    commit = Commit(5, 7, prompt, reply.state, (part.memory,), tuple(history), 20)
+    commit = Commit(5, 7, prompt, reply.state, tuple(history), 20)
     return Moment(5, 7, PROMPTS[2], Route(commit)), commit
 
 
@@ -86,18 +86,17 @@ def test_a_world_saved_in_python_is_a_moment_to_go_on_from(weights, parts, tmp_p
     commit = moment.state.commit
     assert commit.state is not None
     threads = torch.get_num_threads()
-    for memory in (*commit.memories, None):  # by its memory, or by decoding the latents again
-        vae = VaeWorker(weights, 0, 1)
-        vae.join("file:///unused")
-        vae.restore(3, 6, memory, *commit.history)
-        dit = DitWorker(weights, 0, 1)
-        dit.join("file:///unused")
-        dit.restore(3, commit.state)
-        chunk, _ = dit.step(3, StepOrder(6, ("DR",)))
-        assert chunk is not None
-        torch.set_num_threads(1)
-        frames = vae.decode(3, chunk).frames
-        assert (frames == world.branch().step("DR")).all()
+    vae = VaeWorker(weights, 0, 1)
+    vae.join("file:///unused")
+    vae.restore(3, 6, *commit.history)
+    dit = DitWorker(weights, 0, 1)
+    dit.join("file:///unused")
+    dit.restore(3, commit.state)
+    chunk, _ = dit.step(3, StepOrder(6, ("DR",)))
+    assert chunk is not None
+    torch.set_num_threads(1)
+    frames = vae.decode(3, chunk).frames
+    assert (frames == world.branch().step("DR")).all()
     torch.set_num_threads(threads)
 
 
@@ -129,19 +128,6 @@ def test_what_no_worker_could_go_on_from_is_refused_before_any_tries(weights, pa
         snapshot.save(path, parts.checkpoint, ENGINE)
         with pytest.raises(UserError, match=reason):
             load(path, weights)
-
-
-def test_a_memory_of_another_form_is_made_again_from_the_latents(weights, parts, tmp_path):
-    world = LiveWorld.begin(parts, PROMPTS[0], 9)
-    for label in LABELS:
-        world.step(label)
-    good, path = world.snapshot(), tmp_path / "evil.world"
-    replace(good, memory={"evil": torch.zeros(3)}).save(path, parts.checkpoint, ENGINE)
-    like = ({name: tensor.numpy() for name, tensor in good.memory.items()},)
-    moment, _ = load(path, weights, like)
-    assert isinstance(moment.state, Route) and moment.state.commit.memories == ()
-    moment, _ = load(world.save(tmp_path / "good.world"), weights, like)
-    assert isinstance(moment.state, Route) and len(moment.state.commit.memories) == 1
 
 
 def test_of_two_that_save_under_one_name_one_is_told(weights, tmp_path):

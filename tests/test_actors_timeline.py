@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.records import LatentChunk, Memory, Slice, StepOrder, StepReply
+from actors.records import LatentChunk, Slice, StepOrder, StepReply
 from actors.timeline import KEPT, KEPT_EVERY, REPLAY, Commit, Offsets, Prompt, Route, Step, Timeline
 from configs.errors import UserError
 
@@ -28,13 +28,11 @@ def under_way(timeline: Timeline, order: StepOrder) -> Step:
     return step
 
 
-def come_back(
-    timeline: Timeline, index: int, frames: int, label: str = "D", memory: Memory | None = None
-) -> list[Slice]:
+def come_back(timeline: Timeline, index: int, frames: int, label: str = "D") -> list[Slice]:
     """A step of one latent comes back in two slices, 2 and 3 pixels wide."""
     step = under_way(timeline, StepOrder(index, (f"{label}!",), index))
     slices = [
-        Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, 0.5, memory)
+        Slice(np.full((frames, 4, width, 3), width, np.uint8), 3.0 - width, 4.0, 0.5)
         for width in (2, 3)
     ]
     chunk = LatentChunk(index, np.full((1, 1), index, np.float32), bfloat16=False)
@@ -70,17 +68,6 @@ def test_the_commit_stands_behind_the_newest_step_and_is_bounded() -> None:
     commit = timeline.commit
     assert (commit.index, commit.seed, commit.prompt) == (REPLAY + 9, 7, ROAD)
     assert [chunk.index for chunk in commit.history] == list(range(9, REPLAY + 9))
-    assert commit.memories == (None, None)
-
-
-def test_memories_that_came_back_are_what_as_many_workers_go_on_from() -> None:
-    timeline = Timeline(1, Route(Commit(0, 7, ROAD)))
-    memory = {"rows": np.zeros(3, np.float32)}
-    come_back(timeline, 0, 4, memory=memory)
-    commit = timeline.commit
-    assert commit.memories == (memory, memory) and commit.fits(2) and not commit.fits(1)
-    come_back(timeline, 1, 4)
-    assert not timeline.commit.fits(2) and len(timeline.commit.history) == 2
 
 
 def test_latents_are_kept_as_values() -> None:
@@ -88,7 +75,7 @@ def test_latents_are_kept_as_values() -> None:
     timeline = Timeline(1, Route(Commit(0, 7, ROAD)))
     shared = np.zeros((1, 1), np.float32)
     step = under_way(timeline, StepOrder(0, ("D",)))
-    slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, 0.5, None)]
+    slices = [Slice(np.zeros((4, 4, 2, 3), np.uint8), 0.0, 1.0, 0.5)]
     timeline.done(
         step, LatentChunk(0, shared, False), StepReply(("D",), 0, 0.0, 1.0, 0.5, NONE), slices
     )
@@ -100,7 +87,7 @@ def driven(latents: int) -> Timeline:
     timeline = Timeline(1, Route(Commit(0, 7, ROAD)))
     for index in range(latents):
         come_back(timeline, index, 4, str(index))
-        timeline.joined([Slice(np.zeros((4, 4, 2, 3), np.uint8), 0, 1, 0.5, None)], Offsets(0, 0))
+        timeline.joined([Slice(np.zeros((4, 4, 2, 3), np.uint8), 0, 1, 0.5)], Offsets(0, 0))
     return timeline
 
 

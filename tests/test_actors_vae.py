@@ -43,12 +43,11 @@ def chunk(index, dtype=torch.float32):
     return LatentChunk(index, latents, bfloat16)
 
 
-@pytest.mark.parametrize("replay", [False, True], ids=["memory", "replay"])
-def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker, replay):
+def test_a_new_worker_goes_on_where_the_old_one_was(weights, worker):
     chunks = [chunk(index) for index in range(LATENTS)]
     decoded = [worker.decode(0, each) for each in chunks]
     other = new_worker(weights)
-    other.restore(7, 9, None if replay else decoded[8].memory, *chunks[:9])
+    other.restore(7, 9, *chunks[:9])
     for index in range(9, LATENTS):
         assert (other.decode(7, chunks[index]).frames == decoded[index].frames).all()
     assert sum(len(part.frames) for part in decoded) == 4 * LATENTS

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from models.engines.decoder import GraphDecoder, convolutions, largest_inputs
+from models.frames import remember
 from models.parallel import SequenceGroup
 from models.tae import TinyVAEConfig
 from tests.places import GOLDEN
@@ -43,6 +44,17 @@ def test_streamed_is_whole_and_memory_travels(int8: bool, config: TinyVAEConfig)
     second.load_state(first.state())
     frames += [second.decode(latent[None]) for latent in latents[3:]]
     assert torch.equal(torch.cat(frames), whole)
+
+
+@KINDS
+def test_the_last_latents_rebuild_the_memory_to_the_bit(int8: bool, config: TinyVAEConfig) -> None:
+    vae, latents = random_vae(config), _latents(20)
+    decoder = GraphDecoder(vae, largest_inputs(vae, latents[None]) if int8 else None)
+    undisturbed, other = decoder.stream(), decoder.stream()
+    undisturbed.push(latents)
+    remember(other, latents[-other.reach :], 1)
+    pairs = zip(undisturbed.state().values(), other.state().values(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
 
 
 @KINDS

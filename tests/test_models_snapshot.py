@@ -4,9 +4,11 @@ import json
 import os
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -130,9 +132,14 @@ def test_other_headers_and_tensors_are_one_line(file: Path, parts: Parts) -> Non
         read_snapshot(rewrite(file, header, window=whole, extra=torch.zeros(1)), parts.checkpoint)
 
 
-def test_a_memory_of_another_kind_is_refused(file: Path, parts: Parts) -> None:
-    tensors = load_file(file)
-    name = next(name for name in tensors if name.startswith("memory/"))
+def test_a_memory_is_in_a_file_where_no_latents_rebuild_it(
+    live: LiveWorld, file: Path, parts: Parts
+) -> None:
+    assert not any(name.startswith("memory/") for name in load_file(file))
+    bare = replace(live.snapshot(), latents=())
+    bare.save(file, parts.checkpoint, parts.engine, overwrite=True)
+    assert np.array_equal(LiveWorld.open(parts, file).step("B"), live.branch().step("B"))
+    name = next(name for name in load_file(file) if name.startswith("memory/"))
     rewrite(file, header_of(file), **{name: torch.zeros(3)})
     with pytest.raises(UserError, match="decoder's memory"):
         LiveWorld.open(parts, file)

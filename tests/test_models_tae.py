@@ -12,7 +12,7 @@ from torch import Tensor
 
 from configs.errors import UserError
 from models.checkpoint import read_autoencoder
-from models.frames import to_uint8
+from models.frames import remember, to_uint8
 from models.parallel import SequenceGroup
 from models.tae import TinyVAE, TinyVAEConfig, _down_kernel, _up_kernels
 from tests.places import GOLDEN, SHIPPED
@@ -44,6 +44,22 @@ def test_streamed_equals_whole_however_it_is_cut(config: TinyVAEConfig) -> None:
             [stream.decode(part * vae.scaling_factor) for part in latents.split(cuts)]
         )
         torch.testing.assert_close(frames.clamp(-1, 1), whole, rtol=0, atol=1e-5)
+
+
+@EITHER
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_last_latents_rebuild_the_memory_to_the_bit(config: TinyVAEConfig, step: int) -> None:
+    vae, latents = random_vae(config), torch.randn(24, 6, 4, 5)
+    for dtype in (torch.float32, torch.bfloat16):
+        undisturbed, other = vae.stream(dtype=dtype), vae.stream(dtype=dtype)
+        for group in latents.split(step):
+            undisturbed.push(group)
+        remember(other, latents[-other.reach - 2 :], step)
+        for name, memory in undisturbed.state().items():
+            assert torch.equal(other.state()[name], memory), name
+    too_few = vae.stream()
+    remember(too_few, latents[-too_few.reach // 2 :], 1)
+    assert not torch.equal(too_few.state()["memory.8"], undisturbed.state()["memory.8"].float())
 
 
 def test_frames_are_truncated_rgb_bytes() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from actors.journal.records import LOG, Head, read_records
 from actors.journal.scribe import snapshot_path, snapshots
 from actors.journal.story import Story
-from actors.moments import every
+from actors.moments import check_whole, every
 from actors.source import Take
 from configs.errors import UserError
 from configs.files import read_bytes
@@ -130,7 +130,8 @@ def _whole(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> li
 
 
 def _check(snapshot: Snapshot, story: Story, index: int, path: Path) -> None:
-    """Raise UserError unless a snapshot is of this story."""
+    """Raise UserError unless a snapshot is of this story, and workers can go on from it."""
+    check_whole(snapshot)
     overlap = tuple(story.labels[: index - story.first])
     if (snapshot.index, snapshot.state.seed, snapshot.labels[story.first :]) != (
         index,

@@ -24,7 +24,7 @@ from configs.errors import UserError
 from models.engines.openvino import Caller, Graph, constant, operations, parameter
 from models.frames import own_columns, to_uint8
 from models.parallel import SINGLE, SequenceGroup
-from models.tae import DECODER_STAGES, GROWTHS, DecoderKernels, Kernel, TinyVAE
+from models.tae import DECODER_STAGES, GROWTHS, REACH, DecoderKernels, Kernel, TinyVAE
 
 if TYPE_CHECKING:
     from models.engines.openvino import Node
@@ -69,6 +69,8 @@ class GraphDecoder:
 
 class GraphStream:
     """Four frames per latent, from the first on (`frames.StreamDecoder`)."""
+
+    reach = REACH
 
     def __init__(self, decoder: GraphDecoder, group: SequenceGroup) -> None:
         self._decoder, self._group = decoder, group
