@@ -12,7 +12,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from models.device import use_threads
 from models.parts import Parts
 from pipeline.stage.control_log import read_control_log
 from tests.dream import again
+from tests.faults import worker_faults
 from tests.head import running_head
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 from the_matrix import the_matrix
@@ -459,14 +459,8 @@ def test_worlds_of_two_replicas_are_those_of_one(many, model, undisturbed):
 @pytest.mark.parametrize("seed", range(100))
 def test_seeded_faults_of_any_worker_leave_every_world_as_it_would_be(many, model, seed):
     """One fault or two, the second while the first is mended or after it; one world or three."""
-    choice = Random(seed)
-    kinds = ["kill", "kill", "kill", "stop"]
-    names = ["dit 0", "vae 0", "text 0"]
-    faults = [[choice.randint(1, 48), choice.choice(kinds), choice.choice(names), 0.0]]
-    if seed % 2:
-        again = [choice.choice(kinds), choice.choice(names), choice.uniform(0.0, 4.0)]
-        faults.append([faults[0][0], *again])
-    worlds = [world(7 + number) for number in range(choice.choice([1, 3]))]
+    faults, count = worker_faults(seed)
+    worlds = [world(7 + number) for number in range(count)]
     frames, story = many(*worlds, faults=faults)
     for spec, seen in zip(worlds, frames, strict=True):
         assert (seen == alone(model, spec)).all()
