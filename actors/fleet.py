@@ -30,6 +30,7 @@ from actors.timeline import Commit, Route
 from actors.turns import Turns
 from actors.walk import walk
 from configs.choice import WeightChoice
+from models.checkpoint import Checkpoint
 
 
 class Served(Protocol):
@@ -87,7 +88,7 @@ class Fleet:
         address: str | None = None,
         keep_logs: Path | None = None,
     ) -> None:
-        self.info, self.weights = info, weights
+        self.info, self._weights = info, weights
         self.groups = Groups(weights, layout, address, self._say, keep_logs)
         self.prompts = PromptReader(self.groups, self._tell)
         self._numbers = itertools.count()
@@ -121,12 +122,11 @@ class Fleet:
         return number, member.replica
 
     @property
-    def room(self) -> int:
-        """How many more worlds keep their frame rate, by what those here cost; 0 while that is not
-        known yet."""
+    def capacity(self) -> int:
+        """How many worlds keep their frame rate at once, by what those here cost; one a replica
+        while that is not known yet."""
         costs = [replica.costs for replica in self.groups.replicas]
-        active = sum(not member.session.resting for member in self._members.values())
-        return max(0, capacity(costs, self._overhead.seconds, self.info) - active)
+        return capacity(costs, self._overhead.seconds, self.info)
 
     @property
     def loads(self) -> list[Load]:
@@ -145,6 +145,11 @@ class Fleet:
         decode = max(part.seconds for part in slices)
         replica.costs.took(replies[0].seconds, decode, processors)
         self._overhead.took()
+
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint:
+        """What is served, as files of worlds name it."""
+        return Checkpoint.open(self._weights)
 
     def serve(self, number: int) -> None:
         """From now on the session of this number is served: its first stream can begin."""

@@ -13,7 +13,6 @@ from actors.records import LatentChunk
 from actors.source import Moment, Take
 from actors.timeline import Commit, Prompt, Route
 from actors.vae import unpack
-from configs.choice import WeightChoice
 from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from models.checkpoint import Checkpoint
@@ -23,19 +22,17 @@ LONGEST: Final = 24 * 3600 * LATENTS_PER_SECOND  # latents of a drive that is op
 
 
 def save(
-    commit: Commit, moment: Moment, take: Take, path: Path, weights: WeightChoice, engine: str
+    commit: Commit, moment: Moment, take: Take, path: Path, checkpoint: Checkpoint, engine: str
 ) -> None:
     """Write where ``commit`` stands, which must be the moment itself. Blocks. Raises UserError."""
     assert commit.index == moment.latent
-    checkpoint = Checkpoint.open(weights)
     snapshot = snapshot_of(commit, take.labels, changes(take.prompts), checkpoint)
     snapshot.save(path, checkpoint, engine)
 
 
-def load(path: Path, weights: WeightChoice) -> tuple[Moment, Take]:
+def load(path: Path, checkpoint: Checkpoint) -> tuple[Moment, Take]:
     """Read what ``save``, or a world in Python, wrote with these weights. Blocks. Raises UserError
     for one that the workers could not go on from."""
-    checkpoint = Checkpoint.open(weights)
     snapshot, engine = read_snapshot(path, checkpoint)
     try:
         check_served(snapshot, checkpoint)

@@ -116,13 +116,14 @@ class Session:
 
     async def save(self, moment: Moment, take: Take, path: Path) -> None:
         """See ChunkSource."""
-        weights, engine, route = self._fleet.weights, self.info.engine, _route(moment)
+        route, engine = _route(moment), self.info.engine
         commit = await self._fleet.reach(self._replica, route) if route.way else route.commit
-        await asyncio.to_thread(save, commit, moment, take, path, weights, engine)
+        checkpoint = self._fleet.checkpoint
+        await asyncio.to_thread(save, commit, moment, take, path, checkpoint, engine)
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
-        return await asyncio.to_thread(load, path, self._fleet.weights)
+        return await asyncio.to_thread(load, path, self._fleet.checkpoint)
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""

@@ -59,8 +59,8 @@ class Host(Protocol):
     """All of it."""
 
     @property
-    def room(self) -> float:
-        """How many more keep their frame rate beside those that are awake, as it was measured."""
+    def capacity(self) -> float:
+        """How many worlds keep their frame rate at once, as it was measured."""
         return math.inf
 
     @property

@@ -21,9 +21,9 @@ class Hosting(Host):
         self._checkpoint = checkpoint
 
     @property
-    def room(self) -> float:
+    def capacity(self) -> float:
         """See Host."""
-        return self._fleet.room
+        return self._fleet.capacity
 
     @property
     def loads(self) -> Sequence[Load]:

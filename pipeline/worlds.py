@@ -133,12 +133,12 @@ class Worlds:
     @property
     def room(self) -> int:
         """How many more could begin now: none before the launcher's own has loaded or when it ends,
-        and none beyond what lets all keep their frame rate. One that rests keeps its place."""
+        and none beyond what lets all keep their frame rate. One that rests keeps its place: nobody
+        who comes back finds it taken."""
         if self.host is None or self.own.show.state == "starting" or self._ended.is_set():
             return 0
-        resting = sum(world.resting for world in self)
-        free = min(self.most - len(self._here), self.host.room - resting)
-        return max(0, int(free) - len(self._making))
+        places = int(min(self.most, self.host.capacity))
+        return max(0, places - len(self._here) - len(self._making))
 
     def records(self) -> list[dict[str, Any]]:
         """What the summary says of every world, as far back as it is kept."""

@@ -77,9 +77,9 @@ class Live:
 
 
 class Making(Host):
-    """A host of sources that a function makes. ``room``, ``past``: what it says of itself."""
+    """A host of sources that a function makes. ``capacity``, ``past``: what it says of itself."""
 
-    room = math.inf
+    capacity = math.inf
 
     def __init__(self, make: Callable[[], Awaitable[ChunkSource]]) -> None:
         self.make = make

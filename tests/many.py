@@ -73,7 +73,6 @@ async def many(spec: dict) -> tuple[list[np.ndarray], dict]:
         ],
         "resets": [world.resets for world in worlds if isinstance(world, ShownWorld)],
         "errors": [world.error for world in worlds if isinstance(world, ShownWorld)],
-        "room": fleet.room,
         "nodes": fleet.groups.nodes,
     }
     await asyncio.gather(*playing)

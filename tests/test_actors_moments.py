@@ -36,6 +36,9 @@ def parts(weights):
     return Parts(Checkpoint.open(weights), torch.device("cpu"))
 
 
+checkpoint_of = Checkpoint.open
+
+
 def driven(weights) -> tuple[Moment, Commit]:
     """Five latents by the workers themselves, in this process."""
     threads = torch.get_num_threads()
@@ -62,14 +65,14 @@ def test_a_live_moment_opens_in_python_and_goes_on_alike(weights, parts, tmp_pat
     moment, commit = driven(weights)
     path = tmp_path / "kept.world"
     take = Take(7, tuple(LABELS), (PROMPTS[2],) * 5)
-    save(commit, moment, take, path, weights, ENGINE)
+    save(commit, moment, take, path, checkpoint_of(weights), ENGINE)
     opened, whole = LiveWorld.open(parts, path), LiveWorld.begin(parts, PROMPTS[2], 7)
     for label in LABELS:
         whole.step(label)
     assert opened.labels == whole.labels and opened.prompt == whole.prompt
     for label in ("DL", "D", "B"):
         assert (opened.step(label) == whole.step(label)).all()
-    again, led = load(path, weights)
+    again, led = load(path, checkpoint_of(weights))
     assert (again.latent, again.seed, again.prompt) == (5, 7, PROMPTS[2])
     assert (led.labels, led.prompts, led.engine) == (take.labels, take.prompts, ENGINE)
 
@@ -80,7 +83,7 @@ def test_a_world_saved_in_python_is_a_moment_to_go_on_from(weights, parts, tmp_p
         world.step(label)
     world.set_prompt(PROMPTS[1])
     world.step("DL")
-    moment, take = load(world.save(tmp_path / "mine.world"), weights)
+    moment, take = load(world.save(tmp_path / "mine.world"), parts.checkpoint)
     assert take.prompts == (PROMPTS[0],) * 5 + (PROMPTS[1],) and moment.prompt == PROMPTS[1]
     assert isinstance(moment.state, Route)
     commit = moment.state.commit
@@ -127,7 +130,7 @@ def test_what_no_worker_could_go_on_from_is_refused_before_any_tries(weights, pa
         path = tmp_path / f"{reason}.world"
         snapshot.save(path, parts.checkpoint, ENGINE)
         with pytest.raises(UserError, match=reason):
-            load(path, weights)
+            load(path, checkpoint_of(weights))
 
 
 def test_of_two_that_save_under_one_name_one_is_told(weights, tmp_path):
@@ -136,7 +139,7 @@ def test_of_two_that_save_under_one_name_one_is_told(weights, tmp_path):
 
     def attempt(_: int) -> bool:
         try:
-            save(commit, moment, take, path, weights, ENGINE)
+            save(commit, moment, take, path, checkpoint_of(weights), ENGINE)
         except UserError as error:
             assert "exists" in str(error)
             return False

@@ -43,7 +43,7 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
     hosting = Hosting(launch.fleet(), launch.keeping, Checkpoint.open(launch.weights))
 
     async def whole() -> None:
-        assert hosting.room == 1, "nothing is known yet"
+        assert hosting.capacity == 1, "nothing is known yet"
         assert hosting.loads == [Load(0, 0, 0, 0.0, 0.0)]
         (drive,) = await hosting.drives()
         assert (drive.whose, drive.prompt, drive.seconds) == (Whose("0a1b", "Ann"), "a road", 1.5)

@@ -191,14 +191,12 @@ def test_who_is_made_while_the_launcher_ends_is_let_go_again():
 
 def test_there_are_no_more_than_keep_their_frame_rate():
     async def body(studio, running):
-        studio.host.room = 0
+        studio.host.capacity = 1
         with pytest.raises(NoRoom):  # nobody knows yet
             await studio.worlds.new(Beginning("a car", 1))
-        studio.host.room = 1
+        studio.host.capacity = 2
         assert studio.worlds.room == 1 and await studio.new()
-        studio.worlds.own.resting = True
-        assert studio.worlds.room == 0, "who rests keeps its place"
-        assert studio.worlds.estimate(1) is None
+        assert studio.worlds.room == 0 and studio.worlds.estimate(1) is None
 
     assert run(body) is None
 
@@ -256,6 +254,30 @@ def test_a_world_nobody_watches_rests_and_goes_on_where_it_was(monkeypatch):
         await until(lambda: world.show.newest.index > rested, 1.0)
         seen.close()
         assert world.show.newest.epoch == 0 and studio.worlds.tally.woken == 1
+
+    assert run(body, rest=0.3) is None
+
+
+def test_a_world_that_rests_keeps_its_place(monkeypatch):
+    """Who comes back never waits, however many would like to begin one meanwhile."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+
+    async def body(studio, running):
+        studio.host.capacity = 2
+        other = await studio.new()
+        await until(lambda: other.resting and studio.worlds.own.resting)
+        ticket = await studio.worlds.ask(Beginning("a car", 3))
+        assert isinstance(ticket, str) and await studio.worlds.ask_again(ticket) == 1
+        for world in studio.worlds:
+            rested = world.show.newest.index
+            studio.worlds.arrive(world)
+            seen = world.show.subscribe()
+            assert studio.worlds.room == 0 and await studio.worlds.ask_again(ticket) == 1
+            await until(lambda rested=rested, world=world: world.show.newest.index > rested, 1.0)
+            seen.close()
+        studio.worlds.end(other.id)  # a person gives the place away
+        await other.over.wait()
+        assert isinstance(await studio.worlds.ask_again(ticket), HostedWorld)
 
     assert run(body, rest=0.3) is None
 
