@@ -20,10 +20,11 @@ EXAMPLES: Final = """\
   python -m pipeline bench                                      everything, a few minutes
   python -m pipeline bench live --seconds 60 --json live.json   the live split only
   python -m pipeline bench worlds                               how many worlds hold 16 FPS here
+  python -m pipeline bench branches                             eight futures in one process, or in eight
   python -m pipeline bench peers                                our networks against diffusers'
   python -m pipeline bench gpu --json gpu.json                  everything about one GPU, ten minutes"""
 PARTS: Final = ("attention", "model", "live", "load")  # modules of pipeline/bench
-ON_REQUEST: Final = ("worlds", "peers", "gpu")  # the same; no part of all
+ON_REQUEST: Final = ("worlds", "branches", "peers", "gpu")  # the same; no part of all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         metavar="N",
         default="60",
-        help="seconds of shown stream of part live (default 60)",
+        help="seconds of shown stream of parts live and worlds, all of part branches (default 60)",
     )
     parser.add_argument(
         "--folder",
