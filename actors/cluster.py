@@ -8,8 +8,6 @@ is imported.
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import re
 import socket
 import sys
@@ -26,6 +24,8 @@ from actors.head import (
     free_ports,
     head_command,
     head_environment,
+    import_ray,
+    leave_out,
     write_token,
 )
 from actors.layout import Layout
@@ -126,7 +126,7 @@ class Cluster:
         assert guardian.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             # while the head starts, on another core
-            await asyncio.to_thread(importlib.import_module, "ray")
+            await asyncio.to_thread(import_ray)
             say("waiting for the head of the cluster")
             said = (await guardian.stdout.readline()).decode(errors="replace").strip()
         if said != "ready":
@@ -164,7 +164,11 @@ class Cluster:
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", STRANGER, self.address),
-            env={**environment, "RAY_AUTH_MODE": "disabled"},
+            env={
+                **environment,
+                "RAY_AUTH_MODE": "disabled",
+                "PYTHONPATH": str(leave_out(self.folder)),
+            },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -231,6 +235,7 @@ class Cluster:
         return f"the cluster at {self.address} does not answer any more"
 
     async def _connect(self) -> None:
+        await asyncio.to_thread(import_ray)
         # Ray reads how to authenticate when it is imported: here, after the secrets are in place
         from actors.membership import Membership
 
@@ -246,7 +251,7 @@ async def _guarded_head(
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
         cwd=ROOT,
-        env=head_environment(layout),
+        env=head_environment(layout, folder.path),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal is for the launcher

@@ -14,12 +14,16 @@ import psutil
 
 from actors.cluster import Cluster
 from actors.records import Identity
+from actors.spare import Spare
 from actors.worker import Worker
 from configs.choice import WeightChoice
 from configs.errors import UserError
 
 LOAD_SECONDS: Final = 900.0  # 8 GB of weights from a slow disk
-STOPPED_SECONDS: Final = 10  # a process that was stopped this long while it loads is given up
+STOPPED: Final = 1.5  # seconds after which a process that was stopped is given up
+LOOK: Final = (
+    0.25  # between two looks whether one is; what lasts longer was time in which nobody ran
+)
 END_SECONDS: Final = 5.0
 WORKER_SHARE: Final = 0.9  # of a place
 TEXT_SHARE: Final = 0.1
@@ -39,7 +43,7 @@ class Reference(Protocol[T_co]):
 class Gang:
     """``name`` is for people; ``places`` are the reserved places of its workers (None = takes
     nothing), of which they take ``share``: the text encoder is used rarely and lives beside another
-    worker."""
+    worker. ``spare``: where the gang is one worker, keep another ready to take its place."""
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Gang:
         cluster: Cluster,
         places: Sequence[int | None],
         share: float = WORKER_SHARE,
+        spare: bool = False,
     ) -> None:
         self.name = name
         self.alive = False
@@ -59,6 +64,8 @@ class Gang:
         self._actors: list[Any] = []
         self._processes: list[psutil.Process] = []
         self._generation = 0
+        ready = spare and len(places) == 1
+        self._spare = Spare(self._spawn_spare, cluster.member.end) if ready else None
 
     async def start(self) -> None:
         """Start every worker, load, and let them meet. Raises what a worker raised, UserError
@@ -67,26 +74,23 @@ class Gang:
             async with asyncio.timeout(LOAD_SECONDS):
                 await self._load()
         except BaseException as error:
-            await self.end()
+            await self._end_workers()
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, UserError) else error) from None
         self.alive = True
+        if self._spare is not None:
+            self._spare.prepare()
         logger.info("%s: %s", self.name, self.pids)
 
     async def _load(self) -> None:
         self._generation += 1
-        size = len(self._places)
-        self._actors = [
+        spare = self._spare.take() if self._spare is not None else None
+        self._actors = (
+            [spare]
+            if spare is not None
             # in a thread: a cluster that is about to be found dead lets this wait
-            await asyncio.to_thread(
-                self._cluster.member.spawn,
-                *(self._worker, place, self._share),
-                weights=self._weights,
-                rank=rank,
-                size=size,
-            )
-            for rank, place in enumerate(self._places)
-        ]
+            else [await asyncio.to_thread(self._spawn, rank) for rank in range(self.size)]
+        )
         here = socket.gethostname()
         identities: list[Identity] = await asyncio.gather(*self.ask("identity"))
         self.nodes = [identity.node for identity in identities]
@@ -102,13 +106,24 @@ class Gang:
 
     async def _unless_stopped(self, joined: "asyncio.Future[list[None]]") -> None:
         """Wait for the workers to load. A stopped one would never come: RuntimeError."""
-        beats = 0
+        stopped = 0.0
         while not joined.done():
-            await asyncio.wait({joined}, timeout=1.0)
-            beats = beats + 1 if self.stopped else 0
-            if beats >= STOPPED_SECONDS:
-                raise RuntimeError(f"a worker process stands still for {beats} s while it loads")
+            await asyncio.wait({joined}, timeout=LOOK)
+            stopped = stopped + LOOK if self.stopped else 0.0
+            if stopped >= STOPPED:
+                raise RuntimeError(f"a worker process stands still for {stopped} s while it loads")
         joined.result()
+
+    def _spawn(self, rank: int, share: float | None = None) -> Any:
+        return self._cluster.member.spawn(
+            *(self._worker, self._places[rank], self._share if share is None else share),
+            weights=self._weights,
+            rank=rank,
+            size=self.size,
+        )
+
+    def _spawn_spare(self) -> Any:
+        return self._spawn(0, share=0.0)  # it counts for nothing until it is needed
 
     def ask(self, method: str, *arguments: Any, returns: int = 1) -> list[Any]:
         """Send the same call to every worker; returns its reply references, by rank."""
@@ -145,8 +160,23 @@ class Gang:
         """The most resident memory of each worker on this host so far, MB."""
         return {name: peak for name, pid in self.pids.items() if (peak := peak_memory_of(pid))}
 
+    async def replace(self) -> None:
+        """End every worker, and start again. Raises as `start`."""
+        await self._end_workers()
+        await self.start()
+
     async def end(self) -> None:
         """Kill every worker, stopped or not, and wait until their processes are gone."""
+        if self._spare is not None:
+            await self._spare.end()
+        await self._end_workers()
+
+    async def leave(self) -> None:
+        """Let the workers be: they go with their cluster."""
+        if self._spare is not None:
+            await self._spare.forget()
+
+    async def _end_workers(self) -> None:
         self.alive = False
         actors, self._actors = self._actors, []
         for actor in [] if self._cluster.gone else actors:

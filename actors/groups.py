@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,9 +99,10 @@ class Groups:
             name, first = f"{number}." if number else "", number * (layout.dit + layout.vae)
             middle = first + layout.dit
             dit, vae = range(first, middle), range(middle, middle + layout.vae)
+            spare = not layout.gpus  # a share of a GPU is for who works
             replica.man(
-                Gang(f"{name}dit", DitWorker, weights, cluster, dit),
-                Gang(f"{name}vae", VaeWorker, weights, cluster, vae),
+                Gang(f"{name}dit", DitWorker, weights, cluster, dit, spare=spare),
+                Gang(f"{name}vae", VaeWorker, weights, cluster, vae, spare=spare),
             )
         pairs = ((replica.dit, replica.vae) for replica in self.replicas)
         self._gangs = (self.text, *itertools.chain(*pairs))
@@ -152,8 +153,8 @@ class Groups:
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             self._note_memory()
-            if not cluster.own:
-                await asyncio.gather(*(gang.end() for gang in self._gangs), return_exceptions=True)
+            ends = [gang.leave() if cluster.own else gang.end() for gang in self._gangs]
+            await asyncio.gather(*ends, return_exceptions=True)
             await cluster.close()
 
     async def watch(self) -> None:
@@ -164,7 +165,7 @@ class Groups:
     async def _start_all(self) -> None:
         """Start every group, all at once."""
         assert self._cluster is not None
-        starts = [asyncio.create_task(self._start(gang)) for gang in self._gangs]
+        starts = [asyncio.create_task(self._start(gang, gang.start)) for gang in self._gangs]
         try:
             if self._cluster.own:  # it takes a second of a core: not while all of them load
                 await asyncio.wait(starts, return_when=asyncio.FIRST_COMPLETED)
@@ -179,12 +180,11 @@ class Groups:
         await together(*map(self._again, gangs))
 
     async def _again(self, gang: Gang) -> None:
-        await gang.end()
-        await self._start(gang)
+        await self._start(gang, gang.replace)
 
-    async def _start(self, gang: Gang) -> None:
+    async def _start(self, gang: Gang, how: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await gang.start()
+            await how()
         except Exception as error:
             raise Fault(gang, line(error, gang.logs)) from error
         loaded = sum(gang.alive for gang in self._gangs)

@@ -7,6 +7,7 @@ and those that decide who may come in are all set, because Ray takes what is uns
 import contextlib
 import fcntl
 import functools
+import importlib
 import logging
 import os
 import secrets
@@ -30,6 +31,9 @@ PREFIX: Final = "matrix-"
 SOCKET_PATH_ROOM: Final = 36
 # A few chunks in flight: 4 MB of frames and 1 MB of state each at full size.
 OBJECT_STORE_BYTES: Final = 512 << 20
+# What Ray imports where it is installed, and nobody here uses: with Jupyter comes a grammar of IRIs
+# for jsonschema, whose compilation costs each of Ray's processes most of a second.
+UNUSED: Final = ("rfc3987_syntax",)
 SHARED_MEMORY: Final = Path("/dev/shm")
 # Ray's own command. Where grpcio is installed it would also open a server for remote drivers, which
 # cannot be turned off and which nobody here needs; it does not where grpcio cannot be imported.
@@ -122,10 +126,31 @@ def adopt_secrets(folder: Path) -> None:
     os.environ.update(secrets_of(folder))
 
 
-def head_environment(layout: Layout) -> dict[str, str]:
+def leave_out(folder: Path) -> Path:
+    """A folder for the search path, below ``folder``: what stands there cannot be imported."""
+    absent = folder / "absent"
+    absent.mkdir(exist_ok=True)
+    for name in UNUSED:
+        (absent / f"{name}.py").write_text("raise ImportError('left out: see actors/head.py')\n")
+    return absent
+
+
+def import_ray() -> None:
+    """Import Ray into this process, without what it does not need."""
+    absent = {name: None for name in UNUSED if name not in sys.modules}
+    sys.modules.update(absent)  # type: ignore[arg-type]
+    try:
+        importlib.import_module("ray")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def head_environment(layout: Layout, folder: Path) -> dict[str, str]:
     """What the head and all workers see: this process's variables, less what bends Python's or
     Ray's ways."""
     environment = child_environment(**worker_environment(layout))
+    environment["PYTHONPATH"] += f"{os.pathsep}{leave_out(folder)}"
     environment.pop("PYTHONOPTIMIZE", None)  # Ray reads docstrings
     return environment
 

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from actors.gang import Gang
+from actors.gang import LOOK, STOPPED, Gang
 from actors.last_words import last_words, pid_of
 from configs.errors import UserError
 
 STALL_FLOOR: Final = 10.0  # seconds without a sign of life that are never a hang
-STOPPED: Final = 1.5  # seconds after which a process that was stopped is given up
 STALL_FACTOR: Final = 5.0  # of the usual time
 # Nothing is known yet: the published model needs minutes for a step on a CPU.
 FIRST_STEP_SECONDS: Final = 600.0
@@ -136,8 +135,8 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
         if waited >= limit or stopped >= STOPPED:
             raise Fault(gang, f"nothing came for {waited:.0f} s")
         before = time.monotonic()
-        await asyncio.wait({outcome}, timeout=min(BEAT, limit - waited))
-        ran = min(time.monotonic() - before, 2 * BEAT)
+        await asyncio.wait({outcome}, timeout=min(LOOK, limit - waited))
+        ran = min(time.monotonic() - before, 2 * LOOK)
         waited, stopped = waited + ran, stopped + ran if gang.stopped else 0.0
     try:
         return outcome.result()

@@ -60,9 +60,21 @@ def test_variables_of_another_ray_have_no_say(
     monkeypatch.setattr("os.environ", {**os.environ, "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"})
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     adopt_secrets(tmp_path)
-    seen = head_environment(Layout())
+    seen = head_environment(Layout(), tmp_path)
     assert "RAY_JOB_CONFIG_JSON_ENV_VAR" not in seen and "PYTHONOPTIMIZE" not in seen
     assert seen["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
+
+
+def test_what_ray_needs_not_is_not_imported(tmp_path: Path) -> None:
+    """A grammar that comes with Jupyter; in processes of Ray, and in one that imports it itself."""
+    code = "import ray, sys; print('lark' in sys.modules)"
+    environment = head_environment(Layout(), tmp_path)
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, env=environment, cwd=tmp_path, text=True) == "False\n"
+    code = (
+        "from actors import head; head.import_ray(); import ray, sys; print('lark' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_a_machine_without_shared_memory_is_told_so(

@@ -1,0 +1,77 @@
+"""A spare worker: a process that has started, and imported all that it will need, before the one whose
+place it takes dies. That is most of what a replacement takes."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+
+from actors.tasks import cancel
+
+CALM_SECONDS: Final = 4.0  # after the workers have loaded: the first frames go first
+
+logger = logging.getLogger(__name__)
+
+
+class Spare:
+    """At most one worker. ``spawn`` starts it, ``kill`` ends it; both block. One that does not come up
+    is done without."""
+
+    def __init__(self, spawn: Callable[[], Any], kill: Callable[[Any], None]) -> None:
+        self._spawn, self._kill = spawn, kill
+        self._preparing: asyncio.Task[None] | None = None
+        self._actor: Any = None
+        self._process: psutil.Process | None = None
+
+    def prepare(self) -> None:
+        """Let one start in a while, beside everything else, unless there is one."""
+        if self._preparing is None or (self._preparing.done() and not self._ready):
+            self._preparing = asyncio.create_task(self._start())
+
+    def take(self) -> Any:
+        """The worker, which is nobody's spare from now on; None if none is ready."""
+        if not self._ready:
+            return None
+        actor, self._actor, self._process = self._actor, None, None
+        return actor
+
+    async def end(self) -> None:
+        """There is none any more. Idempotent."""
+        await self.forget()
+        await self._discard()
+
+    async def _discard(self) -> None:
+        actor, self._actor = self._actor, None
+        process, self._process = self._process, None
+        if actor is not None:
+            await asyncio.to_thread(self._kill, actor)
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    async def forget(self) -> None:
+        """Prepare none any more; what there is ends with its cluster."""
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            await cancel(preparing)
+
+    async def _start(self) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        await self._discard()  # one that died, or was stopped
+        try:
+            self._actor = await asyncio.to_thread(self._spawn)
+            identity = await self._actor.identity.remote()
+            self._process = psutil.Process(identity.pid)
+        except Exception:
+            logger.info("a spare worker did not come up", exc_info=True)
+
+    @property
+    def _ready(self) -> bool:
+        if self._process is not None:
+            with contextlib.suppress(psutil.Error):
+                unfit = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+                return self._process.is_running() and self._process.status() not in unfit
+        return False
