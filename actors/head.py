@@ -199,6 +199,18 @@ def head_command(folder: Path, ports: Sequence[int], layout: Layout) -> list[str
     ]
 
 
+def node_command(address: str, ports: Sequence[int]) -> list[str]:
+    """``ray start`` for a node beside a head of ours on this machine, on one port less."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    return [
+        *(ray, "start", f"--address={address}", "--block", "--node-ip-address=127.0.0.1"),
+        *(f"{option}={port}" for option, port in zip(PORT_OPTIONS[1:], ports, strict=True)),
+        *("--min-worker-port=0", "--max-worker-port=0"),  # the head's node has the usual ones
+        *("--include-log-monitor=false", "--disable-usage-stats"),
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+    ]
+
+
 def check_machine() -> None:
     """What a head of our own needs of this machine. Raises UserError that says what to do."""
     if sys.flags.optimize >= 2:
