@@ -39,6 +39,9 @@ class Membership:
         """Join. Takes a second; in a thread, for on the main thread Ray takes over signals."""
         self.address = address
         self._places: Any = None
+        # Ray hands a class to its head with the first actor, and waits for the answer: from one
+        # that is about to be found dead none comes, and Ray ends this process after a minute
+        self._kinds: dict[type, Any] = {}
         logging.getLogger("ray").setLevel(logging.ERROR)
         # Ray prints a paragraph on standard output for every worker that ends; we say it in one
         # line, elsewhere.
@@ -83,7 +86,9 @@ class Membership:
                 "num_gpus": share * bundle.get("GPU", 0),
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(self._places, place),
             }
-        actor = ray.remote(worker).options(max_restarts=0, max_task_retries=0, **needs)
+        if worker not in self._kinds:
+            self._kinds[worker] = ray.remote(worker)
+        actor = self._kinds[worker].options(max_restarts=0, max_task_retries=0, **needs)
         return actor.remote(**options)
 
     def end(self, actor: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from actors.gang import Gang, gathered
 from actors.groups import Groups
-from actors.repair import ClusterLost, Fault, Patience, watched
+from actors.repair import ClusterLost, Fault, Faults, Patience, watched
 from actors.source import Tell
 from configs.errors import UserError
 
@@ -86,9 +86,14 @@ class PromptReader:
         if self._groups.lost:
             return  # with all others, by the fleet
         self._tell("worker", f"{fault}; replacing the text worker, the picture goes on")
-        try:
-            await self._groups.replace_text(worker)
-        except ClusterLost:
-            return
-        except Fault as again:
-            raise RuntimeError(f"the text worker cannot be replaced: {again}") from again
+        repair = Faults()
+        while True:
+            try:
+                return await self._groups.replace_text(worker)
+            except ClusterLost:
+                return
+            except Fault as another:
+                try:
+                    repair.again(another)  # it died while it loaded
+                except RuntimeError as error:
+                    raise RuntimeError(f"the text worker cannot be replaced: {error}") from another

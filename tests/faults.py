@@ -110,7 +110,6 @@ class Stage:
         pairs = zip(worlds, wanted, strict=True)
         equal = all(np.array_equal(world.frames(), self.alone(spec)) for world, spec in pairs)
         shows = [world.show.figures for world in worlds]
-        await self.settle()
         return Outcome(
             kind=kind,
             seed=seed,
@@ -124,10 +123,14 @@ class Stage:
         )
 
     async def settle(self) -> None:
-        """Let a world that nobody looks at find what broke when the others were over already."""
+        """Let a world that nobody looks at find what broke when the others were over already. Raises
+        RuntimeError where nothing can be mended any more."""
         spec = {"seed": 1, "labels": LABELS[:8], "prompts": TEXTS[:8]}
         while not self.whole:
-            await ShownWorld(Session(self.fleet), spec, asyncio.Event()).play()
+            world = ShownWorld(Session(self.fleet), spec, asyncio.Event())
+            await world.play()
+            if world.error:
+                raise RuntimeError(world.error)
 
     @property
     def whole(self) -> bool:
@@ -160,6 +163,7 @@ async def inside(options: argparse.Namespace, todo: Iterable[int]) -> AsyncGener
     try:
         for seed in todo:
             yield await stage.play(options.what, seed, *choose(seed))
+            await stage.settle()
     finally:
         await stage.fleet.close()
 
