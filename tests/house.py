@@ -33,7 +33,6 @@ COVERED: dict[str, str] = {
     "actors/journal/scribe.py": "tests/test_actors_journal_drive.py",
     "actors/journal/story.py": "tests/test_actors_journal_records.py",
     "actors/gang.py": "tests/test_actors_session.py",
-    "actors/prompts.py": "tests/test_actors_session.py",
     "actors/fleet.py": "tests/test_actors_session.py",
     "actors/replica.py": "tests/test_actors_session.py",
     "actors/records.py": "tests/test_actors_dit.py",

@@ -69,13 +69,16 @@ async def _measure(model: Path, seconds: float) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def launched(model: Path) -> AsyncIterator[tuple[Process, str]]:
-    """The program itself, as a person starts it: (process, address)."""
+async def launched(
+    model: Path, rest: int = 0, folder: Path = ROOT
+) -> AsyncIterator[tuple[Process, str]]:
+    """The program itself, as a person starts it: (process, address). rest: seconds without a
+    viewer; folder: where it is started, and has its recordings."""
     command = [sys.executable, "-m", "pipeline", "run", "--port", "0", "--json-logs"]
     launcher = await asyncio.create_subprocess_exec(
-        *(*command, "--worlds", "64", "--rest", "0"),
-        cwd=ROOT,
-        env=child_environment(MODEL_PATH=str(model)),
+        *(*command, "--worlds", "64", "--rest", str(rest)),
+        cwd=folder,
+        env=child_environment(MODEL_PATH=str(model.resolve()), PYTHONPATH=str(ROOT)),
         stdin=DEVNULL,
         stdout=DEVNULL,
         stderr=PIPE,

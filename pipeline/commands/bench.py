@@ -20,12 +20,20 @@ EXAMPLES: Final = """\
   python -m pipeline bench                                      everything, a few minutes
   python -m pipeline bench live --seconds 60 --json live.json   the live split only
   python -m pipeline bench worlds                               how many worlds hold 16 FPS here
+  python -m pipeline bench moments                              to save, open, branch, go back, wake
   python -m pipeline bench scaling                              a second replica, one processor each
   python -m pipeline bench branches                             eight futures in one process, or in eight
   python -m pipeline bench peers                                our networks against diffusers'
   python -m pipeline bench gpu --json gpu.json                  everything about one GPU, ten minutes"""
 PARTS: Final = ("attention", "model", "live", "load")  # modules of pipeline/bench
-ON_REQUEST: Final = ("worlds", "scaling", "branches", "peers", "gpu")  # the same; no part of all
+ON_REQUEST: Final = (
+    "worlds",
+    "moments",
+    "scaling",
+    "branches",
+    "peers",
+    "gpu",
+)  # the same; no part of all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
