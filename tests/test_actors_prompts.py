@@ -1,7 +1,6 @@
 """The text worker's repair: what dies while it loads gets further attempts."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -31,10 +30,11 @@ class Breaking:
 
 
 def replace(groups: Breaking) -> None:
-    said: Callable[..., None] = lambda stage, percent, message: None  # noqa: E731
-    reader = PromptReader(cast(Groups, groups), said)
+    said: list[tuple[str, str]] = []
+    reader = PromptReader(cast(Groups, groups), lambda kind, line: said.append((kind, line)))
     worker: Any = None
     asyncio.run(reader._replace(worker, DEAD))
+    assert len(said) == 1, "one repair is told once"
 
 
 def test_a_death_during_the_repair_is_mended_too() -> None:
