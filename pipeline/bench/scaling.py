@@ -27,7 +27,7 @@ from pipeline.bench.timing import in_a_process
 from pipeline.launch import Launch
 
 WORLDS: Final = 4  # of each replica: one is stepped, one decoded, others wait
-WARM_SECONDS: Final = 3.0
+WARM_SECONDS: Final = 10.0  # spare workers start meanwhile (actors/spare.py)
 ONE: Final = Layout(1, 1)
 
 
