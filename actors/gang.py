@@ -43,7 +43,8 @@ class Reference(Protocol[T_co]):
 class Gang:
     """``name`` is for people; ``places`` are the reserved places of its workers (None = takes
     nothing), of which they take ``share``: the text encoder is used rarely and lives beside another
-    worker. ``spare``: where the gang is one worker, keep another ready to take its place."""
+    worker. ``spare``: where the gang is one worker, keep another ready to take its place, which
+    starts when it gets this turn."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Gang:
         cluster: Cluster,
         places: Sequence[int | None],
         share: float = WORKER_SHARE,
-        spare: bool = False,
+        spare: asyncio.Lock | None = None,
     ) -> None:
         self.name = name
         self.alive = False
@@ -64,8 +65,9 @@ class Gang:
         self._actors: list[Any] = []
         self._processes: list[psutil.Process] = []
         self._generation = 0
-        ready = spare and len(places) == 1
-        self._spare = Spare(self._spawn_spare, cluster.member.end) if ready else None
+        self._spare = None
+        if spare is not None and len(places) == 1:
+            self._spare = Spare(self._spawn_spare, cluster.member.end, spare)
 
     async def start(self) -> None:
         """Start every worker, load, and let them meet. Raises what a worker raised, UserError

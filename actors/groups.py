@@ -94,12 +94,12 @@ class Groups:
 
     def _make(self, cluster: Cluster) -> None:
         layout, weights = self._layout, self._weights
+        spare = None if layout.gpus else asyncio.Lock()  # a share of a GPU is for who works
         self.text = Gang("text", TextWorker, weights, cluster, [layout.text], TEXT_SHARE)
         for number, replica in enumerate(self.replicas):
             name, first = f"{number}." if number else "", number * (layout.dit + layout.vae)
             middle = first + layout.dit
             dit, vae = range(first, middle), range(middle, middle + layout.vae)
-            spare = not layout.gpus  # a share of a GPU is for who works
             replica.man(
                 Gang(f"{name}dit", DitWorker, weights, cluster, dit, spare=spare),
                 Gang(f"{name}vae", VaeWorker, weights, cluster, vae, spare=spare),

@@ -17,11 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class Spare:
-    """At most one worker. ``spawn`` starts it, ``kill`` ends it; both block. One that does not come up
-    is done without."""
+    """At most one worker. ``spawn`` starts it, ``kill`` ends it; both block. ``turn`` is held while it
+    starts, which takes a core for more than a second: one at a time. One that does not come up is
+    done without."""
 
-    def __init__(self, spawn: Callable[[], Any], kill: Callable[[Any], None]) -> None:
-        self._spawn, self._kill = spawn, kill
+    def __init__(
+        self, spawn: Callable[[], Any], kill: Callable[[Any], None], turn: asyncio.Lock
+    ) -> None:
+        self._spawn, self._kill, self._turn = spawn, kill, turn
         self._preparing: asyncio.Task[None] | None = None
         self._actor: Any = None
         self._process: psutil.Process | None = None
@@ -62,9 +65,10 @@ class Spare:
         await asyncio.sleep(CALM_SECONDS)
         await self._discard()  # one that died, or was stopped
         try:
-            self._actor = await asyncio.to_thread(self._spawn)
-            identity = await self._actor.identity.remote()
-            self._process = psutil.Process(identity.pid)
+            async with self._turn:
+                self._actor = await asyncio.to_thread(self._spawn)
+                identity = await self._actor.identity.remote()
+                self._process = psutil.Process(identity.pid)
         except Exception:
             logger.info("a spare worker did not come up", exc_info=True)
 

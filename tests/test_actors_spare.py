@@ -44,7 +44,7 @@ class Place:
 
     def __init__(self) -> None:
         self.made: list[Idle] = []
-        self.spare = Spare(self.spawn, lambda idle: None)
+        self.spare = Spare(self.spawn, lambda idle: None, asyncio.Lock())
 
     def spawn(self) -> Idle:
         command = [sys.executable, "-c", "import time; time.sleep(600)"]

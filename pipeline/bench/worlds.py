@@ -27,6 +27,7 @@ from pipeline.clients.lobby import Lobby
 
 START_SECONDS: Final = 180.0
 ADMISSION_SECONDS: Final = 12.0  # without being admitted: there is no room for another
+SPARES_SECONDS: Final = 10.0  # until spare workers have started as well (actors/spare.py)
 SETTLE_SECONDS: Final = 3.0  # after a world came or went
 HELD: Final = 0.99  # of the frame rate
 LATE: Final = 0.001  # of the slots
@@ -40,6 +41,7 @@ def measure(options: Options) -> dict[str, Any]:
 async def _measure(model: Path, seconds: float) -> dict[str, Any]:
     async with launched(model) as (launcher, url), Drivers() as drivers:
         await drivers.add(url)
+        await asyncio.sleep(SPARES_SECONDS)
         one = await drivers.watch(seconds, launcher)
         lobby, ids = Lobby(url), list[str]()
         while card := await admitted(lobby, len(ids)):
