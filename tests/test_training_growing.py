@@ -53,6 +53,22 @@ def test_a_grown_transformer_says_of_old_channels_what_the_small_one_said() -> N
     assert not said[:, :, 4:].any()  # of the new ones nothing yet
 
 
+def test_finer_tokens_read_and_say_what_the_coarse_ones_did_of_an_even_picture() -> None:
+    torch.manual_seed(0)
+    coarse = Transformer(diffusion.transformer_config(SMALL))
+    fine = Transformer(diffusion.transformer_config(replace(SMALL, token=1)))
+    assert (coarse.grid(12, 18), fine.grid(12, 18)) == (54, 216)
+    diffusion.load_grown(fine, coarse.state_dict())
+    pixels = torch.randn(1, 1, 54, 4)  # of four channels, each the same in a token of 2 x 2
+    read = coarse.patch_embed(pixels.repeat_interleave(4, -1))
+    assert torch.allclose(fine.patch_embed(pixels), read, atol=1e-5)
+    said = coarse.proj_out(read).unflatten(-1, (4, 4)).mean(-1)
+    assert torch.allclose(fine.proj_out(read), said, atol=1e-5)
+    places = [net._positions(1, 12, 18, torch.zeros(1)) for net in (coarse, fine)]
+    every_other = places[1].unflatten(-2, (12, 18))[..., ::2, ::2, :].flatten(-3, -2)
+    assert torch.allclose(every_other, places[0], atol=1e-5)
+
+
 def test_weights_of_a_larger_world_are_refused_in_words() -> None:
     large, small = (Transformer(diffusion.transformer_config(each)) for each in (LARGE, SMALL))
     with pytest.raises(UserError, match=r"start: .* of a smaller one.*cannot grow"):

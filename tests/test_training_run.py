@@ -14,6 +14,7 @@ from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.parallel import SequenceGroup
 from models.parts import Parts
+from models.schedulers import alpha_table
 from training import __main__ as recipe
 from training import autoencoder, decoder, diffusion, distill, export, plots, ranks, text
 from training.captions import PRESETS
@@ -43,6 +44,7 @@ TINY = TrainSettings(
     text_layers=1,
     text_steps=20,
     diffusion_steps=6,
+    own_share=0.5,
     diffusion_windows=3,
     distill_steps=4,
     distill_streams=2,
@@ -353,6 +355,19 @@ def test_late_labels_repeat_the_last_known_one_in_the_newest_latents() -> None:
     }
     dropped = (diffusion.NULL_ID,) * 5
     assert seen == {(0, 1, 2, 3, 4), (0, 1, 2, 3, 3), (0, 1, 2, 2, 2), (0, 1, 1, 1, 1), dropped}
+
+
+def test_a_model_that_knows_foresees_the_latent_that_comes() -> None:
+    latents = torch.randn(6, 3, 2, 4, 4)
+
+    def knows(noised: torch.Tensor, timesteps: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        level = alpha_table().float()[timesteps][:, :, None, None, None]
+        noise = (noised - level.sqrt() * latents) / (1 - level).sqrt()
+        return level.sqrt() * noise - (1 - level).sqrt() * latents
+
+    given = (torch.zeros(6, 3), torch.zeros(6, 4), torch.Generator().manual_seed(0))
+    found = diffusion.foreseen(knows, latents, *given)  # type: ignore[arg-type]
+    assert torch.allclose(found, latents[:, -1], atol=1e-3)
 
 
 def test_reverse_and_changing_scenes_are_drawn_more_often_than_drivers_choose_them() -> None:

@@ -25,7 +25,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
-from training.growing import grown_ends
+from training.growing import finer_tokens, grown_ends
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
@@ -37,7 +37,6 @@ MIRRORED = torch.tensor(
 REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
 LATENT_ENDS = ("patch_embed.proj.weight", "proj_out.weight", "proj_out.bias")
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
-CLIP_EVERY = 4  # steps; one in so many is of stage 2
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
 # of another scene in the conditioning latent, at most; of windows that have one
 TRACE, TRACE_SHARE = 0.5, 0.2
@@ -129,8 +128,10 @@ class WorldModel(nn.Module):
 
 
 def load_grown(transformer: Transformer, tensors: dict[str, Tensor]) -> None:
-    """Loads trained weights, which may have fewer latent channels. Raises UserError."""
-    transformer.load_state_dict(grown_ends(transformer.state_dict(), tensors, LATENT_ENDS))
+    """Loads trained weights, which may have fewer latent channels or coarser tokens. Raises
+    UserError."""
+    own = transformer.state_dict()
+    transformer.load_state_dict(grown_ends(own, finer_tokens(own, tensors), LATENT_ENDS))
 
 
 def transformer_config(settings: TrainSettings) -> TransformerConfig:
@@ -147,7 +148,9 @@ def transformer_config(settings: TrainSettings) -> TransformerConfig:
         sample_height=settings.view.height // unit,
         sample_frames=65,
         max_text_seq_length=TEXT_LENGTH,
-        spatial_interpolation_scale=1.0,
+        patch_size=settings.token,
+        # places are counted in tokens of 2 x 2, whatever theirs is, so that one grows into the other
+        spatial_interpolation_scale=2 / settings.token,
         control_dim=settings.control_width,
         control_start_layer=settings.control_start,
         control_end_layer=settings.layers,
@@ -248,22 +251,27 @@ def stream_loss(
     augment: bool,
 ) -> Tensor:
     """Squared velocity error per noise group [G] of stage-3 windows of G + 1 latents."""
-    batch, groups, device = latents.shape[0], latents.shape[1] - 1, latents.device
-    alphas = alpha_table().float().to(device)
-    span = TRAIN_STEPS // groups
-    offset = torch.randint(0, span, (batch, 1), generator=rng)
-    timesteps = torch.cat(
-        [torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1
-    ).to(device)
-    level = alphas[timesteps][:, :, None, None, None]
-    noise = torch.randn(latents.shape, generator=rng).to(device)
-    noised = level.sqrt() * latents + (1 - level).sqrt() * noise
+    noised, timesteps, level, noise = at_levels(latents, rng)
     if augment:
         noised = torch.cat([worn(noised[:, :1], rng), noised[:, 1:]], 1)
         labels = late_or_dropped(labels, rng)
     velocity = model(noised, timesteps, tokens, labels)
     wanted = level.sqrt() * noise - (1 - level).sqrt() * latents
     return (velocity - wanted)[:, 1:].square().mean((0, 2, 3, 4))
+
+
+def at_levels(latents: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Windows [B, G + 1, C, h, w] at the noise levels of a stream, at a random moment of a phase:
+    (noised, timesteps [B, G + 1], their alphas [B, G + 1, 1, 1, 1], noise)."""
+    batch, groups, device = latents.shape[0], latents.shape[1] - 1, latents.device
+    span = TRAIN_STEPS // groups
+    offset = torch.randint(0, span, (batch, 1), generator=rng)
+    timesteps = torch.cat(
+        [torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1
+    ).to(device)
+    level = alpha_table().float().to(device)[timesteps][:, :, None, None, None]
+    noise = torch.randn(latents.shape, generator=rng).to(device)
+    return level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, level, noise
 
 
 def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
@@ -379,18 +387,43 @@ def train(
 def step_loss(
     model: WorldModel, batches: Batches, step: int, sample: int, share: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a step: `share` windows, or as much of a stage-2 clip in one of CLIP_EVERY."""
-    seed, window = batches.settings.seed, batches.settings.noise_groups + 1
+    """The loss of a step: `share` windows, or now and then as much of a stage-2 clip."""
+    settings = batches.settings
+    window, every = settings.noise_groups + 1, settings.clip_every
     device = model.control.weight.device
-    rng, torch_rng = np.random.default_rng((seed, 3, sample)), generator(seed, 3, sample)
-    if step % CLIP_EVERY == CLIP_EVERY - 1:
-        length = CLIP_LENGTHS[step // CLIP_EVERY % len(CLIP_LENGTHS)]
+    rng, torch_rng = (
+        np.random.default_rng((settings.seed, 3, sample)),
+        generator(settings.seed, 3, sample),
+    )
+    if every and step % every == every - 1:
+        length = CLIP_LENGTHS[step // every % len(CLIP_LENGTHS)]
         drawn = batches.windows(rng, max(1, share * window // length), length, one_scene=True)
         latents, labels, tokens = (x.to(device) for x in drawn)
         return clip_loss(model, latents, labels, tokens, torch_rng), {}
-    latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window))
-    groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
+    own = round(share * settings.own_share)
+    lead = settings.noise_groups if own else 0
+    latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window + lead))
+    if own:
+        seen = slice(0, own), slice(0, window)
+        latents[:own, lead] = foreseen(model, latents[seen], labels[seen], tokens[:own], torch_rng)
+    groups = stream_loss(
+        model, latents[:, lead:], labels[:, lead:], tokens, torch_rng, augment=True
+    )
     return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
+
+
+@torch.no_grad()
+def foreseen(
+    model: nn.Module, latents: Tensor, labels: Tensor, tokens: Tensor, rng: torch.Generator
+) -> Tensor:
+    """What the model itself expects the last latent of windows to be: [B, C, h, w].
+
+    The noisier the level that is drawn, the more of it is a mean. A stream goes on from such
+    latents, so one that has only ever begun at true ones dreams ever softer pictures."""
+    noised, timesteps, _, _ = at_levels(latents, rng)
+    velocity = model(noised, timesteps, tokens, labels)[:, -1]
+    level = alpha_table().float().to(latents.device)[timesteps[:, -1]][:, None, None, None]
+    return level.sqrt() * noised[:, -1] - (1 - level).sqrt() * velocity
 
 
 @torch.no_grad()

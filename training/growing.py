@@ -1,4 +1,5 @@
-"""Going on from weights of a smaller world: more latent channels, or a larger patch of pixels.
+"""Going on from weights of a smaller world: more latent channels, a larger patch of pixels, or
+finer tokens.
 
 A grown network begins as the small one, seen coarsely: what it knows of old channels stays, what
 reads new ones is zero, what makes new ones is as a fresh network has it. It then learns the rest in
@@ -36,6 +37,21 @@ def finer_patches(tensors: Mapping[str, Tensor], patch: int) -> dict[str, Tensor
     made[first] = made[first].repeat_interleave(patch**2, 1) / patch**2
     for name in (f"{last}.weight", f"{last}.bias"):
         made[name] = made[name].repeat_interleave(patch**2, 0)
+    return made
+
+
+def finer_tokens(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A transformer's tensors for tokens of one latent pixel in place of p x p: a token reads its
+    pixel as if its neighbours were alike, and says of it what they said on average. Its places are
+    to be counted in old tokens (`spatial_interpolation_scale`). Others stay as they are."""
+    read, said = "patch_embed.proj.weight", "proj_out"
+    patch = tensors[read].shape[-1]
+    if own[read].shape[-1] != 1 or patch == 1:
+        return tensors
+    made = dict(tensors)
+    made[read] = made[read].sum((2, 3), keepdim=True)
+    for name in (f"{said}.weight", f"{said}.bias"):
+        made[name] = made[name].unflatten(0, (-1, patch**2)).mean(1)
     return made
 
 

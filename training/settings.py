@@ -55,6 +55,7 @@ class TrainSettings:
     heads: int = 4
     head_width: int = 48
     layers: int = 6
+    token: int = 2  # of so many latent pixels in a square; 1: four times as many tokens
     control_start: int = 1
     time_width: int = 64
     control_width: int = 64
@@ -62,6 +63,8 @@ class TrainSettings:
     text_layers: int = 2
     text_steps: int = 1200
     diffusion_steps: int = 4000
+    clip_every: int = 4  # steps, of which one is of stage 2; 0 = none
+    own_share: float = 0.0  # of windows begin at a latent as the model itself expects it to be
     reverse_share: float = 0.15  # of windows that end in reverse, which drivers seldom choose
     diffusion_windows: int = 24  # per step, of three latents; longer windows count by their length
     diffusion_muon_rate: float = 0.01
