@@ -10,7 +10,9 @@ from training import __main__ as recipe
 from training.settings import TrainSettings
 
 
-@pytest.mark.parametrize("name", ["train_tiny", "grow_large", "tune_tiny", "four_groups"])
+@pytest.mark.parametrize(
+    "name", ["train_tiny", "grow_large", "fine_large", "tune_tiny", "four_groups"]
+)
 def test_the_shipped_recipes_are_readable(name: str) -> None:
     settings = load(TrainSettings, config=Path(f"configs/{name}.yaml"))
     assert settings.late_labels <= settings.noise_groups

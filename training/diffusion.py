@@ -107,8 +107,10 @@ class WorldModel(nn.Module):
         self.control = nn.Embedding(NULL_ID + 1, settings.control_width)
         initialise(self.transformer)
         if settings.start:
-            trained = started(settings, f"transformer/{WEIGHTS}")
-            load_grown(self.transformer, trained)
+            # weights that are shipped without the teacher go on from its student
+            taught = (Path(settings.start) / "stage3" / "transformer").is_dir()
+            stage = "stage3" if taught else "stage4"
+            load_grown(self.transformer, started(settings, f"transformer/{WEIGHTS}", stage))
             vectors = started(settings, "control_embeddings.safetensors")
             self.control.load_state_dict(
                 {

@@ -11,8 +11,10 @@ from training.view import View
 
 MOST: Final = 10**9  # of what is counted
 LARGEST_SCALE: Final = 16
-MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards"}  # and steps of a stage
-SHARES: Final = {"road_share", "reverse_share"}
+# and steps of a stage
+MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards", "clip_every"}
+SHARES: Final = {"road_share", "reverse_share", "own_share"}
+TOKENS: Final = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class TrainSettings:
                 whole_number(name, value, 0 if none else 1, MOST)
             elif kind == "float":
                 real_number(name, value, 0, 1 if name in SHARES else 1e6)
+        if self.token not in TOKENS:
+            raise UserError(f"token: expected 1 or 2 latent pixels, got {self.token}")
         if self.average_decay >= 1:
             raise UserError(f"average_decay: expected less than 1, got {self.average_decay:g}")
         for name, most in (("late_labels", "noise_groups"), ("control_start", "layers")):
