@@ -32,6 +32,7 @@ def test_the_shipped_recipes_are_readable(name: str) -> None:
         ("average_decay: 1.0", "average_decay"),
         ("diffusion_adam_rate: -0.1", "diffusion_adam_rate"),
         ("distill_judge: .nan", "distill_judge"),
+        ("token: 3", "token: expected 1 or 2"),
         ("late_labels: 3", "late_labels: expected at most noise_groups, 2"),
         ("control_start: 7", "control_start: expected at most layers, 6"),
         ("encoder_widths: 4, 4", "encoder_widths: .*four channel counts"),
