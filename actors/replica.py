@@ -70,8 +70,9 @@ class Replica:
     def step_in_turn(self, world: int, order: StepOrder, prompt: Prompt, asked: float) -> Step:
         """As `step`, by who took a turn, which ends with it."""
         step = self.step(world, order, prompt, asked)
-        step.replies.add_done_callback(lambda _: self.turns.stepped())
-        step.slices.add_done_callback(lambda _: self.turns.decoded())
+        turns = self.turns  # a step may outlive the turns that are dealt out now
+        step.replies.add_done_callback(lambda _: turns.stepped())
+        step.slices.add_done_callback(lambda _: turns.decoded())
         return step
 
     def rewind(self, world: int, commit: Commit) -> Rewound:

@@ -330,7 +330,8 @@ def test_a_stopped_text_worker_is_replaced_and_the_picture_does_not_wait(drive, 
     spec = {"faults": {"12": ["stop", "text 0"]}, "acts": {"20": ["prompt", PROMPTS[1]]}}
     frames, story = drive(model, takes=[], frames=4000, until=PROMPTS[1], **spec)
     assert story["labels"][-1][3] == PROMPTS[1] and story["summary"]["restarts"] == 0
-    assert story["gap"] < 5 and len(frames) > 100
+    # the repair takes seconds, through which the picture goes on
+    assert story["gap"] < 2 and len(frames) > 60
 
 
 @pytest.mark.soak
