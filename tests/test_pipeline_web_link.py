@@ -69,7 +69,7 @@ def test_transport_on_loopback_takes_a_moment():
                     await texts(tab, "#hud-split tr td:nth-child(2)"),
                 )
             )
-            assert int(rows["transport"]) < 60
+            assert int(rows["transport to here"]) < 60
 
     async def texts(tab, selector):
         return [text.strip() for text in await tab.locator(selector).all_inner_texts()]
