@@ -76,8 +76,8 @@ class DitSpeed:
                 steps.append(step)
                 over = duration is not None and now - begun >= duration
                 if (now - told >= LINE_SECONDS and len(steps) >= LEAST_STEPS) or over:
-                    self._tell(steps, now - begun)
-                    begun, told, steps = now, now, steps[-1:]
+                    self._tell(steps, now - told)
+                    told, steps = now, steps[-1:]
                 if over:
                     return
         finally:

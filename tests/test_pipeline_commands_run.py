@@ -192,7 +192,7 @@ def assert_workers_get_their_cores(family):
 def assert_a_dit_group_of_its_own_fits_in(model, address, keys):
     """``start_dit.sh`` within the cluster of a running session, which goes on."""
     measure_dit(
-        *("1", model, "--ray-address", address, "--duration", "1"),
+        *("1", model, "--ray-address", address, "--duration", "2.5"),
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=keys,
     )
