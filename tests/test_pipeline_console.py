@@ -14,7 +14,7 @@ from pipeline.stage.audience import Event
 from pipeline.stage.show import Show
 from pipeline.worlds import Worlds
 from tests.live import Making
-from tests.test_pipeline_stage_show import Squares, play, watch
+from tests.squares import Squares, play, watch
 from tests.test_pipeline_worlds import Fragile
 from tests.until import until
 

@@ -1,5 +1,5 @@
 """A live run put together: what is refused before anything starts, and the files that it leaves. The
-source is drawn (tests/test_pipeline_stage_show.py); test_pipeline_commands_run.py has real ones."""
+source is drawn (tests/squares.py); test_pipeline_commands_run.py has real ones."""
 
 import asyncio
 import io
@@ -22,8 +22,8 @@ from pipeline.__main__ import main
 from pipeline.commands.run import STARTING
 from pipeline.console import Console
 from pipeline.launch import Launch
+from tests.squares import Squares
 from tests.test_pipeline_keeping_keeping import cut_off
-from tests.test_pipeline_stage_show import Squares
 
 GOOD = ["--headless", "--duration", "1"]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

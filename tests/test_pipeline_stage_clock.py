@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from pipeline.stage.show import Show
-from tests.test_pipeline_stage_show import Squares
+from tests.squares import Squares
 
 
 def test_a_process_that_was_stopped_is_not_late() -> None:

@@ -10,7 +10,7 @@ import pytest
 from actors.source import Take
 from configs.errors import UserError
 from pipeline.stage.control_log import read_control_log
-from tests.test_pipeline_stage_show import INFO
+from tests.squares import INFO
 
 
 def write_log(path, *entries, tail=""):

@@ -6,7 +6,7 @@ from configs.errors import UserError
 from pipeline.stage.audience import Audience, ShownFrame
 from pipeline.stage.controls import PENDING_CONTROLS, Controls
 from tests.shown import shown
-from tests.test_pipeline_stage_show import Squares
+from tests.squares import Squares
 
 
 def frame(cursor: int, label: str = "D", index: int = 8, **stamps: float) -> ShownFrame:

@@ -7,7 +7,7 @@ import pytest
 
 from actors.source import FrameChunk
 from pipeline.stage.playhead import WARM_UP, Playhead
-from tests.test_pipeline_stage_show import Squares
+from tests.squares import Squares
 
 SLOT = 1 / 16
 

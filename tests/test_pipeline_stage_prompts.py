@@ -8,7 +8,7 @@ from configs.errors import UserError
 from pipeline.stage.audience import Audience
 from pipeline.stage.prompts import Prompts
 from tests.shown import shown
-from tests.test_pipeline_stage_show import Squares
+from tests.squares import Squares
 from tests.until import settled
 
 

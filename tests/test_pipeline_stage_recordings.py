@@ -11,7 +11,7 @@ from pipeline.stage.audience import Audience
 from pipeline.stage.recordings import Recordings
 from pipeline.stage.tape import Tape
 from tests.shown import shown
-from tests.test_pipeline_stage_show import INFO
+from tests.squares import INFO
 
 FRAME = shown(image=np.zeros((INFO.height, INFO.width, 3), np.uint8))
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.stage import show as show_module
 from pipeline.stage import tempo
 from pipeline.stage.tempo import Tempo, judge
-from tests.test_pipeline_stage_show import Squares, play, watch
+from tests.squares import Squares, play, watch
 
 LATENT = 0.25
 

@@ -13,7 +13,7 @@ from pipeline.host import Host
 from pipeline.web.metrics import Counters, all_worlds, registry
 from pipeline.worlds import Worlds
 from tests.places import ROOT
-from tests.test_pipeline_stage_show import Squares, play, watch
+from tests.squares import Squares, play, watch
 
 DASHBOARD = ROOT / "docs" / "grafana.json"
 

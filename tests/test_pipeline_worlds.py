@@ -1,5 +1,5 @@
 """Several worlds in one launcher: each with its own begin, frames and end. The sources are drawn
-(tests/test_pipeline_stage_show.py), so that a world costs nothing."""
+(tests/squares.py), so that a world costs nothing."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pipeline.hosted_world import HostedWorld
 from pipeline.stage.show import Show
 from pipeline.worlds import NoRoom, Worlds
 from tests.live import Making
-from tests.test_pipeline_stage_show import Squares
+from tests.squares import Squares
 from tests.until import until
 
 
