@@ -7,8 +7,10 @@ of up to 17 latents at one noise level. The control vectors are trained along.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
-from training.growing import finer_tokens, grown_ends
+from training.growing import TOKEN_IN, TOKEN_OUT, finer_tokens, grown_ends
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
 from training.scene import Scene
@@ -35,7 +37,7 @@ MIRRORED = torch.tensor(
     [LABELS.index(x) for x in ("D", "DR", "DL", "B", "BR", "BL", "N", "NR", "NL")] + [NULL_ID]
 )
 REVERSE = torch.tensor([LABELS.index(x) for x in ("B", "BR", "BL")])
-LATENT_ENDS = ("patch_embed.proj.weight", "proj_out.weight", "proj_out.bias")
+LATENT_ENDS = (TOKEN_IN, f"{TOKEN_OUT}.weight", f"{TOKEN_OUT}.bias")
 CLIP_LENGTHS = (5, 9, 5, 17)  # latents of stage-2 samples
 TEXT_DROP, CONTROL_DROP, LATE_SHARE = 0.1, 0.07, 0.5
 # of another scene in the conditioning latent, at most; of windows that have one
@@ -107,10 +109,7 @@ class WorldModel(nn.Module):
         self.control = nn.Embedding(NULL_ID + 1, settings.control_width)
         initialise(self.transformer)
         if settings.start:
-            # weights that are shipped without the teacher go on from its student
-            taught = (Path(settings.start) / "stage3" / "transformer").is_dir()
-            stage = "stage3" if taught else "stage4"
-            load_grown(self.transformer, started(settings, f"transformer/{WEIGHTS}", stage))
+            load_grown(self.transformer, started_transformer(settings))
             vectors = started(settings, "control_embeddings.safetensors")
             self.control.load_state_dict(
                 {
@@ -129,11 +128,21 @@ class WorldModel(nn.Module):
         return velocity.float()
 
 
-def load_grown(transformer: Transformer, tensors: dict[str, Tensor]) -> None:
+def started_transformer(settings: TrainSettings) -> dict[str, Tensor]:
+    """The transformer that diffusion is to go on from: the one that it made itself, or where weights
+    are shipped without it, its student. Raises UserError."""
+    taught = (Path(settings.start) / "stage3" / "transformer").is_dir()
+    return started(settings, f"transformer/{WEIGHTS}", "stage3" if taught else "stage4")
+
+
+def load_grown(transformer: Transformer, tensors: Mapping[str, Tensor]) -> None:
     """Loads trained weights, which may have fewer latent channels or coarser tokens. Raises
     UserError."""
     own = transformer.state_dict()
-    transformer.load_state_dict(grown_ends(own, finer_tokens(own, tensors), LATENT_ENDS))
+    here, there = (each[TOKEN_IN].shape[-1] for each in (own, tensors))
+    if here == 1 and there > 1:
+        tensors = finer_tokens(tensors)
+    transformer.load_state_dict(grown_ends(own, tensors, LATENT_ENDS))
 
 
 def transformer_config(settings: TrainSettings) -> TransformerConfig:
@@ -253,27 +262,37 @@ def stream_loss(
     augment: bool,
 ) -> Tensor:
     """Squared velocity error per noise group [G] of stage-3 windows of G + 1 latents."""
-    noised, timesteps, level, noise = at_levels(latents, rng)
+    made = noised(latents, rng)
+    seen = made.latents
     if augment:
-        noised = torch.cat([worn(noised[:, :1], rng), noised[:, 1:]], 1)
+        seen = torch.cat([worn(seen[:, :1], rng), seen[:, 1:]], 1)
         labels = late_or_dropped(labels, rng)
-    velocity = model(noised, timesteps, tokens, labels)
-    wanted = level.sqrt() * noise - (1 - level).sqrt() * latents
+    velocity = model(seen, made.timesteps, tokens, labels)
+    wanted = made.alphas.sqrt() * made.noise - (1 - made.alphas).sqrt() * latents
     return (velocity - wanted)[:, 1:].square().mean((0, 2, 3, 4))
 
 
-def at_levels(latents: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Windows [B, G + 1, C, h, w] at the noise levels of a stream, at a random moment of a phase:
-    (noised, timesteps [B, G + 1], their alphas [B, G + 1, 1, 1, 1], noise)."""
+class Noised(NamedTuple):
+    """Windows at the noise levels of a stream: latents and the noise in them [B, G + 1, C, h, w],
+    timesteps [B, G + 1] and their alphas [B, G + 1, 1, 1, 1]."""
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    alphas: Tensor
+
+
+def noised(latents: Tensor, rng: torch.Generator) -> Noised:
+    """True windows [B, G + 1, C, h, w] as a stream has them at a random moment of a phase."""
     batch, groups, device = latents.shape[0], latents.shape[1] - 1, latents.device
     span = TRAIN_STEPS // groups
     offset = torch.randint(0, span, (batch, 1), generator=rng)
     timesteps = torch.cat(
         [torch.zeros_like(offset), *(offset + g * span for g in range(groups))], 1
     ).to(device)
-    level = alpha_table().float().to(device)[timesteps][:, :, None, None, None]
+    alphas = alpha_table().float().to(device)[timesteps][:, :, None, None, None]
     noise = torch.randn(latents.shape, generator=rng).to(device)
-    return level.sqrt() * latents + (1 - level).sqrt() * noise, timesteps, level, noise
+    return Noised(alphas.sqrt() * latents + (1 - alphas).sqrt() * noise, noise, timesteps, alphas)
 
 
 def worn(conditioning: Tensor, rng: torch.Generator) -> Tensor:
@@ -390,28 +409,38 @@ def step_loss(
     model: WorldModel, batches: Batches, step: int, sample: int, share: int
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a step: `share` windows, or now and then as much of a stage-2 clip."""
-    settings = batches.settings
+    settings, device = batches.settings, model.control.weight.device
     window, every = settings.noise_groups + 1, settings.clip_every
-    device = model.control.weight.device
-    rng, torch_rng = (
-        np.random.default_rng((settings.seed, 3, sample)),
-        generator(settings.seed, 3, sample),
-    )
+    seed = settings.seed, 3, sample
+    rng, torch_rng = np.random.default_rng(seed), generator(*seed)
     if every and step % every == every - 1:
         length = CLIP_LENGTHS[step // every % len(CLIP_LENGTHS)]
         drawn = batches.windows(rng, max(1, share * window // length), length, one_scene=True)
         latents, labels, tokens = (x.to(device) for x in drawn)
         return clip_loss(model, latents, labels, tokens, torch_rng), {}
-    own = round(share * settings.own_share)
-    lead = settings.noise_groups if own else 0
+    latents, labels, tokens = stream_windows(model, batches, rng, torch_rng, share)
+    groups = stream_loss(model, latents, labels, tokens, torch_rng, augment=True)
+    return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
+
+
+def stream_windows(
+    model: WorldModel,
+    batches: Batches,
+    rng: np.random.Generator,
+    torch_rng: torch.Generator,
+    share: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`share` windows of G + 1 latents with their labels and tokens, as `Batches.windows`. Some of
+    them (`own_share`) begin with what the model expects there, given the latents before."""
+    settings, device = batches.settings, model.control.weight.device
+    window, own = settings.noise_groups + 1, round(share * settings.own_share)
+    lead = settings.noise_groups if own else 0  # latents before: with the first, a window too
     latents, labels, tokens = (x.to(device) for x in batches.windows(rng, share, window + lead))
     if own:
-        seen = slice(0, own), slice(0, window)
-        latents[:own, lead] = foreseen(model, latents[seen], labels[seen], tokens[:own], torch_rng)
-    groups = stream_loss(
-        model, latents[:, lead:], labels[:, lead:], tokens, torch_rng, augment=True
-    )
-    return groups.mean(), {f"group{g}": float(e) for g, e in enumerate(groups.detach())}
+        before = slice(0, own), slice(0, window)
+        expected = foreseen(model, latents[before], labels[before], tokens[:own], torch_rng)
+        latents[:own, lead] = expected
+    return latents[:, lead:], labels[:, lead:], tokens
 
 
 @torch.no_grad()
@@ -422,10 +451,10 @@ def foreseen(
 
     The noisier the level that is drawn, the more of it is a mean. A stream goes on from such
     latents, so one that has only ever begun at true ones dreams ever softer pictures."""
-    noised, timesteps, _, _ = at_levels(latents, rng)
-    velocity = model(noised, timesteps, tokens, labels)[:, -1]
-    level = alpha_table().float().to(latents.device)[timesteps[:, -1]][:, None, None, None]
-    return level.sqrt() * noised[:, -1] - (1 - level).sqrt() * velocity
+    made = noised(latents, rng)
+    velocity = model(made.latents, made.timesteps, tokens, labels)[:, -1]
+    alphas = made.alphas[:, -1]
+    return alphas.sqrt() * made.latents[:, -1] - (1 - alphas).sqrt() * velocity
 
 
 @torch.no_grad()

@@ -15,6 +15,9 @@ from torch import Tensor
 from configs.errors import UserError
 from models.tae import DECODER_LAST, ENCODER_FIRST
 
+# what of a transformer reads the latent pixels of a token, and what says them
+TOKEN_IN, TOKEN_OUT = "patch_embed.proj.weight", "proj_out"
+
 
 def grown(fresh: Tensor, old: Tensor) -> Tensor:
     """A tensor of `fresh`'s shape, at least as large as `old` in every dimension: the old values in
@@ -40,17 +43,13 @@ def finer_patches(tensors: Mapping[str, Tensor], patch: int) -> dict[str, Tensor
     return made
 
 
-def finer_tokens(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def finer_tokens(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A transformer's tensors for tokens of one latent pixel in place of p x p: a token reads its
     pixel as if its neighbours were alike, and says of it what they said on average. Its places are
-    to be counted in old tokens (`spatial_interpolation_scale`). Others stay as they are."""
-    read, said = "patch_embed.proj.weight", "proj_out"
-    patch = tensors[read].shape[-1]
-    if own[read].shape[-1] != 1 or patch == 1:
-        return tensors
-    made = dict(tensors)
-    made[read] = made[read].sum((2, 3), keepdim=True)
-    for name in (f"{said}.weight", f"{said}.bias"):
+    to be counted in old tokens (`spatial_interpolation_scale`)."""
+    made, patch = dict(tensors), tensors[TOKEN_IN].shape[-1]
+    made[TOKEN_IN] = made[TOKEN_IN].sum((2, 3), keepdim=True)
+    for name in (f"{TOKEN_OUT}.weight", f"{TOKEN_OUT}.bias"):
         made[name] = made[name].unflatten(0, (-1, patch**2)).mean(1)
     return made
 

@@ -11,10 +11,10 @@ from training.view import View
 
 MOST: Final = 10**9  # of what is counted
 LARGEST_SCALE: Final = 16
-# and steps of a stage
+# whole numbers that may be 0, as a stage's steps may
 MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards", "clip_every"}
 SHARES: Final = {"road_share", "reverse_share", "own_share"}
-TOKENS: Final = (1, 2)
+TOKENS: Final = (1, 2)  # latent pixels along a side
 
 
 @dataclass(frozen=True)
