@@ -11,7 +11,7 @@ import contextlib
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,15 +22,15 @@ from actors.head import (
     RunFolder,
     adopt_secrets,
     free_ports,
+    guarded,
     head_command,
-    head_environment,
     import_ray,
     leave_out,
     write_token,
 )
 from actors.layout import Layout
 from configs.errors import UserError
-from configs.load import ROOT, child_environment
+from configs.load import child_environment
 
 START_SECONDS: Final = 90.0
 CLOSE_SECONDS: Final = 8.0
@@ -102,8 +102,10 @@ class Cluster:
         write_token(folder.path)
         ports = free_ports(len(PORT_OPTIONS))
         adopt_secrets(folder.path)
+        command = head_command(folder.path, ports, layout)
+        kept = "" if keep_logs is None else str(keep_logs.resolve() / folder.path.name)
         try:
-            guardian = await _guarded_head(folder, ports, layout, keep_logs)
+            guardian = await guarded(folder, command, layout, kept)
         except BaseException:  # a signal, right now
             folder.remove()
             raise
@@ -240,23 +242,6 @@ class Cluster:
         from actors.membership import Membership
 
         self._member = await asyncio.to_thread(Membership, self.address)
-
-
-async def _guarded_head(
-    folder: RunFolder, ports: Sequence[int], layout: Layout, keep_logs: Path | None
-) -> "asyncio.subprocess.Process":
-    """The guardian, which starts the head."""
-    command = head_command(folder.path, ports, layout)
-    kept = "" if keep_logs is None else str(keep_logs.resolve() / folder.path.name)
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
-        cwd=ROOT,
-        env=head_environment(layout, folder.path),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in a terminal is for the launcher
-        pass_fds=(folder.lock,),
-    )
 
 
 def head_said(said: str) -> str:

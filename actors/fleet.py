@@ -89,6 +89,7 @@ class Fleet:
         keep_logs: Path | None = None,
     ) -> None:
         self.info, self._weights = info, weights
+        self._checkpoint: Checkpoint | None = None
         self.groups = Groups(weights, layout, address, self._say, keep_logs)
         self.prompts = PromptReader(self.groups, self._tell)
         self._numbers = itertools.count()
@@ -146,10 +147,11 @@ class Fleet:
         replica.costs.took(replies[0].seconds, decode, processors)
         self._overhead.took()
 
-    @functools.cached_property
-    def checkpoint(self) -> Checkpoint:
-        """What is served, as files of worlds name it."""
-        return Checkpoint.open(self._weights)
+    async def checkpoint(self) -> Checkpoint:
+        """What is served, as files of worlds name it: opened once, while the frames go on."""
+        if self._checkpoint is None:
+            self._checkpoint = await asyncio.to_thread(Checkpoint.open, self._weights)
+        return self._checkpoint
 
     def serve(self, number: int) -> None:
         """From now on the session of this number is served: its first stream can begin."""

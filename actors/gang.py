@@ -20,10 +20,9 @@ from configs.choice import WeightChoice
 from configs.errors import UserError
 
 LOAD_SECONDS: Final = 900.0  # 8 GB of weights from a slow disk
-STOPPED: Final = 1.5  # seconds after which a process that was stopped is given up
-LOOK: Final = (
-    0.25  # between two looks whether one is; what lasts longer was time in which nobody ran
-)
+STOPPED_SECONDS: Final = 1.5  # after which a process that was stopped is given up
+# between two looks whether one is; what lasts longer was time in which nobody ran
+LOOK_SECONDS: Final = 0.25
 END_SECONDS: Final = 5.0
 WORKER_SHARE: Final = 0.9  # of a place
 TEXT_SHARE: Final = 0.1
@@ -110,9 +109,9 @@ class Gang:
         """Wait for the workers to load. A stopped one would never come: RuntimeError."""
         stopped = 0.0
         while not joined.done():
-            await asyncio.wait({joined}, timeout=LOOK)
-            stopped = stopped + LOOK if self.stopped else 0.0
-            if stopped >= STOPPED:
+            await asyncio.wait({joined}, timeout=LOOK_SECONDS)
+            stopped = stopped + LOOK_SECONDS if self.stopped else 0.0
+            if stopped >= STOPPED_SECONDS:
                 raise RuntimeError(f"a worker process stands still for {stopped} s while it loads")
         joined.result()
 

@@ -4,6 +4,7 @@ Nothing of somebody else's Ray has a say here: every ``RAY_...`` variable that w
 and those that decide who may come in are all set, because Ray takes what is unset from elsewhere.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import functools
@@ -15,7 +16,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -209,6 +211,27 @@ def node_command(address: str, ports: Sequence[int]) -> list[str]:
         *("--include-log-monitor=false", "--disable-usage-stats"),
         f"--object-store-memory={OBJECT_STORE_BYTES}",
     ]
+
+
+async def guarded(
+    folder: RunFolder,
+    command: Sequence[str],
+    layout: Layout,
+    kept: str = "",
+    before: Callable[[], object] | None = None,
+) -> Process:
+    """A guardian (actors/guardian.py) that runs the command of a head or a node. kept: the folder for
+    its logs; before: called in the new process, whose children have what it sets as well."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "actors.guardian", str(folder.path), kept, *command),
+        cwd=ROOT,
+        env=head_environment(layout, folder.path),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for the launcher
+        pass_fds=(folder.lock,),
+        preexec_fn=before,
+    )
 
 
 def check_machine() -> None:

@@ -4,7 +4,6 @@ them. A run joins them as it joins any cluster."""
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -13,13 +12,12 @@ from actors.head import (
     RunFolder,
     adopt_secrets,
     free_ports,
+    guarded,
     head_command,
-    head_environment,
     node_command,
     write_token,
 )
 from actors.layout import Layout
-from configs.load import ROOT
 
 START_SECONDS: Final = 90.0
 
@@ -56,15 +54,8 @@ async def _node(
     folder: RunFolder, command: Sequence[str], processor: int, layout: Layout
 ) -> AsyncIterator[None]:
     """A guardian and its node, which end with this context."""
-    guardian = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "actors.guardian", str(folder.path), "", *command),
-        cwd=ROOT,
-        env=head_environment(layout, folder.path),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        pass_fds=(folder.lock,),
-        preexec_fn=lambda: os.sched_setaffinity(0, {processor}),
+    guardian = await guarded(
+        folder, command, layout, before=lambda: os.sched_setaffinity(0, {processor})
     )
     assert guardian.stdin is not None and guardian.stdout is not None
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from actors.gang import LOOK, STOPPED, Gang
+from actors.gang import LOOK_SECONDS, STOPPED_SECONDS, Gang
 from actors.last_words import last_words, pid_of
 from configs.errors import UserError
 
@@ -127,16 +127,16 @@ async def watched(gang: Gang, outcome: "asyncio.Future[T]", limit: float) -> T:
     """The outcome, or Fault when the gang broke or gave nothing for ``limit`` seconds.
 
     Only time in which this process ran counts: after a pause of everything (a closed laptop, a
-    paused container) nobody is late. A stopped process is given up after STOPPED, whatever the
-    limit.
+    paused container) nobody is late. A stopped process is given up after STOPPED_SECONDS,
+    whatever the limit.
     """
     waited = stopped = 0.0
     while not outcome.done():
-        if waited >= limit or stopped >= STOPPED:
+        if waited >= limit or stopped >= STOPPED_SECONDS:
             raise Fault(gang, f"nothing came for {waited:.0f} s")
         before = time.monotonic()
-        await asyncio.wait({outcome}, timeout=min(LOOK, limit - waited))
-        ran = min(time.monotonic() - before, 2 * LOOK)
+        await asyncio.wait({outcome}, timeout=min(LOOK_SECONDS, limit - waited))
+        ran = min(time.monotonic() - before, 2 * LOOK_SECONDS)
         waited, stopped = waited + ran, stopped + ran if gang.stopped else 0.0
     try:
         return outcome.result()

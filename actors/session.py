@@ -118,12 +118,12 @@ class Session:
         """See ChunkSource."""
         route, engine = _route(moment), self.info.engine
         commit = await self._fleet.reach(self._replica, route) if route.way else route.commit
-        checkpoint = self._fleet.checkpoint
+        checkpoint = await self._fleet.checkpoint()
         await asyncio.to_thread(save, commit, moment, take, path, checkpoint, engine)
 
     async def load(self, path: Path) -> tuple[Moment, Take]:
         """See ChunkSource."""
-        return await asyncio.to_thread(load, path, self._fleet.checkpoint)
+        return await asyncio.to_thread(load, path, await self._fleet.checkpoint())
 
     def pace(self, pace: Pace) -> None:
         """See ChunkSource."""

@@ -46,6 +46,12 @@ class Spare:
         await self.forget()
         await self._discard()
 
+    async def forget(self) -> None:
+        """Prepare none any more; what there is ends with its cluster."""
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            await cancel(preparing)
+
     async def _discard(self) -> None:
         actor, self._actor = self._actor, None
         process, self._process = self._process, None
@@ -55,12 +61,6 @@ class Spare:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
-    async def forget(self) -> None:
-        """Prepare none any more; what there is ends with its cluster."""
-        preparing, self._preparing = self._preparing, None
-        if preparing is not None:
-            await cancel(preparing)
-
     async def _start(self) -> None:
         await asyncio.sleep(CALM_SECONDS)
         await self._discard()  # one that died, or was stopped
@@ -69,8 +69,9 @@ class Spare:
                 self._actor = await asyncio.to_thread(self._spawn)
                 identity = await self._actor.identity.remote()
                 self._process = psutil.Process(identity.pid)
-        except Exception:
-            logger.info("a spare worker did not come up", exc_info=True)
+        except Exception as error:  # whatever a start can fail with: the run has all that it needs
+            logger.warning("no spare worker, so the next repair takes longer (%s)", error)
+            logger.info("why a spare worker did not come up, in full", exc_info=error)
 
     @property
     def _ready(self) -> bool:

@@ -9,7 +9,7 @@ from matrix_live.house import HOUSE
 def main() -> int:
     """Run one command; the exit code."""
     sys.path.insert(0, str(HOUSE))
-    # it can be found only now
+    # only now is ours what is found by that name
     from pipeline.__main__ import main as run
 
     return run()

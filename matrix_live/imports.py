@@ -30,7 +30,7 @@ def _make_importable() -> None:
                 "rename that one"
             )
     if str(HOUSE) not in sys.path:
-        sys.path.append(str(HOUSE))
+        sys.path.append(str(HOUSE))  # last: what others import stays what it was
 
 
 _make_importable()

@@ -37,7 +37,7 @@ def gang() -> Iterator[Gang]:
 @pytest.fixture(autouse=True)
 def short_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair, "BEAT", 0.05)
-    monkeypatch.setattr(repair, "LOOK", 0.05)
+    monkeypatch.setattr(repair, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(repair, "STALL_FLOOR", 0.5)
 
 

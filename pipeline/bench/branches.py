@@ -8,7 +8,6 @@ compute without Python's lock.
 
 import functools
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,32 +19,32 @@ import psutil
 
 from models.checkpoint import Checkpoint
 from models.controls import LABELS
-from models.device import pick_device, use_threads
+from models.device import cores, pick_device, use_threads
 from models.engines.choose import with_engine
 from models.live_world import LiveWorld
 from models.parts import Parts
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
+from pipeline.bench.timing import MEGABYTE, in_a_process
 
 BRANCHES: Final = 8
 WARM: Final = 2  # latents that do not count
-MEGABYTE: Final = 1e6
 _meeting: Barrier | None = None  # of the processes, before they are timed
 
 
 def measure(options: Options) -> dict[str, Any]:
     """All three, one after the other; ``options.seconds`` / 3 each."""
-    seconds, cores = options.seconds / 3, len(os.sched_getaffinity(0))
+    seconds, count = options.seconds / 3, cores()
     ways: dict[str, Callable[[], tuple[float, float]]] = {
         "one process": functools.partial(together, options.model, seconds, 1),
-        f"one process, {cores} threads": functools.partial(together, options.model, seconds, cores),
+        f"one process, {count} threads": functools.partial(together, options.model, seconds, count),
         f"{BRANCHES} processes": functools.partial(apart, options.model, seconds),
     }
-    rows = [(name, *_in_a_child(way)) for name, way in ways.items()]
+    rows = [(name, *_rounded(in_a_process(way))) for name, way in ways.items()]
     table(("eight worlds", "latents/s", "MB"), rows)
     first, last = rows[0], rows[-1]
     return {
-        "cores": cores,
+        "cores": count,
         "ways": [{"way": way, "latents_per_s": rate, "mb": size} for way, rate, size in rows],
         "speed": round(first[1] / last[1], 3),
         "memory": round(first[2] / last[2], 3),
@@ -111,9 +110,6 @@ def _rate(step: Callable[[int], object], seconds: float) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def _in_a_child(way: Callable[[], tuple[float, float]]) -> tuple[float, float]:
-    """So that its memory is its own; a child that may have children itself."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        rate, size = pool.submit(way).result()
+def _rounded(measured: tuple[float, float]) -> tuple[float, float]:
+    rate, size = measured
     return round(rate, 1), round(size, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.worlds import admitted, launched
@@ -111,7 +112,7 @@ async def _back(own: Client) -> None:
     """Two seconds back, and on from there."""
     newest = await own.frame()
     assert newest is not None
-    own.rewind(max(0, newest.header.frame // 4 - 8))
+    own.rewind(max(0, newest.header.frame // FRAMES_PER_LATENT - 2 * LATENTS_PER_SECOND))
     while True:
         frame = await own.frame()
         assert frame is not None, "the world ended"

@@ -26,14 +26,8 @@ EXAMPLES: Final = """\
   python -m pipeline bench peers                                our networks against diffusers'
   python -m pipeline bench gpu --json gpu.json                  everything about one GPU, ten minutes"""
 PARTS: Final = ("attention", "model", "live", "load")  # modules of pipeline/bench
-ON_REQUEST: Final = (
-    "worlds",
-    "moments",
-    "scaling",
-    "branches",
-    "peers",
-    "gpu",
-)  # the same; no part of all
+# the same; no part of all
+ON_REQUEST: Final = ("worlds", "moments", "scaling", "branches", "peers", "gpu")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         metavar="N",
         default="60",
-        help="seconds of shown stream of parts live and worlds, all of part branches (default 60)",
+        help="seconds of shown stream of parts live and worlds, "
+        "of all that is measured of scaling and branches (default 60)",
     )
     parser.add_argument(
         "--folder",

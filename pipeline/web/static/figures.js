@@ -104,8 +104,8 @@ function row([name, kind, , , words]) {
 
 /** Its elements stay while their values change: else nobody could read what their titles say. */
 function list(element, facts) {
-  const pair = ([name]) => made("div", { title: FACTS[name] ?? "" }, made("dt", { textContent: name }), made("dd"));
-  if (!element.children.length) element.append(...Object.entries(facts).map(pair));
+  const fact = ([name]) => made("div", { title: FACTS[name] ?? "" }, made("dt", { textContent: name }), made("dd"));
+  if (!element.children.length) element.append(...Object.entries(facts).map(fact));
   Object.values(facts).forEach((value, i) => { element.children[i].lastChild.textContent = value; });
 }
 
