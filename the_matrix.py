@@ -46,6 +46,7 @@ from models.offline import (
 )
 from models.parts import Parts
 from models.progress import ProgressBar
+from models.snapshot import world_file
 from models.weight_folder import model_folder
 from pipeline.video import VideoWriter, read_start
 from pipeline.video_results import Videos
@@ -178,9 +179,8 @@ class the_matrix:
 
         The frames that follow are those of the world that was saved, byte for byte on a CPU. Raises
         UserError."""
-        if not isinstance(path, str | Path):
-            raise UserError(f"path: expected a file name, got {path!r:.60}")
-        return LiveWorld.open(self._streaming_parts(_device(gpu_id)), Path(path))
+        file = world_file(path)
+        return LiveWorld.open(self._streaming_parts(_device(gpu_id)), file)
 
     def _stream(
         self,
@@ -294,6 +294,8 @@ def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -
     folder, line = model_folder(None if path is None else Path(path).expanduser(), stage)
     if line:
         log.info(line)
+    if not isinstance(clip_path, str | Path | None):
+        raise UserError(f"clip_path: expected a folder, got {clip_path!r:.60}")
     return WeightChoice(folder, clip=Path(clip_path).expanduser() if clip_path else None)
 
 

@@ -10,6 +10,9 @@ from configs.errors import UserError
 
 MAX_SEED = 2**53 - 1  # the largest whole number that a web page shows and sends back exactly
 MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a quarter of this
+LONGEST_PATH = 4000  # bytes, of the 4095 that Linux takes
+LONGEST_NAME = 255  # bytes of a file's name
+LONGEST_OUTPUT = 250  # of one that we write: what lies beside it meanwhile has a longer one
 MARKS = ("Mn", "Mc")  # what stands over, under or beside a letter and belongs to it
 # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -74,8 +77,28 @@ def check_title(value: str, name: str, most: int, others: str) -> str:
     return text
 
 
+def check_path(path: Path, name: str) -> Path:
+    """``path`` if a file may be called so, wherever it lies. Raises UserError."""
+    text = str(path)
+    try:
+        names = [os.fsencode(part) for part in path.parts]
+    except UnicodeEncodeError:
+        raise UserError(f"{name}: expected a path that is text, got {quoted(text)}") from None
+    if "\0" in text or sum(map(len, names)) + len(names) > LONGEST_PATH:
+        raise UserError(
+            f"{name}: expected a path of at most {LONGEST_PATH} bytes, got {quoted(text)}"
+        )
+    if any(len(each) > LONGEST_NAME for each in names):
+        raise UserError(
+            f"{name}: expected names of at most {LONGEST_NAME} bytes in the path, got {quoted(text)}; "
+            "shorten it"
+        )
+    return path
+
+
 def check_output_folder(path: Path, name: str) -> Path:
     """``path`` if it may be made or filled: nothing is there, or an empty folder."""
+    check_path(path, name)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(
             f"{name} {path}: expected a new or an empty folder, and nothing is ever overwritten;"
@@ -105,6 +128,12 @@ def check_output_file(path: Path, name: str = "output", overwrite: bool = False)
     text = str(path)
     if not text.strip() or "\0" in text:
         raise UserError(f"{name}: expected a file name, got {quoted(text)}")
+    check_path(path, name)
+    if len(os.fsencode(path.name)) > LONGEST_OUTPUT:
+        raise UserError(
+            f"{name}: expected a name of at most {LONGEST_OUTPUT} bytes, got {quoted(path.name)}; "
+            "shorten it"
+        )
     if text.startswith("-") or path.name.startswith("-"):
         raise UserError(f"{name} {text}: a name must not start with '-'; choose another")
     if PROTOCOL.match(text):

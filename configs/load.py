@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.errors import UserError
+from configs.limits import check_path
 from configs.parsers import PARSER, Parser, file_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +79,7 @@ def load(
 
 def shipped(path: Path) -> Path:
     """``path``, or what ships with the project under that name where nothing lies at ``path``."""
-    ours = ROOT / path
+    ours = ROOT / check_path(path, "config")
     return ours if not path.exists() and ours.exists() else path
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from configs.errors import UserError
-from configs.limits import real_number
+from configs.limits import check_path, real_number
 
 PARSER: Final = "parser"
 Parser = Callable[[str, object], object]
@@ -73,4 +73,4 @@ def file_path(where: str, text: str) -> Path:
         raise UserError(
             f"{where}: expected a path (./ before a name that starts with '-'), got {text[:60]!r}"
         )
-    return Path(text).expanduser()
+    return check_path(Path(text).expanduser(), where)

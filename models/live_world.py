@@ -5,35 +5,54 @@ from the earlier one with the labels and prompts there were: noise is a function
 (models/noise.py), so the frames are the same, byte for byte on a CPU.
 """
 
+import functools
 import logging
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from configs.errors import UserError
-from configs.limits import check_prompt, check_seed, whole_number
+from configs.limits import check_prompt, check_seed, quoted, whole_number
 from models.device import threads
 from models.frames import StreamDecoder, remember
 from models.parts import Parts
-from models.snapshot import KEPT, KEPT_EVERY, REPLAY, Snapshot, read_snapshot
+from models.snapshot import KEPT, KEPT_EVERY, REPLAY, Snapshot, read_snapshot, world_file
 from models.world import World
 
 # A decoder's memory up to this size is kept itself, else the latents that rebuild it.
 MEMORY_BYTES = 8 << 20
 
 log = logging.getLogger(__name__)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _in_turn(
+    method: "Callable[Concatenate[LiveWorld, Arguments], Result]",
+) -> "Callable[Concatenate[LiveWorld, Arguments], Result]":
+    """What threads that share a world do one after another: its parts never stand at two moments."""
+
+    @functools.wraps(method)
+    def waiting(live: "LiveWorld", /, *given: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with live._turn:
+            return method(live, *given, **named)
+
+    return waiting
 
 
 class LiveWorld:
     """One world being driven. Make it with `LiveWorld.begin` or `LiveWorld.open`.
 
     One CPU thread computes, as in a live rank. Weights are shared: by branches, by copies (``copy``
-    and ``deepcopy`` are `branch`), by all worlds of the same `Parts`.
+    and ``deepcopy`` are `branch`), by all worlds of the same `Parts`. Threads may share a world:
+    what they ask of it is done one after another.
     """
 
     def __init__(self, parts: Parts, world: World) -> None:
@@ -44,6 +63,7 @@ class LiveWorld:
         self._prompts: list[tuple[int, str]] = []
         self._latents: deque[Tensor] = deque(maxlen=REPLAY)
         self._past: deque[Snapshot] = deque(maxlen=KEPT)
+        self._turn = threading.RLock()
 
     @staticmethod
     def begin(
@@ -115,6 +135,7 @@ class LiveWorld:
         the world began or was opened."""
         return self.index - self._past[0].index
 
+    @_in_turn
     def step(self, label: str | Sequence[str]) -> np.ndarray:
         """Drive on by one step, W latents: frames uint8 [4 W, H, W, 3].
 
@@ -125,6 +146,7 @@ class LiveWorld:
             self._past.append(self.snapshot())
         return self.frames
 
+    @_in_turn
     def set_prompt(self, prompt: str) -> None:
         """Change the text that the world follows from the next step on. Raises UserError."""
         prompt = check_prompt(prompt)
@@ -132,6 +154,7 @@ class LiveWorld:
             self._world.set_prompt(prompt)
         self._prompts.append((self.index, prompt))
 
+    @_in_turn
     def snapshot(self) -> Snapshot:
         """This moment, to open later; it never changes."""
         state = self._world.state()
@@ -154,9 +177,12 @@ class LiveWorld:
             latents=tuple(self._latents) if whole else (),
         )
 
+    @_in_turn
     def restore(self, snapshot: Snapshot) -> None:
         """Be where a snapshot of this or another world of the same weights was taken; what was
         before it here is forgotten. Raises UserError for another kind of world."""
+        if not isinstance(snapshot, Snapshot):
+            raise UserError(f"restore: expected what snapshot() gave, got {quoted(snapshot)}")
         mine = self._world.settings, self._world.guidance, self._frames.shape[1:]
         if mine != (snapshot.settings, snapshot.guidance, snapshot.frames.shape[1:]):
             raise UserError("restore: the snapshot is of a world of other settings or another size")
@@ -167,10 +193,11 @@ class LiveWorld:
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write this moment to NAME.world; returns its path. Raises UserError for another name or a
         file that exists."""
-        path = Path(path)
+        path = world_file(path)
         self.snapshot().save(path, self.parts.checkpoint, self.parts.engine, overwrite)
         return path
 
+    @_in_turn
     def rewind(self, latents: int) -> np.ndarray:
         """Go back so many latents and return what was shown there; the future is forgotten.
 
@@ -192,6 +219,7 @@ class LiveWorld:
         self._follow(prompts)
         return self.frames
 
+    @_in_turn
     def branch(self) -> "LiveWorld":
         """A second world that stands where this one does and has a future of its own."""
         other = LiveWorld(self.parts, self._world.branch())
@@ -215,6 +243,8 @@ class LiveWorld:
     def _make(self, label: str | Sequence[str]) -> None:
         """One step and its frames."""
         window = self._world.settings.window_size
+        if not isinstance(label, Sequence):
+            raise UserError(f"step: expected a control label such as DL, got {quoted(label)}")
         labels = [label] * window if isinstance(label, str) else list(label)
         with threads(1):
             latents = self._world.step(labels).latents

@@ -22,7 +22,8 @@ def save_tensors(
     """Write a safetensors file whole or not at all: a temporary file beside it, then a rename.
     private: nobody else may read it (mode 0600), and it is on the disk before it has its name.
     Raises UserError; without ``overwrite`` also for a file that came there meanwhile."""
-    temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}")
+    begun = os.fsdecode(os.fsencode(file.name)[:200])  # a name has 255 bytes at most
+    temporary = file.with_name(f".{begun}.{secrets.token_hex(4)}")
     try:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata

@@ -21,7 +21,15 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.files import found_at, parse_json, unique
 from configs.geometry import FRAMES_PER_LATENT, LATENTS_PER_SECOND
-from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+from configs.limits import (
+    check_output_file,
+    check_path,
+    check_prompt,
+    check_seed,
+    quoted,
+    real_number,
+    whole_number,
+)
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
 from models.controls import MAX_SIGNAL, parse_signal, write_signal
@@ -124,8 +132,16 @@ class Snapshot:
         }
 
 
+def world_file(path: object) -> Path:
+    """``path`` as a Path, if it can be one. Raises UserError."""
+    if not isinstance(path, str | Path):
+        raise UserError(f"path: expected a file name such as drive{SUFFIX}, got {quoted(path)}")
+    return Path(path)
+
+
 def check_name(path: Path) -> None:
     """Raise UserError unless it is a name such as drive.world."""
+    check_path(path, "snapshot")
     if path.suffix != SUFFIX or path.name == SUFFIX:
         raise UserError(f"snapshot {path}: expected a name such as drive{SUFFIX}")
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from configs.errors import UserError
 from configs.files import found_at
+from configs.limits import check_path
 from configs.load import ROOT
 from models.stages import check_stage
 from models.variants import seen
@@ -23,6 +24,7 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
     Raises UserError where nothing is, or a folder of another stage.
     """
     if path is not None:
+        check_path(path, "model path")
         for folder in (path, ROOT / "pipeline" / path, ROOT / path):
             if folder.is_dir():
                 check_stage(folder.resolve(), stage)

@@ -289,6 +289,8 @@ class World:
                     f"start latents of shape {tuple(start.shape[1:])} do not fit this world of {self.shape} "
                     "(channels, height / 8, width / 8)"
                 )
+            if not bool(torch.isfinite(start).all()):
+                raise UserError("start latents hold NaN or infinite values; give finite ones")
             clean[: start.shape[0]] = start[: clean.shape[0]].to(clean)
         return clean
 

@@ -24,7 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from configs.errors import UserError
 from configs.files import found_at
 from configs.geometry import FPS, seconds_of
-from configs.limits import check_output_file, whole_number
+from configs.limits import check_output_file, check_path, whole_number
 from models.start_picture import start_frames
 
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
@@ -250,6 +250,7 @@ def read_first_frames(path: Path, seconds: float) -> tuple[np.ndarray, float]:
     """A picture, or so much of a video and at least a frame: uint8 [n, H, W, 3] and frames per second.
 
     Raises UserError for what is neither."""
+    check_path(path, "start")
     if not path.is_file():
         raise UserError(
             f"start {path}: expected a picture or a video, found {found_at(path)} there"

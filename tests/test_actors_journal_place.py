@@ -125,10 +125,10 @@ def test_a_plain_start_keeps_every_world_of_a_launcher_that_was_killed(tmp_path:
     assert set(state.names()) == {f"cut-{world}" for world in range(CUT_OFF)}
 
 
-def test_a_log_of_a_later_version_is_not_held_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [b'{"kind": "new"}', b"", b"{", b"\xff"])
+def test_a_log_of_a_later_version_is_not_held_for_ever(text: bytes, tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
     folder = journal(state, "later", 10)
-    text = b'{"kind": "new"}'
     with (folder / LOG).open("ab") as log:
         log.write(b"%08x %08x %s\n" % (len(text), zlib.crc32(text), text))
     for _ in range(2):

@@ -243,3 +243,8 @@ def test_a_stream_is_guided_as_the_weights_say_unless_told_otherwise() -> None:
         weights.served_guidance == 1.5
         and replace(weights, solver="consistency").served_guidance == 1.0
     )
+
+
+def test_a_settings_file_of_an_impossible_name_is_one_line() -> None:
+    with pytest.raises(UserError, match="config: expected names of at most 255 bytes"):
+        load(RunConfig, config=Path("x" * 300), environment={})

@@ -51,3 +51,13 @@ def test_what_is_no_tiny_decoder_is_one_line(value: object) -> None:
     with pytest.raises(UserError, match="--vae") as error:
         tiny_decoder("--vae", value)
     assert "\n" not in str(error.value)
+
+
+LONG = "ü" * 128  # 256 bytes
+
+
+@pytest.mark.parametrize("path", [LONG, f"/tmp/{LONG}/a", "a/" * 2500, "\ud800"])
+def test_a_path_that_no_file_system_takes_is_one_line(path: str) -> None:
+    with pytest.raises(UserError, match="^--start: expected") as error:
+        file_path("--start", path)
+    assert len(str(error.value)) < 200

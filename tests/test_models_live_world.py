@@ -3,6 +3,7 @@ stream, byte for byte; through files, both solvers, prompt changes, late labels,
 
 import copy
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,40 @@ def test_another_engine_is_said(
     live.snapshot().save(file, tiny.checkpoint, "another engine")
     LiveWorld.open(tiny, file)
     assert "another engine" in caplog.text and "rounding" in caplog.text
+
+
+def test_threads_that_share_a_world_take_turns(tiny: Parts) -> None:
+    shared, alone = (LiveWorld.begin(tiny, PROMPTS[0], 5) for _ in range(2))
+
+    def drive_on() -> None:
+        for _ in range(12):
+            shared.step("DL")
+
+    drivers = [threading.Thread(target=drive_on) for _ in range(3)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    for _ in range(36):
+        alone.step("DL")
+    assert shared.index == len(shared.labels) == 36
+    np.testing.assert_array_equal(shared.frames, alone.frames)
+
+
+def test_what_makes_no_sense_is_one_line(tiny: Parts, tmp_path: Path) -> None:
+    live = LiveWorld.begin(tiny, PROMPTS[0], 5)
+    for label in (None, 5):
+        with pytest.raises(UserError, match="step: expected a control label"):
+            live.step(label)  # type: ignore[arg-type]
+    for path in (None, 5, b"a.world"):
+        with pytest.raises(UserError, match="path: expected a file name"):
+            live.save(path)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="at most 255 bytes"):
+        live.save(tmp_path / ("x" * 300 + ".world"))
+    assert live.save(tmp_path / ("世" * 80 + ".world")).is_file()  # 246 bytes
+    for other in (None, live):
+        with pytest.raises(UserError, match="restore: expected what snapshot"):
+            live.restore(other)  # type: ignore[arg-type]
+    broken = torch.full((1, *live.snapshot().state.latents.shape[1:]), torch.nan)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        LiveWorld.begin(tiny, PROMPTS[0], 5, start=broken)

@@ -48,3 +48,26 @@ def test_what_cannot_go_on_is_left_to_others(model: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="choose its weights"):
         HeldDrive.of(state.hold_newest(), Checkpoint.open(other))
     assert state.hold_newest().held
+
+
+@pytest.mark.parametrize(
+    "cut", ["gone/drive.mp4", "/", "drive.avi", "x" * 300 + ".mp4", "y" * 300 + "/drive.mp4"]
+)
+def test_a_recording_that_cannot_go_on_keeps_no_drive_back(
+    cut: str, model: Path, tmp_path: Path
+) -> None:
+    state = cut_off(tmp_path / "state", model, Recorded(str(tmp_path / cut)))
+    held = HeldDrive.of(state.hold_newest(), Checkpoint.open(model))
+    assert held.continuation().recording is None
+    assert held.continuation().told["continued"]["recordings"] == [str(tmp_path / cut)]
+    nowhere, why = held.beside()
+    assert nowhere is None and why.startswith("the drive goes on, its recording does not: ")
+    asked = held.continuation(tmp_path / "mine.mp4")
+    assert asked.recording == tmp_path / "mine.mp4"
+
+
+def test_the_name_of_a_long_one_goes_on_shortened(model: Path, tmp_path: Path) -> None:
+    cut = tmp_path / ("世" * 82 + ".mp4")  # 250 bytes
+    state = cut_off(tmp_path / "state", model, Recorded(str(cut)))
+    held = HeldDrive.of(state.hold_newest(), Checkpoint.open(model))
+    assert held.beside() == (tmp_path / ("世" * 66 + "-2.mp4"), "")

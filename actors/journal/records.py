@@ -108,11 +108,9 @@ def read_records(data: bytes) -> Iterator[Record]:
     at = 0
     while (text := _text_at(data, at)) is not None:
         try:
-            record = _record(parse_json(text))
+            record = _parsed(text)
         except UserError as error:
             raise UserError(f"byte {at}: {error}") from None
-        except ValueError:
-            raise UserError(f"byte {at}: expected a JSON object") from None
         if isinstance(record, Head) != (at == 0):
             raise UserError(f"byte {at}: not the log of a journal, or two of them in one")
         yield record
@@ -126,7 +124,7 @@ def read_records(data: bytes) -> Iterator[Record]:
 def read_last(data: bytes) -> Record | None:
     """The last record of a log, of whose end ``data`` is a part; None if it is torn."""
     text = _text_at(data, data.rfind(b"\n", 0, -1) + 1)
-    return None if text is None else _record(parse_json(text))
+    return None if text is None else _parsed(text)
 
 
 def _text_at(data: bytes, at: int) -> bytes | None:
@@ -142,6 +140,15 @@ def _text_at(data: bytes, at: int) -> bytes | None:
 def _line_starts(data: bytes, at: int) -> Iterator[int]:
     while at := data.find(b"\n", at) + 1:
         yield at
+
+
+def _parsed(text: bytes) -> Record:
+    """The record of a JSON text. Raises UserError."""
+    try:
+        value = parse_json(text)
+    except ValueError:
+        raise UserError("expected a JSON object") from None
+    return _record(value)
 
 
 def _record(value: object) -> Record:

@@ -67,7 +67,9 @@ class Keeping:
         held = HeldDrive.of(place, checkpoint)
         shown = held.drive.shown / LATENTS_PER_SECOND
         note = f"going on with {place.name} where it was shown last, {shown:.0f} s in"
-        return Keeping(state, past, held, others, [note], launcher)
+        unrecorded = "" if config.record else held.beside()[1]
+        notes = [line for line in (note, unrecorded) if line]
+        return Keeping(state, past, held, others, notes, launcher)
 
     def session(
         self,
@@ -83,9 +85,10 @@ class Keeping:
         if held is not None:
             head = replace(self._head(held.drive.head, whose), engine=engine)
             journal = Journal(held.place, head, checkpoint, held.drive.story)
-            warning = other_engine([held.drive.take], engine)
-            if warning and held is not self.held:  # else Launch says it
-                journal.note(warning)
+            if held is not self.held:  # else Launch says it
+                warnings = other_engine([held.drive.take], engine), held.beside()[1]
+                for warning in filter(None, warnings):
+                    journal.note(warning)
             return KeptSession(session, journal, held.drive)
         head = Head(
             checkpoint.name,
