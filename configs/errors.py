@@ -17,7 +17,8 @@ class UserError(ValueError):
 
 
 def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """A command's ``main`` that ends with one line on stderr and exit code 2 on bad input."""
+    """A command's ``main`` that ends with one line on stderr: exit code 2 on bad input, 1 for a file
+    or a disk that failed."""
 
     @functools.wraps(main)
     def telling(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
@@ -26,5 +27,8 @@ def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
         except UserError as error:
             print("error: " + " ".join(str(error).split()), file=sys.stderr)
             return 2
+        except OSError as error:
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            return 1
 
     return telling

@@ -2,6 +2,8 @@
 step, exports load."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -397,3 +399,64 @@ def test_bad_recipe_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     config.write_text("autoencoder_step: 5\n")
     assert recipe.main([str(config)]) == 2
     assert "autoencoder_steps" in capsys.readouterr().err
+
+
+def test_what_was_saved_outlives_a_save_that_fails(
+    trained: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained.work, work)
+    settings = replace(trained, work=str(work))
+    before = {path: path.read_bytes() for path in (work / "decoder").rglob("*.safetensors")}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.run.save_file", full)
+    assert ranks.STAGES["decoder"](settings, ALONE, None), "done before: nothing to save"
+    more = replace(settings, decoder_steps=settings.decoder_steps + 1)
+    with pytest.raises(OSError, match="No space left"):
+        ranks.STAGES["decoder"](more, ALONE, None)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("damage", ["run.json", "piece", "piece gone", "other sizes"])
+def test_a_damaged_checkpoint_is_one_line(
+    trained: TrainSettings, tmp_path: Path, damage: str
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained.work, work)
+    settings = replace(trained, work=str(work))
+    [piece] = (work / "diffusion").rglob("*.safetensors")
+    if damage == "run.json":
+        (work / "diffusion" / "run.json").write_text('{"step": 6, "se')
+    elif damage == "piece":
+        os.truncate(piece, 5000)
+    elif damage == "piece gone":
+        piece.unlink()
+    else:
+        settings = replace(settings, layers=3)
+    with pytest.raises(UserError, match=f"^{work / 'diffusion'}: .*delete") as error:
+        ranks.STAGES["diffusion"](settings, ALONE, None)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("half", ["train/0000.safetensors", "text.safetensors"])
+def test_what_a_killed_training_wrote_in_half_never_has_its_name(
+    trained: TrainSettings, tmp_path: Path, half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained.work, work)
+    (work / half).unlink()
+    shutil.rmtree(work / "diffusion")
+
+    def killed(tensors: object, path: Path, *_: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    for module in ("models.saving", "training.diffusion", "training.text"):
+        monkeypatch.setattr(f"{module}.save_file", killed, raising=False)
+    settings = replace(trained, work=str(work))
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(settings, ["text", "diffusion"], None, early=False)
+    assert not (work / half).exists()

@@ -58,3 +58,26 @@ def test_a_device_that_is_not_here_is_told_before_anything_is_rendered(
     config.write_text(f"device: gpu\nwork: {tmp_path / 'work'}\n")
     assert recipe.main([str(config)]) == 2
     assert "device 'gpu'" in capsys.readouterr().err and list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--work", "{file}/work"], 1, "Not a directory"),
+        (["--work", "{long}"], 2, "work: expected names of at most 255 bytes"),
+        (["--output", "{long}"], 2, "output: expected names of at most 255 bytes"),
+        (["--work", ""], 2, "work: expected a folder"),
+        (["--output", ""], 2, "output: expected a folder"),
+        (["--minutes", "nan"], 2, "--minutes: expected a number"),
+        (["--minutes", "-1"], 2, "--minutes: expected a number"),
+    ],
+)
+def test_folders_and_minutes_that_cannot_be_are_one_line(
+    arguments: list[str], code: int, said: str, tmp_path: Path, capsys
+) -> None:
+    config = tmp_path / "plain.yaml"
+    config.write_text(f"work: {tmp_path / 'work'}\n")
+    given = [each.format(file=config, long="x" * 300) for each in arguments]
+    assert recipe.main([str(config), "--stages", "text", *given]) == code
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == [config]

@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs.errors import one_line_errors
+from configs.limits import real_number
 from configs.load import load
 from models.device import pick_device
 from training import autoencoder, export, ranks, text
+from training.alone import alone
 from training.run import started
 from training.settings import TrainSettings
 
 STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "export")
+MOST_MINUTES = 1e6
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,20 +61,26 @@ def run(settings: TrainSettings, stages: list[str], minutes: float | None, early
         return None if minutes is None else max(0.05, minutes - (time.monotonic() - begin) / 60)
 
     for stage in stages:
-        done = True
-        if stage == "data":
-            for held_out in (False, True):
-                kept = autoencoder.frames_kept(settings, held_out)
-                autoencoder.record(settings, kept, held_out)
-        elif stage == "text":
-            text.train(settings)
-        elif stage == "export":
-            print(f"{settings.output}: {export.write(settings, distilled=not early) / 1e6:.1f} MB")
-        else:
-            done = ranks.train(stage, settings, left())
+        with alone(Path(settings.work), stage):
+            done = _run(stage, settings, left(), early)
         if not done:
             print(f"{stage}: time is over; the same command goes on from here")
             return False
+    return True
+
+
+def _run(stage: str, settings: TrainSettings, left: float | None, early: bool) -> bool:
+    """One stage; False when the minutes were over first."""
+    if stage == "data":
+        for held_out in (False, True):
+            kept = autoencoder.frames_kept(settings, held_out)
+            autoencoder.record(settings, kept, held_out)
+    elif stage == "text":
+        text.train(settings)
+    elif stage == "export":
+        print(f"{settings.output}: {export.write(settings, distilled=not early) / 1e6:.1f} MB")
+    else:
+        return ranks.train(stage, settings, left)
     return True
 
 
@@ -79,7 +88,10 @@ def run(settings: TrainSettings, stages: list[str], minutes: float | None, early
 def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     settings = load(TrainSettings, config=chosen.config)
-    changed = {name: value for name in ("work", "output") if (value := getattr(chosen, name))}
+    if chosen.minutes is not None:
+        real_number("--minutes", chosen.minutes, 0, MOST_MINUTES)
+    given = {name: getattr(chosen, name) for name in ("work", "output")}
+    changed = {name: value for name, value in given.items() if value is not None}
     done = run(replace(settings, **changed), chosen.stages, chosen.minutes, chosen.early)
     return 0 if done else 3
 

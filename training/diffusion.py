@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.controls import LABELS, NULL_ID
 from models.device import mixed_precision, pick_device
 from models.parallel import SINGLE, SequenceGroup
+from models.saving import save_tensors
 from models.schedulers import TRAIN_STEPS, alpha_table
 from models.tae import ENCODER_LAST, PIXELS_PER_CELL, TinyVAE
 from models.transformer import Transformer
@@ -95,7 +96,7 @@ def _encode(vae: TinyVAE, shard: Path, mark: float, device: torch.device) -> Non
         "scenes": torch.from_numpy(clips["scenes"]).long(),
         "mark": torch.tensor(mark, dtype=torch.float64),
     }
-    save_file(found, shard.with_suffix(".safetensors"))
+    save_tensors(shard.with_suffix(".safetensors"), found)
 
 
 class WorldModel(nn.Module):

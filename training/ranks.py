@@ -76,5 +76,8 @@ def _rank(
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a full disk, say, which only the rank that writes meets
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     finally:
         group.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -63,12 +64,21 @@ def write_pieces(folder: Path, tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a run last saved: its `run.json` and all tensors."""
-    about = json.loads((folder / "run.json").read_text())
+    """What a run last saved: its `run.json` and all tensors. Raises UserError."""
     tensors: dict[str, Tensor] = {}
-    for name in about["pieces"]:
-        tensors |= load_file(folder / about["state"] / name)
+    try:
+        about = json.loads((folder / "run.json").read_text())
+        for name in about["pieces"]:
+            tensors |= load_file(folder / about["state"] / name)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise _unfit(folder, "what was saved there is damaged", error) from error
     return about, tensors
+
+
+def _unfit(folder: Path, what: str, error: Exception) -> UserError:
+    """A run that cannot go on."""
+    why = " ".join(str(error).split())[:200]
+    return UserError(f"{folder}: {what} ({why}); delete that folder to train this stage anew")
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -107,15 +117,21 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.step = 0
         self.seconds = 0.0
+        self._saved = -1  # the step of what `run.json` names
         if (folder / "run.json").exists():
             self._load()
 
     def _load(self) -> None:
         about, tensors = read_state(self.folder)
-        self.module.load_state_dict(part(tensors, "module."))
-        self.average.load(part(tensors, "average."))
-        self.optimiser.load(part(tensors, "optimiser."))
-        self.step, self.seconds = about["step"], about["seconds"]
+        try:
+            self.module.load_state_dict(part(tensors, "module."))
+            self.average.load(part(tensors, "average."))
+            self.optimiser.load(part(tensors, "optimiser."))
+            self.step, self.seconds = about["step"], about["seconds"]
+        except (RuntimeError, KeyError, ValueError) as error:
+            what = "what was saved there is of other sizes than the config says"
+            raise _unfit(self.folder, what, error) from error
+        self._saved = self.step
 
     @property
     def sample(self) -> int:
@@ -123,8 +139,8 @@ class Run:
         return self.step * self.group.size + self.group.rank
 
     def save(self) -> None:
-        """Rank 0 writes for all."""
-        if self.group.rank:
+        """Rank 0 writes for all. What was saved before is not touched until this is whole."""
+        if self.group.rank or self._saved == self.step:
             return
         state = self.folder / f"state-{self.step}"
         state.mkdir(exist_ok=True)
@@ -140,6 +156,7 @@ class Run:
         partial = self.folder / "run.json.partial"
         partial.write_text(json.dumps(about))
         os.replace(partial, self.folder / "run.json")
+        self._saved = self.step
         for old in self.folder.glob("state-*"):
             if old != state:
                 for file in old.iterdir():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from configs.errors import UserError
-from configs.limits import check_seed, quoted, real_number, whole_number
+from configs.limits import check_path, check_seed, quoted, real_number, whole_number
 from training.view import View
 
 MOST: Final = 10**9  # of what is counted
@@ -87,6 +88,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Raises UserError: rather told now than after an hour."""
+        for name, folder in (("work", self.work), ("output", self.output)):
+            if not folder.strip():
+                raise UserError(f"{name}: expected a folder, got nothing")
+            check_path(Path(folder), name)
         check_seed(self.seed)
         whole_number("scale", self.scale, 1, LARGEST_SCALE)
         for name, kind in self.__annotations__.items():

@@ -8,18 +8,20 @@ which sees the text matter only where a scene begins or changes, then finds it r
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import T5Config, T5EncoderModel
 
 from models.device import use_threads
+from models.saving import save_tensors
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption, train_tokenizer
 from training.run import started
 from training.scene import SIZES, Scene
@@ -33,10 +35,12 @@ def tokenizer(settings: TrainSettings) -> CaptionTokenizer:
     path = Path(settings.work) / "spiece.model"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
         if settings.start:
-            shutil.copyfile(Path(settings.start) / "stage3" / "tokenizer" / path.name, path)
+            shutil.copyfile(Path(settings.start) / "stage3" / "tokenizer" / path.name, partial)
         else:
-            train_tokenizer(path, seed=settings.seed)
+            train_tokenizer(partial, seed=settings.seed)
+        os.replace(partial, path)
     return CaptionTokenizer(path)
 
 
@@ -76,7 +80,7 @@ def train(settings: TrainSettings) -> None:
         return
     words = tokenizer(settings)
     if settings.start:
-        save_file(started(settings, "text_encoder/model.safetensors"), path)
+        save_tensors(path, started(settings, "text_encoder/model.safetensors"))
         return
     use_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -106,8 +110,8 @@ def train(settings: TrainSettings) -> None:
 
 def _save(model: T5EncoderModel, path: Path) -> None:
     """Tied tensors are stored once, by their first name."""
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file({k: v for k, v in tensors.items() if k != "encoder.embed_tokens.weight"}, path)
+    tensors = model.state_dict()
+    save_tensors(path, {k: v for k, v in tensors.items() if k != "encoder.embed_tokens.weight"})
 
 
 def trained(settings: TrainSettings) -> T5EncoderModel:
