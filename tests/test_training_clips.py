@@ -1,6 +1,12 @@
 """Clips of the driving world: the same again, and what they say of themselves."""
 
-from training.clips import Recording, render_clip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from training.clips import Recording, read_shard, render_clip
 
 
 def test_clips_repeat_and_carry_what_they_show() -> None:
@@ -11,3 +17,16 @@ def test_clips_repeat_and_carry_what_they_show() -> None:
         and first.scenes.shape == (6, 3)
         and first.motion.shape == (24, 2)
     )
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 700, None])
+def test_a_damaged_shard_is_one_line(cut: int | None, tmp_path: Path) -> None:
+    shard = tmp_path / "0000.npz"
+    np.savez(shard, frames=np.ones((2, 8, 4, 4, 3), np.uint8), labels=np.ones((2, 2), np.int8))
+    assert read_shard(shard)["frames"].shape == (2, 8, 4, 4, 3)
+    if cut is None:
+        shard.write_bytes(b"not numbers at all" * 100)
+    else:
+        shard.write_bytes(shard.read_bytes()[:cut])
+    with pytest.raises(UserError, match="0000.npz: damaged .*delete it"):
+        read_shard(shard)

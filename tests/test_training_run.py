@@ -441,6 +441,16 @@ def test_a_damaged_checkpoint_is_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_damaged_latents_are_made_again(trained: TrainSettings, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(trained.work, work)
+    latents = work / "train" / "0000.safetensors"
+    whole = latents.read_bytes()
+    os.truncate(latents, 3000)
+    assert ranks.STAGES["diffusion"](replace(trained, work=str(work)), ALONE, None)
+    assert latents.read_bytes() == whole
+
+
 @pytest.mark.parametrize("half", ["train/0000.safetensors", "text.safetensors"])
 def test_what_a_killed_training_wrote_in_half_never_has_its_name(
     trained: TrainSettings, tmp_path: Path, half: str, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ from models.device import mixed_precision, pick_device
 from models.engines.serve import served_stream
 from models.parallel import SINGLE, SequenceGroup
 from models.tae import DECODER_FIRST, ENCODER_FIRST, ENCODER_LAST, TinyVAE, TinyVAEConfig
-from training.clips import HELD_OUT_SEED, Recording, render
+from training.clips import HELD_OUT_SEED, Recording, read_shard, render
 from training.growing import all_grown, finer_patches
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, part, read_state, started
@@ -246,7 +246,7 @@ class Clips:
     """This rank's share of the rendered clips, in memory."""
 
     def __init__(self, settings: TrainSettings, group: SequenceGroup) -> None:
-        shards = [np.load(path) for path in data(settings)[group.rank :: group.size]]
+        shards = [read_shard(path) for path in data(settings)[group.rank :: group.size]]
         self.clips = [
             clip
             for shard in shards

@@ -10,6 +10,7 @@ at HELD_OUT_SEED.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from configs.errors import UserError
 from configs.geometry import FRAMES_PER_LATENT
 from models.controls import LABELS
 from training.drivers import random_labels, road_label
@@ -105,6 +107,17 @@ def _render_shard(path: Path, how: Recording) -> None:
         }
         np.savez(file, **arrays)
     os.replace(partial, path)
+
+
+def read_shard(path: Path) -> dict[str, np.ndarray]:
+    """What a rendered shard holds, by name. Raises UserError for one that is damaged."""
+    try:
+        with np.load(path) as shard:
+            return dict(shard)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: damaged ({str(error)[:80]}); delete it, repeat the command"
+        ) from None
 
 
 def render(shards: Sequence[Path], how: Recording, processes: int = 1) -> None:

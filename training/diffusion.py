@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from training import autoencoder, text
 from training.captions import TEXT_LENGTH, CaptionTokenizer, caption
+from training.clips import read_shard
 from training.growing import TOKEN_IN, TOKEN_OUT, finer_tokens, grown_ends
 from training.optimise import Average, Optimiser
 from training.run import WEIGHTS, Run, generator, started
@@ -80,12 +82,15 @@ def encode(
 
 
 def _mark(path: Path) -> float | None:
-    return float(load_file(path)["mark"]) if path.exists() else None
+    try:
+        return float(load_file(path)["mark"])
+    except (OSError, SafetensorError, KeyError):  # none there, or a damaged one: made again
+        return None
 
 
 @torch.no_grad()
 def _encode(vae: TinyVAE, shard: Path, mark: float, device: torch.device) -> None:
-    clips = np.load(shard)
+    clips = read_shard(shard)
     with mixed_precision(device):
         latents = [
             vae.encode(autoencoder.to_video(clip)[None].to(device))[0] for clip in clips["frames"]

@@ -102,7 +102,10 @@ def started(settings: TrainSettings, file: str, stage: str = "stage3") -> dict[s
             "start: expected a folder of exported weights like models/tiny, "
             f"but {path} is not there"
         )
-    return {name: tensor.float() for name, tensor in load_file(path).items()}
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise UserError(f"start: {path} is damaged ({error}); fetch it again") from None
 
 
 class Run:
