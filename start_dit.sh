@@ -4,6 +4,15 @@
 #   bash start_dit.sh 2 models/stage4 --ray-address 10.0.0.1:6379     in a cluster that runs already
 set -euo pipefail
 
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+dit=("$(command -v python || command -v python3)" -P -m pipeline dit)
+
+if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
+    printf 'bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH] [flags]: the ranks and the weights first, then any flag of\n\n'
+    exec "${dit[@]}" --help
+fi
 if (($# < 1)); then
     echo 'error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4' >&2
     exit 2
@@ -14,8 +23,4 @@ if [[ ! "$1" =~ ^[1-9][0-9]{0,2}$ ]]; then
 fi
 flags=(--ranks "$1" "${@:2}")
 if (($# > 1)) && [[ "$2" != -* ]]; then flags=(--ranks "$1" "--model-path=$2" "${@:3}"); fi
-
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "$(command -v python || command -v python3)" -P -m pipeline dit "${flags[@]}"
+exec "${dit[@]}" "${flags[@]}"

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from configs.errors import UserError
-from configs.load import nearest
+from configs.load import ROOT, nearest
 from configs.version import installed_version
 
 PROGRAM: Final = "the-matrix"  # the command that is installed
@@ -105,6 +105,15 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def missing(package: str) -> str:
+    """One line for a Python that lacks one of our packages, as that of a shell does where the
+    virtual environment is not active."""
+    return (
+        f"the package {package!r} is not installed for {sys.executable}: activate the virtual "
+        "environment of this project, or install into this one: pip install -e . in the checkout"
+    )
+
+
 def nobody_reads() -> int:
     """Whoever read our output has left, as ``head`` does: no error. The exit code that SIGPIPE
     gives."""
@@ -125,6 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return nobody_reads()
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or (ROOT / package).exists():
+            raise  # a fault of ours
+        print("error: " + missing(package), file=sys.stderr)
         return 2
     except OSError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

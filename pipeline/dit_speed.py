@@ -44,7 +44,7 @@ class DitSpeed:
         self._prompt = config.prompt or checkpoint.default_prompt
         self._config, self._console = config, console
         console.say("model", note or f"model: {folder}")
-        for line in (*checkpoint.notes, str(engine)):
+        for line in (*checkpoint.notes, engine.of(self._layout.dit)):
             console.say("choice", line)
 
     async def run(self) -> int:

@@ -85,7 +85,7 @@ class Launch:
         device = torch.device("cuda" if layout.gpus else "cpu")
         engine = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
         weights, info = replace(weights, engine=engine.name), replace(info, engine=engine.name)
-        notes = (note, *checkpoint.notes, str(engine), other_engine(takes, engine.name))
+        notes = (note, *checkpoint.notes, engine.of(layout.dit), other_engine(takes, engine.name))
         if labels:
             takes = (
                 *takes[:-1],

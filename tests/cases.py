@@ -56,7 +56,7 @@ def names(case: Case) -> Iterator[str]:
 
 def main() -> int:
     """Run them and print the table; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("numbers", nargs="*", type=int, help="lines of the table; default all")
     parser.add_argument("--soak", action="store_true", help="also what takes minutes on purpose")
     options = parser.parse_args()

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.device import has_bfloat16
 from models.engines import choose
-from models.engines.choose import Timing, choose_engine, unfit
+from models.engines.choose import Choice, Timing, choose_engine, unfit
 from models.engines.openvino import present
 from tests.places import SHIPPED
 from tests.tiny_checkpoint import write_checkpoint
@@ -54,6 +54,12 @@ def test_measured_on_this_machine_and_remembered(checkpoint: Checkpoint, tmp_pat
     assert len(told) == 1
     assert second.timings == first.timings and second.reason != first.reason
     assert len(_kept(tmp_path)) == 1 and first.name in str(first) and "ms" in str(first)
+
+
+def test_several_ranks_are_told_to_step_with_pytorch() -> None:
+    graph, plain = Choice("openvino-int8", "as asked", {}), Choice("torch-bf16", "as asked", {})
+    assert graph.of(2) == f"{graph}; 2 ranks of the transformer step with PyTorch"
+    assert graph.of(1) == str(graph) and plain.of(2) == str(plain)
 
 
 def test_the_fastest_is_taken(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

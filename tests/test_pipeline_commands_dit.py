@@ -52,6 +52,19 @@ def test_start_dit_takes_a_number_perhaps_a_folder_and_flags(arguments, said):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_start_dit_says_how_it_is_called(flag):
+    done = subprocess.run(
+        ["bash", ROOT / "start_dit.sh", flag],
+        env={**os.environ, **with_our_python()},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith("bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH] [flags]")
+    assert "--duration SECONDS" in done.stdout
+
+
 @pytest.mark.parametrize("number", ["abc", "0", "-2", "1.5", "08", "", "a[$(touch PWNED)]"])
 def test_the_launchers_never_compute_with_what_is_no_number(number, tmp_path):
     for command in (["run_interactive.sh"], ["start_dit.sh", number, "."]):

@@ -29,6 +29,10 @@ def test_a_folder_on_this_processor(
     "flags, said",
     [
         (["--device", "h10"], "did you mean"),
+        (
+            ["--device", "mi300"],
+            "unknown device 'mi300'; allowed: 4090, a100, cpu, h100, h200, l40s\n",
+        ),
         (["--gpus", "9"], "--gpus"),
         (["--gpus", "two"], "--gpus"),
         (["--vae", "huge"], "expected full or tiny"),

@@ -48,6 +48,21 @@ def test_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         assert all(name in shown and command(name).PURPOSE in shown for name in COMMANDS)
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["run"], ["doctor"], ["plan"]])
+def test_a_python_without_our_packages_is_told_what_to_do(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "pipeline", *arguments],  # -S: no installed package is found
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert sys.executable in lines[0] and "virtual environment" in lines[0]
+    assert "pip install -e ." in lines[0]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -71,7 +71,7 @@ def learn(env: DrivingEnv, generations: int, population: int, seconds: int) -> n
 
 def main() -> None:
     """Learn, say what was learned, and compare with driving straight on in worlds not seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--prompt", default="A yellow car drives through a green meadow by day")
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--population", type=int, default=12)

@@ -61,7 +61,7 @@ def drive(env: DrivingEnv, seconds: int, planned: bool) -> Iterator[np.ndarray]:
 
 def main() -> None:
     """Write the planned drive; say how grey its ground is, and that of a drive straight on."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--prompt", default="A yellow car drives through a green meadow by day")
     parser.add_argument("--seed", type=int, default=7)

@@ -52,6 +52,14 @@ class Choice:
     def __str__(self) -> str:
         return f"engine {self.told}"
 
+    def of(self, ranks: int) -> str:
+        """The line of a transformer of so many ranks: several compute with PyTorch, as
+        `models.engines.serve` says."""
+        shared = ranks > 1 and self.name.startswith("openvino")
+        return (
+            f"{self}; {ranks} ranks of the transformer step with PyTorch" if shared else str(self)
+        )
+
     @property
     def told(self) -> str:
         """All of it on a line."""

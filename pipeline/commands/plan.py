@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Check the flags and print the prediction."""
     if args.device not in DEVICES:
-        hint = nearest(args.device, DEVICES)
-        raise UserError(f"--device {args.device!r}: expected one of {', '.join(DEVICES)}{hint}")
+        raise UserError(f"--device: unknown device {args.device!r}{nearest(args.device, DEVICES)}")
     if args.vae not in ("full", "tiny"):
         raise UserError(f"--vae {args.vae!r}: expected full or tiny")
     text = args.gpus
