@@ -25,6 +25,7 @@ from models.controls import SENTENCES
 from models.words import KnownWords
 
 PAD = 0  # T5's convention
+WORD_BEGINS = "\u2581"  # how SentencePiece marks it
 NO_T5 = "text encoder: config.json does not describe a T5 encoder"
 MAX_LAYERS, MAX_SIZE = 1024, 1 << 20
 # What a T5 config's numbers are when the file does not say (transformers' own defaults). No other
@@ -78,12 +79,18 @@ class Tokenizer:
         for prompt in prompts:
             pieces = self._pieces(prompt)
             if len(pieces) > room:
-                lost = self._model.DecodeIds(pieces[room:])[:200]
+                lost = self._model.DecodeIds(pieces[self._word(pieces, room) :])[:200]
                 lines.append(
                     f"prompt has {len(pieces)} tokens, only the first {room} are used; "
                     f"ignored: {lost!r}"
                 )
         return "; ".join(lines)
+
+    def _word(self, pieces: list[int], place: int) -> int:
+        """Where the word begins that the piece at ``place`` belongs to."""
+        while place and not self._model.IdToPiece(pieces[place]).startswith(WORD_BEGINS):
+            place -= 1
+        return place
 
     def _ids(self, prompt: str) -> list[int]:
         ids = [*self._pieces(prompt)[: self.max_length - 1], self._end]

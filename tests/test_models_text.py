@@ -95,6 +95,10 @@ def test_a_long_prompt_is_cut_with_a_notice_and_keeps_its_end(spiece: bytes) -> 
     notice = tokenizer.notice(["sand", "A red car drives through a desert at sunset."])
     assert "only the first 7 are used" in notice and "sunset" in notice and "\n" not in notice
     assert tokenizer.notice(["sand", ""]) == ""
+    text = "A red car drives through a desert at sunset"
+    for room in range(2, 12):  # wherever the cut falls, whole words are named
+        lost = Tokenizer(spiece, room).notice([text]).partition("ignored: ")[2].strip("'")
+        assert text.endswith(lost) and set(lost.split()) <= set(text.split()), (room, lost)
 
 
 @pytest.mark.parametrize(
