@@ -14,7 +14,7 @@ from pipeline.clients.lobby import Lobby
 from pipeline.host import PastDrive, Whose
 from pipeline.web import uploads
 from pipeline.web.site import PAGE
-from tests.browser import chromium, eventually, needs_chromium, page, playing, so, text
+from tests.browser import box_of, chromium, eventually, needs_chromium, page, playing, so, text
 from tests.dream import DreamSource, again, dreamed
 from tests.live import BEARER, TOKEN, live
 from tests.until import until
@@ -402,6 +402,11 @@ def test_a_watchers_page_offers_nothing_that_it_may_not_do():
             await tab.keyboard.down("ArrowLeft")
             await asyncio.sleep(0.5)
             assert theatre.show.held == "D" and not await text(tab, "#toasts")
+            assert not await tab.query_selector("#keys .lit")
+            assert await tab.query_selector("#keys.watching")
+            await tab.set_viewport_size({"width": 360, "height": 740})
+            buttons, name = await box_of(tab, "#show-help"), await box_of(tab, "#name")
+            assert buttons["x"] > 300 and name["y"] >= buttons["y"] + buttons["height"]
             assert await tab.is_hidden("#lobby")
 
     run(body)

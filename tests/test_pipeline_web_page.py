@@ -364,6 +364,7 @@ def test_two_pages_one_wheel(run):
             await second.keyboard.down("KeyA")
             await asyncio.sleep(0.4)
             assert theatre.show.held == "D", "who watches does not steer"
+            assert not await second.query_selector("#keys .lit"), "nor do the keys say so"
             await second.keyboard.up("KeyA")
             await second.click("#take")
             await so(

@@ -145,6 +145,7 @@ def test_nothing_jumps_when_the_first_picture_comes(run, dreams, size):
             await at_latent(theatre, tab, 4)
             for name, place in zip(("timeline", "keys", "prompt-form"), places):
                 assert await box_of(tab, f"#{name}") == place, name
+            assert await tab.evaluate("document.documentElement.scrollHeight") <= size[1]
 
     run(body, source=slow, wait=False)
 

@@ -67,13 +67,14 @@ screen.addEventListener("undecoded", () => link.send({ type: "video", on: false 
 // --- steering ---
 
 controls.addEventListener("change", ({ detail: { held, source, at } }) => {
+  const steers = world.driving || (!world.driven && !world.guest);
   for (const button of $("keys").children) {
-    const lit = held.has(button.dataset.key);
+    const lit = steers && held.has(button.dataset.key);
     button.classList.toggle("lit", lit);
     button.setAttribute("aria-pressed", lit);
   }
-  for (const zone of $("zones").children) zone.classList.toggle("lit", source === "touch" && held.has(zone.dataset.zone));
-  if (world.driving || (held.size && !world.driven && !world.guest)) steer(source, at);
+  for (const zone of $("zones").children) zone.classList.toggle("lit", steers && source === "touch" && held.has(zone.dataset.zone));
+  if (steers && (world.driving || held.size)) steer(source, at);
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
 
@@ -119,7 +120,7 @@ const hear = {
     const company = others ? `${others} watching, ` : "";
     $("role-text").textContent = company + (world.driving ? "you drive" : driven || world.guest ? "you watch" : "nobody drives");
     $("take").hidden = world.driving || world.guest;
-    $("keys").classList.toggle("watching", driven && !world.driving);
+    $("keys").classList.toggle("watching", (driven || world.guest) && !world.driving);
     phase();
     if (lost && driven) offer("Somebody else took the wheel; you watch now.", "Take it back", actions.take);
     else say(world.driving ? "You drive." : "You are watching.");
