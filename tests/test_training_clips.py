@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.errors import UserError
-from training.clips import Recording, read_shard, render_clip
+from training.clips import Recording, read_shard, render, render_clip
 
 
 def test_clips_repeat_and_carry_what_they_show() -> None:
@@ -30,3 +30,12 @@ def test_a_damaged_shard_is_one_line(cut: int | None, tmp_path: Path) -> None:
         shard.write_bytes(shard.read_bytes()[:cut])
     with pytest.raises(UserError, match="0000.npz: damaged .*delete it"):
         read_shard(shard)
+
+
+def test_rendering_ends_after_its_minutes_and_goes_on(tmp_path: Path) -> None:
+    shards = [tmp_path / "clips" / f"{k:04d}.npz" for k in range(40)]
+    how = Recording(2, clips=1)
+    assert not render(shards, how, minutes=0)
+    made = sum(path.exists() for path in shards)
+    assert 1 <= made < 40, "something is made, so that the next command is nearer"
+    assert render(shards, how) and all(path.exists() for path in shards)

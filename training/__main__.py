@@ -72,10 +72,9 @@ def run(settings: TrainSettings, stages: list[str], minutes: float | None, early
 def _run(stage: str, settings: TrainSettings, left: float | None, early: bool) -> bool:
     """One stage; False when the minutes were over first."""
     if stage == "data":
-        for held_out in (False, True):
-            kept = autoencoder.frames_kept(settings, held_out)
-            autoencoder.record(settings, kept, held_out)
-    elif stage == "text":
+        kept = ((autoencoder.frames_kept(settings, which), which) for which in (False, True))
+        return all(autoencoder.record(settings, *shards, left) for shards in kept)
+    if stage == "text":
         text.train(settings)
     elif stage == "export":
         print(f"{settings.output}: {export.write(settings, distilled=not early) / 1e6:.1f} MB")

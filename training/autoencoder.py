@@ -136,13 +136,18 @@ def frames_kept(settings: TrainSettings, held_out: bool = False) -> list[Path]:
     return [] if held_out else every[: settings.pixel_shards]
 
 
-def record(settings: TrainSettings, paths: Sequence[Path], held_out: bool = False) -> None:
-    """Renders those of the shards that are missing."""
+def record(
+    settings: TrainSettings,
+    paths: Sequence[Path],
+    held_out: bool = False,
+    minutes: float | None = None,
+) -> bool:
+    """Renders those of the shards that are missing; False when the minutes were over first."""
     first = HELD_OUT_SEED if held_out else 0
     how = Recording(
         settings.clip_latents, settings.view, settings.road_share, settings.shard_clips, first
     )
-    render(paths, how, settings.processes)
+    return render(paths, how, settings.processes, minutes)
 
 
 def data(settings: TrainSettings) -> list[Path]:

@@ -9,7 +9,9 @@ at HELD_OUT_SEED.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -120,13 +122,21 @@ def read_shard(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def render(shards: Sequence[Path], how: Recording, processes: int = 1) -> None:
-    """Makes those of the shards FOLDER/NNNN.npz that are not there yet."""
+def render(
+    shards: Sequence[Path], how: Recording, processes: int = 1, minutes: float | None = None
+) -> bool:
+    """Makes those of the shards FOLDER/NNNN.npz that are not there yet; False when the minutes were
+    over first, with one shard made at least."""
     missing = [path for path in shards if not path.exists()]
     if not missing:
-        return
+        return True
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     missing[0].parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_render_shard, path, how) for path in missing]
         for job in tqdm(jobs, desc=f"render {missing[0].parent.name}", unit="shard"):
             job.result()
+            if time.monotonic() > end:
+                pool.shutdown(cancel_futures=True)
+                break
+    return all(path.exists() for path in missing)

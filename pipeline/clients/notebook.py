@@ -3,7 +3,8 @@
     from the_matrix import the_matrix
     from pipeline.clients.notebook import drive
 
-    drive(the_matrix().live("A red car in the snow at night."))
+    world = the_matrix(streaming_model_path="models/tiny/stage4")  # one call a latent: real time
+    drive(world.live("A red car in the snow at night."))
 
 Needs the extra ``[notebook]``. The world is driven while the player has the focus and stands
 otherwise, so that other cells run; what was driven is in the world, to be saved, rewound or branched.
