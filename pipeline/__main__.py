@@ -101,6 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UserError(
             f"unknown command {name!r}{nearest(name, COMMANDS)}; see {program()} --help"
         )
+    check_folder()
     code: int = command(name).main(parser_of(name).parse(arguments[1:]))
     return code
 
@@ -112,6 +113,18 @@ def missing(package: str) -> str:
         f"the package {package!r} is not installed for {sys.executable}: activate the virtual "
         "environment of this project, or install into this one: pip install -e . in the checkout"
     )
+
+
+def check_folder() -> None:
+    """Raise UserError where the current folder was deleted: libraries that look for it there end the
+    process by themselves, with a line about something else."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError(
+            "the current folder was deleted, perhaps to be made anew; go there again, or to "
+            "another one (cd)"
+        ) from None
 
 
 def nobody_reads() -> int:

@@ -18,6 +18,7 @@ class RunFiles:
     record: Path | None = None
     control_log: Path | None = None
     summary: Path | None = None
+    goes_on: bool = False  # the recording is one that was cut off, and nobody asked for it now
 
     @staticmethod
     def checked(config: RunConfig) -> "RunFiles":
@@ -31,7 +32,7 @@ class RunFiles:
         ``check``."""
         if self.record is not None or path is None:
             return self
-        files = replace(self, record=path)
+        files = replace(self, record=path, goes_on=True)
         files.check()
         return files
 
@@ -49,9 +50,10 @@ class RunFiles:
             taken[place] = purpose
 
     def open(self, show: Show) -> None:
-        """Begin recording and control log. Raises UserError."""
+        """Begin recording and control log. Raises UserError, OSError."""
         if self.record is not None:
-            show.recordings.start(self.record)
+            recordings = show.recordings
+            (recordings.go_on if self.goes_on else recordings.start)(self.record)
         if self.control_log is not None and not self._is_the_recordings():
             show.tape.log(self.control_log)
 

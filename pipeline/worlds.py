@@ -290,8 +290,4 @@ class Worlds:
 
 
 def _record(path: Path, show: Show) -> None:
-    """A recording that was cut off goes on in this file, if it can."""
-    try:
-        show.recordings.start(path)
-    except UserError as error:
-        logger.warning("a recording does not go on: %s", error)
+    show.recordings.go_on(path)

@@ -318,3 +318,15 @@ def test_a_run_says_something_before_anything_heavy_is_imported() -> None:
     before = {line.split("|")[-1].strip() for line in lines[:said]}
     assert done.returncode == 2 and "pipeline.console" in before
     assert not before & {"torch", "ray", "transformers"}
+
+
+def test_a_folder_that_was_deleted_is_one_line(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir {shlex.quote(str(gone))} && exec {sys.executable} -P -m pipeline run --replay nothing.jsonl"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        ["bash", "-c", command], cwd=gone, env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == 2 and "current folder was deleted" in told.stderr
+    assert told.stderr.count("\n") == 1

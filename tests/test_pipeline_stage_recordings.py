@@ -91,3 +91,28 @@ def test_one_that_cannot_begin_leaves_nothing(tmp_path):
         recordings.start(tmp_path / "taken.mp4")
     assert not tape.logged and not recordings.files and recordings.running is None
     assert [path.name for path in tmp_path.iterdir()] == ["taken.mp4"]
+
+
+@pytest.mark.parametrize("what", ["there already", "full"])
+def test_one_that_cannot_go_on_is_told_and_costs_nothing_else(tmp_path, what, monkeypatch):
+    audience = Audience()
+    recordings = Recordings(INFO, Tape(INFO, 7, audience), audience, tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr(audience, "warn", said.append)
+    path = tmp_path / "drive-2.mp4"
+    if what == "full":
+
+        def full(log):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("pipeline.stage.tape.ControlLog.flush", full)
+    else:
+        path.touch()
+    before = sorted(tmp_path.iterdir())
+    recordings.go_on(path)
+    assert len(said) == 1 and said[0].startswith("the recording does not go on: ")
+    assert recordings.running is None and sorted(tmp_path.iterdir()) == before
+    monkeypatch.undo()
+    recordings.go_on(tmp_path / "drive-3.mp4")
+    assert recordings.running is not None
+    asyncio.run(recordings.stop())

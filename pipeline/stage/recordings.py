@@ -60,6 +60,14 @@ class Recordings:
         self._audience.tell("record", **self._state("started", self.running))
         return path
 
+    def go_on(self, path: Path) -> None:
+        """A recording that was cut off goes on in this file, if it can; else that is said, and the
+        drive goes on without."""
+        try:
+            self.start(path)
+        except (UserError, OSError) as error:
+            self._audience.warn(f"the recording does not go on: {error}")
+
     def add(self, frame: ShownFrame) -> None:
         """A frame is shown, or belongs to a latent of which others were."""
         recorder = self.running

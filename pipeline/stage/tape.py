@@ -59,9 +59,15 @@ class Tape:
         """Write the drive since the last reset, and from now on, to ``path``. Raises UserError if
         the file exists."""
         log = ControlLog(path, self._info)
-        for index in range(len(self._labels)):
-            self._add(log, index)
-        log.flush()
+        try:
+            for index in range(len(self._labels)):
+                self._add(log, index)
+            log.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                log.close()
+            path.unlink(missing_ok=True)
+            raise
         self._logs.append(log)
         return log
 
