@@ -2,7 +2,6 @@
 H.264 frames for the page."""
 
 import contextlib
-import functools
 import math
 import os
 import signal
@@ -53,6 +52,7 @@ ENCODING = (
         "threads=1",
     ],
 )
+LEAVING = (signal.SIGTERM, signal.SIGHUP)
 CLOSE_SECONDS = 60.0  # ffmpeg finishes a file within a second; longer means that it hangs
 
 
@@ -90,7 +90,7 @@ class VideoWriter:
         self.width, self.height, self.fragmented, self.frames = width, height, fragmented, 0
         self._target = self.path if fragmented else self.path.with_name(self.path.name + ".part")
         self._open(fps)
-        self._let_go = nothing if fragmented else leave_on_sigterm()
+        self._let_go = nothing if fragmented else leave_on_signals()
 
     def _open(self, fps: int) -> None:
         size = f"{self.width}x{self.height}"
@@ -198,18 +198,24 @@ class VideoWriter:
             self.abort()
 
 
-def leave_on_sigterm() -> Callable[[], object]:
-    """Let SIGTERM leave as Ctrl-C does, through every ``with``, so that no unfinished file stays;
-    returns what undoes it. Changes nothing where somebody handles the signal already."""
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+def leave_on_signals() -> Callable[[], object]:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, leave as Ctrl-C does, through every
+    ``with``, so that no unfinished file stays; returns what undoes it. Changes nothing where somebody
+    handles the signal already, or does not want to hear of it (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
         return nothing
+    unheard = [each for each in LEAVING if signal.getsignal(each) is signal.SIG_DFL]
 
     def leave(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
-    return functools.partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+    def undo() -> None:
+        for each in unheard:
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in unheard:
+        signal.signal(each, leave)
+    return undo
 
 
 def nothing() -> None:

@@ -159,7 +159,7 @@ def test_jpeg_pictures_come_back() -> None:
         decode_jpeg(b"no picture")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_no_unfinished_file(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
 import time, numpy as np
@@ -178,8 +178,15 @@ with VideoWriter({str(tmp_path / "x.mp4")!r}, 64, 48) as writer:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_signal_is_given_back(tmp_path: Path) -> None:
+def test_signals_are_given_back_and_one_that_is_ignored_stays_so(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with VideoWriter(tmp_path / "x.mp4", 64, 48) as writer:
-        writer.write(np.zeros((4, 48, 64, 3), np.uint8))
-    assert signal.getsignal(signal.SIGTERM) == before
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with VideoWriter(tmp_path / "x.mp4", 64, 48) as writer:
+            writer.write(np.zeros((4, 48, 64, 3), np.uint8))
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != before
+        assert signal.getsignal(signal.SIGTERM) == before
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, hang_up)
