@@ -12,6 +12,9 @@ import psutil
 from actors.tasks import cancel
 
 CALM_SECONDS: Final = 4.0  # after the workers have loaded: the first frames go first
+START_SECONDS: Final = (
+    120.0  # after which one that does not come up (it was stopped, say) is given up
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +70,12 @@ class Spare:
         try:
             async with self._turn:
                 self._actor = await asyncio.to_thread(self._spawn)
-                identity = await self._actor.identity.remote()
+                async with asyncio.timeout(START_SECONDS):
+                    identity = await self._actor.identity.remote()
                 self._process = psutil.Process(identity.pid)
         except Exception as error:  # whatever a start can fail with: the run has all that it needs
-            logger.warning("no spare worker, so the next repair takes longer (%s)", error)
+            why = str(error) or "it did not come up in time"
+            logger.warning("no spare worker, so the next repair takes longer (%s)", why)
             logger.info("why a spare worker did not come up, in full", exc_info=error)
 
     @property

@@ -18,15 +18,19 @@ from tests.until import until
 
 @dataclass
 class Idle:
-    """An actor of Ray's, as far as a spare asks it: a process that does nothing."""
+    """An actor of Ray's, as far as a spare asks it: a process that does nothing. ``silent``: it was
+    stopped before it could say who it is."""
 
     process: "subprocess.Popen[bytes]"
+    silent: bool = False
 
     @property
     def identity(self) -> Any:
         return self
 
     async def remote(self) -> Identity:
+        if self.silent:
+            await asyncio.Event().wait()
         return Identity(self.process.pid, "here", "node", 0.0)
 
 
@@ -102,5 +106,29 @@ def test_one_that_is_being_prepared_ends_with_it() -> None:
             await asyncio.sleep(0)
             await place.spare.end()
             assert place.spare.take() is None and place.spare._preparing is None
+
+    run(whole())
+
+
+def test_one_that_never_comes_up_keeps_no_other_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 0.2)
+
+    async def whole() -> None:
+        async with Place() as place, Place() as other:
+            other.spare._turn = place.spare._turn
+            spawn = place.spawn
+
+            def stopped() -> Idle:
+                idle = spawn()
+                idle.silent = len(place.made) == 1
+                return idle
+
+            place.spare._spawn = stopped
+            place.spare.prepare()
+            await until(lambda: len(place.made) == 1)
+            assert await other.taken() is other.made[0] and place.spare.take() is None
+            assert await place.taken() is place.made[1]
 
     run(whole())
