@@ -1,6 +1,7 @@
 """Where journals lie: private, locked while their sessions live, bounded in number and size."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -156,3 +157,18 @@ def test_what_a_start_left_is_swept(tmp_path: Path) -> None:
     assert not (tmp_path / "stale").exists() and (tmp_path / "fresh").exists()
     living.remove()
     assert not living.folder.exists() and not living.held
+
+
+def test_one_that_a_person_deletes_meanwhile_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateFolder(tmp_path)
+    journal(state, "gone", 10)
+
+    def deleted(folder: Path) -> bool:
+        shutil.rmtree(folder)
+        return False
+
+    monkeypatch.setattr(module, "was_ended", deleted)
+    place = state.new()
+    assert place.held and state.names() == []

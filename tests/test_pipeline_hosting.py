@@ -3,6 +3,7 @@ or all of them."""
 
 import asyncio
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -33,6 +34,17 @@ from the_matrix import the_matrix
 
 TOKEN = "a-token-made-for-these-tests-only"
 ENGINE = "torch-fp32"
+
+
+def test_a_world_that_cannot_be_kept_says_so(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    launch = Launch.make(RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32"))
+    hosting = Hosting(launch.fleet(), launch.keeping, Checkpoint.open(launch.weights))
+    shutil.rmtree(tmp_path / "state")
+    made = asyncio.run(hosting.source(Whose("0a1b", "Ann")))
+    assert isinstance(made.source, Session) and not launch.keeping.notes
+    assert "Ann is not kept: state folder" in caplog.text
 
 
 def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ class StateFolder:
                 places.append((was_ended(place.folder), place))
         size = 0
         for count, (ended, place) in enumerate(sorted(places, key=lambda each: each[0]), 1):
-            size += sum(file.lstat().st_size for file in place.folder.iterdir())
+            with contextlib.suppress(OSError):  # a person deletes it, right now
+                size += sum(file.lstat().st_size for file in place.folder.iterdir())
             many = count >= IDLE if ended else count > CUT_OFF
             place.remove() if many or size > IDLE_BYTES else place.leave()
         self._sweep()

@@ -1,5 +1,6 @@
 """What is kept of the worlds of a launcher, and the drives of others that go on here."""
 
+import logging
 import secrets
 import time
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,13 @@ from configs.geometry import LATENTS_PER_SECOND
 from configs.load import state_folder
 from configs.schema import ALL_DRIVES, RunConfig
 from models.checkpoint import Checkpoint
-from pipeline.host import PastDrive, Whose
+from pipeline.host import OWN, PastDrive, Whose
 from pipeline.keeping.held_drive import HeldDrive
 from pipeline.keeping.past_drives import PastDrives
 from pipeline.stage.show import Show
 from pipeline.stage.takes import other_engine
+
+logger = logging.getLogger(__name__)
 
 
 def _launcher() -> str:
@@ -102,7 +105,10 @@ class Keeping:
                 session, Journal(self.state.new(), self._head(head, whose), checkpoint)
             )
         except UserError as error:
-            self.notes.append(f"{error}: the drive is not kept")
+            if whose.id == OWN:  # said with all else of the start
+                self.notes.append(f"{error}: the drive is not kept")
+            else:
+                logger.warning("%s is not kept: %s", whose.name, error)
             return session
 
     def take_up(self, journal: str, checkpoint: Checkpoint) -> HeldDrive:
