@@ -11,7 +11,7 @@ from pipeline.commands.flags import add_engine, add_offline, add_start
 PURPOSE: Final = "Stages 3 and 4: continue a video for as long as you like, offline."
 EXAMPLES: Final = """\
   python -m pipeline stream --prompt "A car on a desert road" --init-video base.mp4 --sample-groups 32 --output long.mp4
-  python -m pipeline stream --stage 3 --prompt "..." --controls "D*20,DR*20" --output drive.mp4"""
+  python -m pipeline stream --stage 3 --prompt "..." --controls "D*20,DR*20" --sample-groups 37 --output drive.mp4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise-groups", metavar="G", help="noise groups in the window (default: the weights' own)"
     )
     stream.add_argument(
-        "--sample-groups", metavar="S", help="outer steps; the video has 4 S W frames (default 8)"
+        "--sample-groups",
+        metavar="S",
+        help="outer steps; the video has 4 S W frames, and follows W (S + G) + 1 labels (default 8)",
     )
     stream.add_argument(
         "--steps", metavar="T", help="inference steps, a multiple of G (default: the weights' own)"
