@@ -63,7 +63,7 @@ def main() -> None:
     """Write the planned drive; say how grey its ground is, and that of a drive straight on."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=15)
-    parser.add_argument("--prompt", default="A yellow car drives through a green meadow by day")
+    parser.add_argument("--prompt", default="A red car drives through the desert on a sunny day")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", default="planned.mp4")
     options = parser.parse_args()
