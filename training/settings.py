@@ -12,6 +12,8 @@ from training.view import View
 
 MOST: Final = 10**9  # of what is counted
 LARGEST_SCALE: Final = 16
+MOST_AT_ONCE: Final = 256  # processes or threads: more would stop the machine, not speed it up
+AT_ONCE: Final = {"ranks", "threads", "processes"}
 # whole numbers that may be 0, as a stage's steps may
 MAY_BE_NONE: Final = {"pixel_shards", "control_start", "held_out_shards", "clip_every"}
 SHARES: Final = {"road_share", "reverse_share", "own_share"}
@@ -99,16 +101,17 @@ class TrainSettings:
             if kind == "int" and name != "seed":
                 stage = name.endswith("_steps") and name != "distill_teacher_steps"
                 none = name in MAY_BE_NONE or stage
-                whole_number(name, value, 0 if none else 1, MOST)
+                most = MOST_AT_ONCE if name in AT_ONCE else MOST
+                whole_number(name, value, 0 if none else 1, most)
             elif kind == "float":
                 real_number(name, value, 0, 1 if name in SHARES else 1e6)
         if self.token not in TOKENS:
             raise UserError(f"token: expected 1 or 2 latent pixels, got {self.token}")
         if self.average_decay >= 1:
             raise UserError(f"average_decay: expected less than 1, got {self.average_decay:g}")
-        for name, most in (("late_labels", "noise_groups"), ("control_start", "layers")):
-            if getattr(self, name) > getattr(self, most):
-                limit = f"{most}, {getattr(self, most)}"
+        for name, other in (("late_labels", "noise_groups"), ("control_start", "layers")):
+            if getattr(self, name) > getattr(self, other):
+                limit = f"{other}, {getattr(self, other)}"
                 raise UserError(f"{name}: expected at most {limit}, got {getattr(self, name)}")
         for name in ("encoder_widths", "decoder_widths"):
             widths(name, getattr(self, name))
