@@ -306,6 +306,11 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             assert own.url == f"{theatre.origin}/"
             await own.click("#lobby")
             await own.wait_for_selector(".card")
+            (tmp_path / "notes.txt").write_text("no world")
+            await own.set_input_files("#file", tmp_path / "notes.txt")
+            await so(
+                own, "document.getElementById('toasts').textContent.includes('No world in notes')"
+            )
             await own.set_viewport_size({"width": 1280, "height": 500})
             assert re.search(r"1 of 2 here, room for 1 more", await text(own, "#count"))
             await own.get_by_text("a red car on a road at night").click()

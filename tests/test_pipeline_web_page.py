@@ -267,6 +267,9 @@ def test_pause_reset_new_seed_and_copying(run):
             )
             await tab.click("#seed")
             await so(tab, f"navigator.clipboard.readText().then(t => t == '{theatre.show.seed}')")
+            await tab.evaluate("document.getElementById('seed-value').textContent = '888888'")
+            first, last = await box_of(tab, "#pause"), await box_of(tab, "#show-drawer")
+            assert first["y"] == last["y"], "a longer seed makes no second row"
 
     run(body)
 

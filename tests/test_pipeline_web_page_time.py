@@ -173,6 +173,11 @@ def test_a_moment_is_saved_and_a_file_is_opened(run, dreams, tmp_path):
             await tab.click("#to-now")
             await tab.click("#new-seed")
             await until(lambda: show.seed != 42 and show.latent >= 2)
+            log = tmp_path / "drive.jsonl"
+            log.write_text("{}\n{}\n")
+            await tab.set_input_files("#open-drive", log)
+            await eventually(lambda: says(tab, "drive.jsonl"))  # its name as it is
+            await eventually(lambda: says(tab, "--replay"))
             await tab.set_input_files("#open-drive", path)
             await until(lambda: show.seed == 42 and show.latent >= latent)
             await so(tab, "document.getElementById('seed-value').textContent === '42'")

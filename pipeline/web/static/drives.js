@@ -59,7 +59,8 @@ export class Drives {
       if (!isDrive(drive)) throw new Error("no drive");
       this.#ask(drive, () => {});
     } catch {
-      toast(`${file.name} holds no drive: expected a file that “Save this drive” wrote.`, true);
+      const log = file.name.endsWith(".jsonl") ? " A control log is followed by a start with --replay." : "";
+      toast(`There is no drive in ${file.name}: expected a file of “Save this drive” or “Save this world”.${log}`, true);
     }
   }
 

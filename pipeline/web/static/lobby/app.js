@@ -146,6 +146,7 @@ $("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
   target.value = "";
   if (!file || $("begin").disabled) return;
+  if (!file.name.endsWith(".world")) return toast(`No world in ${file.name}: expected a file of “Save this world”, NAME.world.`, true);
   const name = $("called").value.trim();
   const headers = { "content-type": "application/octet-stream" };
   toast(`Sending ${file.name}…`);
