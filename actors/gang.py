@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 import psutil
 
 from actors.cluster import Cluster
+from actors.owned import owned
 from actors.records import Identity
 from actors.spare import Spare
 from actors.worker import Worker
@@ -211,7 +212,7 @@ def quietly(work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
 
 
 async def _all(references: Sequence[Reference[T]]) -> list[T]:
-    return list(await asyncio.gather(*references))
+    return list(map(owned, await asyncio.gather(*references)))
 
 
 def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:

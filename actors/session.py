@@ -18,6 +18,7 @@ import numpy as np
 
 from actors.fleet import Fleet
 from actors.moments import load, save
+from actors.owned import owned
 from actors.repair import Fault, Flow, watched
 from actors.replica import Replica, Rewound
 from actors.source import STEPS_AHEAD, FrameChunk, Moment, Pace, Report, Reporter, Take
@@ -214,7 +215,7 @@ class Session:
                 continue
             replies = await watched(replica.dit, step.replies, self._flow.limit)
             slices = await watched(replica.vae, step.slices, self._flow.limit)
-            chunk = await step.chunk
+            chunk = owned(await step.chunk)
             if self._rewound is not rewound or self._steering.wanted is not None:
                 continue  # a reset overtook it
             self._flow.took(time.monotonic() - step.sampled)

@@ -5,6 +5,7 @@ import asyncio
 import time
 from typing import Final
 
+from actors.owned import owned
 from actors.records import StepOrder
 from actors.repair import Fault, watched
 from actors.replica import Replica
@@ -42,7 +43,7 @@ async def _walk(replica: Replica, number: int, route: Route, window: int) -> Com
         timeline.under_way.append(step)
         replies = await watched(replica.dit, step.replies, WALK_SECONDS)
         slices = await watched(replica.vae, step.slices, WALK_SECONDS)
-        timeline.done(step, await step.chunk, replies[0], slices)
+        timeline.done(step, owned(await step.chunk), replies[0], slices)
         whole = bool(len(slices[0].frames))
     if not whole:
         raise UserError("this moment's frames are made with the next latent's: take the next one")
