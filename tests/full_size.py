@@ -8,6 +8,7 @@ and --columns (of latents) make it smaller.
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -44,6 +45,7 @@ WORDS = "a red white car drives on through desert snow city road at night noon s
 T5 = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64}
 PROMPT = "a red car drives on a desert road at noon"
 LIVE_SECONDS, SHOWN_SECONDS = 1500.0, 60.0  # loading included; from the first frame on
+RANK_SECONDS = 1800.0  # of all that ranks do at once
 LATENTS = 3  # that a decoder is tried with
 
 
@@ -174,8 +176,8 @@ def _rank_step(group: SequenceGroup, size: Size) -> tuple[Tensor, float, float]:
 
 def ranks(size: Size) -> dict[str, Any]:
     """Two gloo ranks of a thread each against one: relative error, seconds, peak memory each."""
-    ((expected, alone, one_peak),) = run_ranks(1, _rank_step, size)
-    results = run_ranks(2, _rank_step, size)
+    ((expected, alone, one_peak),) = run_ranks(1, _rank_step, size, seconds=RANK_SECONDS)
+    results = run_ranks(2, _rank_step, size, seconds=RANK_SECONDS)
     error = max(float((got - expected).norm() / expected.norm()) for got, _, _ in results)
     return {
         "relative_error": error,
@@ -199,8 +201,8 @@ def _decode(group: SequenceGroup, size: Size, tiny: bool) -> tuple[Tensor, float
 
 
 def _shards(size: Size, tiny: bool) -> dict[str, Any]:
-    ((whole, alone, one_peak),) = run_ranks(1, _decode, size, tiny)
-    results = run_ranks(3, _decode, size, tiny)
+    ((whole, alone, one_peak),) = run_ranks(1, _decode, size, tiny, seconds=RANK_SECONDS)
+    results = run_ranks(3, _decode, size, tiny, seconds=RANK_SECONDS)
     joined = torch.cat([frames for frames, _, _ in results], 2)
     difference = (joined.int() - whole.int()).abs()
     return {
@@ -284,10 +286,11 @@ def _kill_a_rank(run: "subprocess.Popen[bytes]", folder: Path, deadline: float) 
         if any(b"\n" in log.read_bytes()[1:] for log in logs):
             break
         time.sleep(0.1)
-    for child in psutil.Process(run.pid).children(recursive=True):
-        if "DitWorker" in " ".join(child.cmdline()):
-            child.kill()
-            return True
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, which its exit code tells
+        for child in psutil.Process(run.pid).children(recursive=True):
+            if "DitWorker" in " ".join(child.cmdline()):
+                child.kill()
+                return True
     return False
 
 

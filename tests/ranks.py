@@ -13,21 +13,26 @@ from models.parallel import SequenceGroup
 
 
 def run_ranks(
-    size: int, function: Callable[..., Any], *arguments: Any, backend: str = "gloo"
+    size: int,
+    function: Callable[..., Any],
+    *arguments: Any,
+    backend: str = "gloo",
+    seconds: float = 240,
 ) -> list[Any]:
     """Return [function(group of rank r, *arguments) for r in range(size)], all ranks running at
     once.
 
-    backend: gloo, or one of CUDA's, where rank r has device r. The function is a top-level one of a
-    test module; arguments and results cross process borders.
+    backend: gloo, or one of CUDA's, where rank r has device r. seconds: after which it is given up,
+    a quarter of them for one exchange. The function is a top-level one of a test module; arguments
+    and results cross process borders.
     """
     with tempfile.TemporaryDirectory() as folder:
         method = f"file://{folder}/store"
         jobs = [
-            _pool().submit(_rank, rank, size, method, backend, function, arguments)
+            _pool().submit(_rank, rank, size, method, backend, seconds / 4, function, arguments)
             for rank in range(size)
         ]
-        return [job.result(timeout=240) for job in jobs]
+        return [job.result(timeout=seconds) for job in jobs]
 
 
 @functools.cache
@@ -42,13 +47,14 @@ def _rank(
     size: int,
     method: str,
     backend: str,
+    exchange: float,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> Any:
     torch.set_num_threads(1)
     device = "cpu" if backend == "gloo" else f"cuda:{rank}"
     group = SequenceGroup.join(
-        rank, size, init_method=method, backend=backend, device=device, timeout_seconds=60
+        rank, size, init_method=method, backend=backend, device=device, timeout_seconds=exchange
     )
     try:
         return function(group, *arguments)
