@@ -6,7 +6,7 @@ nothing behind.
 Its standard input is a pipe whose other end only the launcher holds: end of file means that the
 launcher is gone, however it died. It adopts every orphan below it, so ending the tree needs no list
 of names and touches nobody else's Ray. It writes one line, "ready", once the head runs (else the
-last words of the head), and ends when the head ends or one of its daemons stays stopped.
+last words of the head), and ends when the head or one of its daemons ends, or a daemon stays stopped.
 Where KEEP_LOGS is not empty, the logs of Ray and its workers are copied to this folder at the end, even
 if the launcher was killed."""
 
@@ -85,12 +85,28 @@ def keep(head: "subprocess.Popen[bytes]", wakened: int, folder: Path) -> int:
                     if STARTED in said and not ready:
                         ready = True
                         tell("ready")
+                        if not watch_daemons(head.pid, selector):
+                            return 0
                 elif key.fd == output:
                     selector.unregister(output)
                 else:
                     if not ready:
                         tell(" ".join(said.decode(errors="replace").split())[-300:])
                     return 0
+
+
+def watch_daemons(head: int, selector: selectors.BaseSelector) -> bool:
+    """From now on an end of Ray's own processes wakes the selector: a head whose raylet was asked to
+    end (SIGTERM) stays as if nothing were. False when there is no raylet any more.
+
+    Only children of the head itself: what a raylet starts has its name for a moment."""
+    names = set()
+    for child in psutil.Process(head).children():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if child.name() in DAEMONS:
+                selector.register(os.pidfd_open(child.pid), selectors.EVENT_READ)
+                names.add(child.name())
+    return "raylet" in names
 
 
 def daemon_stopped() -> bool:

@@ -5,11 +5,13 @@ import os
 import socket
 import time
 
+import torch
+
 from actors.head import log_to_ray
 from actors.records import Identity
 from configs.choice import WeightChoice
 from models.checkpoint import Checkpoint
-from models.device import pick_device, pick_dtype, use_threads
+from models.device import pick_device, use_threads
 from models.parallel import SINGLE, SequenceGroup
 
 # A peer that is lost is an error at once, and one that stands still is found by the session. Here
@@ -24,7 +26,6 @@ class Worker:
         log_to_ray()
         self.rank, self.size = rank, size
         self.device = pick_device()
-        self.dtype = pick_dtype("auto", self.device)
         self.group = SINGLE
         if self.device.type == "cpu":
             use_threads(1)
@@ -50,6 +51,11 @@ class Worker:
         if self._checkpoint is None:
             self._checkpoint = Checkpoint.open(self._weights)
         return self._checkpoint
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in, a tiny decoder excepted."""
+        return self.checkpoint.number_format(self.device)
 
     def join(self, init_method: str) -> None:
         """Meet the other ranks of the group."""

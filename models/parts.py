@@ -10,7 +10,7 @@ from torch import Tensor
 from configs.errors import UserError
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
-from models.device import pick_decoder_dtype, pick_dtype
+from models.device import pick_decoder_dtype
 from models.engines.serve import LoadedDecoder, served_decoder
 from models.frames import StreamDecoder
 from models.tae import TinyVAE
@@ -28,10 +28,10 @@ class Parts:
     """A weight folder's parts on one device, each loaded when it is first needed and then kept."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: str = "auto") -> None:
-        """dtype: auto, float32, bfloat16 or float16 (`device.pick_dtype`). Raises UserError for
+        """dtype: auto, float32, bfloat16 or float16 (`Checkpoint.number_format`). Raises UserError for
         another name."""
         self.checkpoint, self.device = checkpoint, device
-        self.dtype, self._dtype_name = pick_dtype(dtype, device), dtype
+        self.dtype, self._dtype_name = checkpoint.number_format(device, dtype), dtype
         if dtype != "auto" and checkpoint.engine is not None:
             raise UserError(
                 f"engine {checkpoint.engine} and dtype {dtype}: both choose the number format; give one"

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from models.device import cores_of_each, host_memory, pick_decoder_dtype, pick_dtype, threads
+from models.device import cores_of_each, host_memory, threads
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
 from pipeline.prediction import Device, Model
@@ -15,7 +15,7 @@ from pipeline.prediction import Device, Model
 # Ranks talk over gloo on the loopback device: assumed, as measured with pairs of processes.
 LINK: Final = 1.2e9
 EXCHANGE: Final = 3e-4
-CPU: Final = torch.device("cpu")
+FORMATS: Final = {2: torch.bfloat16, 4: torch.float32}  # by their size
 SAMPLE: Final = 2e11  # operations of a sample at most: larger maps are measured on a part
 
 
@@ -34,7 +34,7 @@ def cpu_worker(model: Model, workers: int) -> Device:
 
 def _rank(model: Model, count: int) -> Device:
     """What a transformer's rank attains: its widths, its heads, its number format."""
-    config, dtype = model.transformer, pick_dtype("auto", CPU)
+    config, dtype = model.transformer, FORMATS[model.itemsize]
     patches = (config.sample_height * config.sample_width) // config.patch_size**2
     tokens = config.max_text_seq_length + model.settings.latents * patches
     rows = min(tokens, int(SAMPLE / (8 * config.width**2)))
@@ -55,8 +55,7 @@ def _rank(model: Model, count: int) -> Device:
 
 def _worker(model: Model, count: int) -> Device:
     """What a decoder's worker attains, on its widest maps."""
-    full = isinstance(model.decoder, FullVAEConfig)
-    dtype = (pick_dtype if full else pick_decoder_dtype)("auto", CPU)
+    dtype = FORMATS[model.decoder_itemsize]
     height, width = 8 * model.transformer.sample_height, 8 * model.transformer.sample_width
     config = model.decoder
     if isinstance(config, FullVAEConfig):

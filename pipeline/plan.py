@@ -3,9 +3,11 @@ assumed."""
 
 from pathlib import Path
 
+import torch
+
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
-from models.device import pick_decoder_dtype, pick_device
+from models.device import has_bfloat16, pick_decoder_dtype, pick_device
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
 from models.vae_config import FullVAEConfig
@@ -37,17 +39,20 @@ def report(path: str | None, vae: str, name: str, devices: int) -> None:
 
 
 def _model(path: str | None, vae: str, cpu: bool) -> tuple[Model, str]:
-    """What is planned for, and its name. A CPU computes in float32, tiny decoders excepted."""
+    """What is planned for, and its name; on a CPU in the number formats that are served there."""
     config, settings = TransformerConfig(control_start_layer=15), StreamSettings()
     decoder: FullVAEConfig | TinyVAEConfig = FullVAEConfig() if vae == "full" else TinyVAEConfig()
-    name = f"published shapes, {vae} decoder"
+    name, here = f"published shapes, {vae} decoder", pick_device("cpu")
+    served = torch.bfloat16 if has_bfloat16(here) else torch.float32
     if path is not None:
         checkpoint = Checkpoint.open(Path(path))
         config, settings = checkpoint.transformer_config, checkpoint.streaming
         decoder, name = checkpoint.vae_config, checkpoint.name
-    small = pick_decoder_dtype("auto", pick_device("cpu")).itemsize
-    decoded = small if isinstance(decoder, TinyVAEConfig) else 4
-    return Model(config, settings, decoder, *((4, decoded) if cpu else (2, 2))), name
+        served = checkpoint.number_format(here)
+    tiny = isinstance(decoder, TinyVAEConfig)
+    decoded = pick_decoder_dtype("auto", here) if tiny else served
+    sizes = (served.itemsize, decoded.itemsize) if cpu else (2, 2)
+    return Model(config, settings, decoder, *sizes), name
 
 
 def _print(predictions: list[Prediction]) -> None:

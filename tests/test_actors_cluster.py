@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from actors.cluster import Cluster, head_said
@@ -15,8 +16,8 @@ from tests.places import ROOT
 
 @pytest.fixture
 def open_head():
-    """The address of a head that asks for no token. Our guardian keeps it, and takes it away with
-    its input's end."""
+    """The address of a head that asks for no token, and our guardian, which keeps it and takes it
+    away with its input's end."""
     run, ports = RunFolder(), free_ports(len(PORT_OPTIONS))
     folder = run.path
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -33,15 +34,21 @@ def open_head():
     assert guardian.stdin is not None and guardian.stdout is not None
     try:
         assert guardian.stdout.readline() == b"ready\n"
-        yield f"127.0.0.1:{ports[0]}"
+        yield f"127.0.0.1:{ports[0]}", guardian
     finally:
         guardian.stdin.close()
         guardian.wait(60)
         run.remove()
 
 
-def test_a_cluster_that_lets_a_stranger_in_is_found_out(open_head, tmp_path):
-    assert not asyncio.run(Cluster(open_head, RunFolder(), None).refuses_strangers())
+def test_a_stranger_let_in_is_found_out_and_a_raylet_that_ends_is_the_end_of_the_head(open_head):
+    address, guardian = open_head
+    assert not asyncio.run(Cluster(address, RunFolder(), None).refuses_strangers())
+    # the same head, once more: Ray's own start command stays when its raylet was asked to end
+    assert guardian.poll() is None
+    tree = psutil.Process(guardian.pid).children(recursive=True)
+    next(child for child in tree if child.name() == "raylet").terminate()
+    assert guardian.wait(20) == 0, "so that the run makes a new cluster"
 
 
 def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):

@@ -13,6 +13,7 @@ from models.device import has_bfloat16
 from models.engines import choose
 from models.engines.choose import Choice, Timing, choose_engine, unfit
 from models.engines.openvino import present
+from models.parts import Parts
 from tests.places import SHIPPED
 from tests.tiny_checkpoint import write_checkpoint
 
@@ -128,6 +129,35 @@ def test_without_the_package_it_is_never_slower_than_pytorch_alone(
         choose_engine(checkpoint, CPU, "openvino-fp32")
 
 
+def test_large_weights_are_not_measured_and_compute_in_half_the_memory(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert checkpoint.number_format(CPU) is torch.float32
+    monkeypatch.setattr("models.checkpoint.LARGE", 1)
+    monkeypatch.setattr(choose, "measure", None)
+    choice = choose_engine(checkpoint, CPU)
+    chosen = replace(checkpoint, engine=choice.name)
+    units = has_bfloat16(CPU)
+    assert choice.name == ("torch-bf16" if units else "torch-fp32") and not choice.timings
+    assert chosen.number_format(CPU) is (torch.bfloat16 if units else torch.float32)
+    asked = replace(checkpoint, engine=choose_engine(checkpoint, CPU, "torch-fp32").name)
+    assert asked.number_format(CPU) is torch.float32
+    world = Parts(chosen, CPU).world()
+    config = chosen.transformer_config
+    world.reset(0, torch.zeros(2, config.max_text_seq_length, config.text_embed_dim))
+    assert torch.isfinite(world.step(["D"]).latents).all()
+
+
+def test_a_full_decoder_computes_in_bfloat16_with_large_weights_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Checkpoint.open(write_checkpoint(tmp_path / "stage4", full_vae=True))
+    assert "torch-fp32 only" in unfit("torch-bf16", full, CPU)
+    monkeypatch.setattr("models.checkpoint.LARGE", 1)
+    assert unfit("torch-bf16", full, CPU) == ""
+    assert "torch-fp32 only" in unfit("openvino-fp32", full, CPU)
+
+
 def test_int8_needs_ranges_and_instructions(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +178,8 @@ def test_a_gpu_and_large_weights_are_not_measured(
         choose_engine(checkpoint, torch.device("cuda"), "torch-fp32")
     config = replace(checkpoint.transformer_config, num_layers=30, num_attention_heads=120)
     large = replace(checkpoint, transformer_config=config)
-    assert choose_engine(large, CPU).name == "torch-fp32" and not calls
+    expected = "torch-bf16" if has_bfloat16(CPU) else "torch-fp32"
+    assert choose_engine(large, CPU).name == expected and not calls
 
 
 def test_the_full_autoencoder_runs_with_pytorch(tmp_path: Path) -> None:

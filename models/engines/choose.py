@@ -29,7 +29,6 @@ from models.parts import Parts
 
 PASSES = 6  # of each engine; the fastest counts, which other work on the machine disturbs least
 MEASURING = "measuring which engine is fastest here, once: some seconds, longer on a busy machine"
-MOST_PARAMETERS = 200_000_000  # of a transformer that is measured: a step of more takes seconds
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,9 @@ def choose_engine(
         names.remove("torch-bf16")  # it takes many times as long there
     if len(names) == 1:
         return Choice(names[0], "the only one that fits", {})
-    if _parameters(checkpoint) > MOST_PARAMETERS:
-        return Choice(names[0], "too large to be measured at the start", {})
+    if checkpoint.large:
+        name = "torch-bf16" if "torch-bf16" in names else names[0]
+        return Choice(name, "too large to be measured at the start", {})
     file = cache_folder() / "engines" / f"{_key(checkpoint, names)}.json"
     timings, reason = _remembered(file, names), "the fastest when it was measured"
     if timings is None:
@@ -116,7 +116,7 @@ def unfit(name: str, checkpoint: Checkpoint, device: torch.device) -> str:
         return "" if name == "torch-bf16" else "a GPU runs torch-bf16 only"
     if name == "torch-fp32":
         return ""
-    if not checkpoint.tiny:
+    if not checkpoint.tiny and not (name == "torch-bf16" and checkpoint.large):
         return "the full autoencoder runs with torch-fp32 only"
     if not name.startswith("openvino"):
         return ""
@@ -169,12 +169,6 @@ def _passes(checkpoint: Checkpoint) -> tuple[Callable[[], object], Callable[[], 
     step()
     decode()
     return step, decode
-
-
-def _parameters(checkpoint: Checkpoint) -> int:
-    """Of the transformer's blocks, which are nearly all of it: about 16 D^2 each."""
-    config = checkpoint.transformer_config
-    return 16 * config.num_layers * config.width**2
 
 
 def _key(checkpoint: Checkpoint, names: list[str]) -> str:
