@@ -22,5 +22,15 @@ if [[ ! "$1" =~ ^[1-9][0-9]{0,2}$ ]]; then
     exit 2
 fi
 flags=(--ranks "$1" "${@:2}")
-if (($# > 1)) && [[ "$2" != -* ]]; then flags=(--ranks "$1" "--model-path=$2" "${@:3}"); fi
+twice='--ranks'
+if (($# > 1)) && [[ "$2" != -* ]]; then
+    flags=(--ranks "$1" "--model-path=$2" "${@:3}")
+    twice='--ranks|--model-path'
+fi
+for flag in "${@:2}"; do
+    if [[ "$flag" =~ ^($twice)(=.*)?$ ]]; then
+        printf 'error: %s is said twice: expected it first, as in: bash start_dit.sh 2 models/stage4\n' "${BASH_REMATCH[1]}" >&2
+        exit 2
+    fi
+done
 exec "${dit[@]}" "${flags[@]}"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from configs.choice import WeightChoice
 from configs.errors import UserError
+from configs.limits import check_path
 from configs.schema import DEFAULT_PROMPT, StreamSettings
 from models.device import has_bfloat16, pick_dtype
 from models.engines.decoder import Ranges
@@ -259,7 +260,11 @@ class Checkpoint:
 
     def make_control_embeddings(self, clip: Path) -> None:
         """Compute the control vectors from a local CLIP folder and save them beside the weights,
-        unless they are there."""
+        unless they are there. Raises UserError where there is no such folder, needed or not."""
+        if not check_path(clip, "clip").is_dir():
+            raise UserError(
+                f"clip {clip}: expected a CLIP folder, found none there; check the path"
+            )
         if self._file(CONTROLS_FILE) is not None:
             return
         vectors, width = clip_control_embeddings(clip), self.transformer_config.control_dim

@@ -100,6 +100,11 @@ def test_start_clips_suit_the_prompt(whole: Path) -> None:
     assert choose_clip("zzz", {"clip.0": "a", "clip.1": "b"}) == "clip.0"
 
 
+def test_a_clip_folder_that_is_not_there_is_told_though_it_is_not_needed(whole: Path) -> None:
+    with pytest.raises(UserError, match="expected a CLIP folder, found none there"):
+        Checkpoint.open(WeightChoice(whole, clip=whole / "nowhere"))
+
+
 def test_without_clips_a_world_starts_from_nothing(folder: Path) -> None:
     (folder / "start_clips.safetensors").unlink()
     checkpoint = Checkpoint.open(folder)

@@ -36,6 +36,8 @@ def test_the_dit_group_alone_prints_its_speed(model):
     ("arguments", "said"),
     [
         ([], "error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4"),
+        (["1", "--ranks=2"], "error: --ranks is said twice: expected it first, as in"),
+        (["1", ".", "--model-path", "x"], "error: --model-path is said twice: expected it first"),
         (["2", "/nonexistent"], "/nonexistent"),
         (["2", "--model-path", "/nonexistent"], "/nonexistent"),  # the folder may be left out
         (["2", "--duration", "x"], "--duration"),

@@ -75,6 +75,19 @@ def test_a_rate_is_of_the_last_seconds():
     assert rate.lately(30.0) == 0.0 and rate.until(11.0) == pytest.approx(11.0)
 
 
+def test_a_fault_is_a_gap_and_no_slowness():
+    figures = Figures()
+    for k in range(33):
+        figures.shown.add(k / 16, 1)
+    figures.broken()
+    assert figures.shown.recent_seconds == 0, "so nothing is said of the speed meanwhile"
+    assert figures.shown.add(14.0, 1) == 12.0
+    for k in range(1, 33):
+        figures.shown.add(14 + k / 16, 1)
+    assert figures.shown.lately(16.0) == 16.0 and figures.restarts == 1
+    assert figures.shown.seconds == 16.0, "on average it counts"
+
+
 def test_the_histogram_counts_everything_and_percentiles_the_newest_minute():
     times = Times()
     for _ in range(240):

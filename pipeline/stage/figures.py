@@ -64,6 +64,7 @@ class Rate:
         self._last: float | None = None
         # (when, since the one before, frames)
         self._recent: deque[tuple[float, float, int]] = deque()
+        self._anew = False
 
     def add(self, now: float, frames: int) -> float:
         """``frames`` came at ``now``; returns the seconds since the ones before (0 after a
@@ -73,8 +74,9 @@ class Rate:
             gap = now - self._last
             self.seconds += gap
             self._counted += frames
-            self._recent.append((now, gap, frames))
-        self._last = now
+            if not self._anew:
+                self._recent.append((now, gap, frames))
+        self._last, self._anew = now, False
         return gap
 
     def until(self, now: float) -> float:
@@ -83,6 +85,12 @@ class Rate:
 
     def rest(self) -> None:
         self._last = None
+
+    def anew(self) -> None:
+        """What came, and the time until something comes again, say nothing of the speed from now
+        on."""
+        self._recent.clear()
+        self._anew = True
 
     @property
     def recent_seconds(self) -> float:
@@ -182,6 +190,12 @@ class Figures:
         self._wait("wait", stamps)
         if "received" in stamps:
             self.control.add(self._standing.flowed(stamps["received"], stamps["shown"]))
+
+    def broken(self) -> None:
+        """A fault is being mended: it counts as a gap and a stall, and not as slowness."""
+        self.restarts += 1
+        self.shown.anew()
+        self.made.anew()
 
     def reset_asked(self, now: float) -> None:
         """A reset was asked for."""

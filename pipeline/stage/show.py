@@ -419,6 +419,6 @@ class Show:
         if isinstance(report, Notice):
             return self._audience.warn(report.message, report.about)
         if self._life.hear(report):
-            self.figures.restarts += 1
+            self.figures.broken()
             self._clock.playhead.rest()
         self._audience.tell("status", **asdict(report))
