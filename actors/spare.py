@@ -12,9 +12,7 @@ import psutil
 from actors.tasks import cancel
 
 CALM_SECONDS: Final = 4.0  # after the workers have loaded: the first frames go first
-START_SECONDS: Final = (
-    120.0  # after which one that does not come up (it was stopped, say) is given up
-)
+START_SECONDS: Final = 120.0  # after which one that does not come up (stopped, say) is given up
 
 logger = logging.getLogger(__name__)
 
