@@ -1,14 +1,16 @@
-"""How a run ends: signals, a deadline, and an exit code, whatever state it is in."""
+"""How a run or a command ends: signals, a deadline, and an exit code, whatever state it is in."""
 
 import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 # from the first signal until the run is left as it is: the guardian ends the rest
 GRACE_SECONDS: Final = 8.0
+LEAVING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
@@ -66,3 +68,27 @@ def finish(code: int) -> int:
     if code > 128:
         leave(code)
     return code
+
+
+def leave_on_signals() -> Callable[[], object]:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, leave as Ctrl-C does, through every
+    ``with``, so that no unfinished file stays; returns what undoes it. Changes nothing where somebody
+    handles the signal already, or does not want to hear of it (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        return nothing
+    unheard = [each for each in LEAVING if signal.getsignal(each) is signal.SIG_DFL]
+
+    def ended(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    def undo() -> None:
+        for each in unheard:
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in unheard:
+        signal.signal(each, ended)
+    return undo
+
+
+def nothing() -> None:
+    """What there is to undo where nothing was changed."""

@@ -4,12 +4,9 @@ H.264 frames for the page."""
 import contextlib
 import math
 import os
-import signal
 import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from configs.files import found_at
 from configs.geometry import FPS, seconds_of
 from configs.limits import check_output_file, check_path, whole_number
 from models.start_picture import start_frames
+from pipeline.signals import leave_on_signals, nothing
 
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
 # every machine.
@@ -52,7 +50,6 @@ ENCODING = (
         "threads=1",
     ],
 )
-LEAVING = (signal.SIGTERM, signal.SIGHUP)
 CLOSE_SECONDS = 60.0  # ffmpeg finishes a file within a second; longer means that it hangs
 
 
@@ -196,30 +193,6 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
-
-
-def leave_on_signals() -> Callable[[], object]:
-    """Let SIGTERM, and SIGHUP of a terminal that is closed, leave as Ctrl-C does, through every
-    ``with``, so that no unfinished file stays; returns what undoes it. Changes nothing where somebody
-    handles the signal already, or does not want to hear of it (nohup)."""
-    if threading.current_thread() is not threading.main_thread():
-        return nothing
-    unheard = [each for each in LEAVING if signal.getsignal(each) is signal.SIG_DFL]
-
-    def leave(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    def undo() -> None:
-        for each in unheard:
-            signal.signal(each, signal.SIG_DFL)
-
-    for each in unheard:
-        signal.signal(each, leave)
-    return undo
-
-
-def nothing() -> None:
-    """What there is to undo where nothing was changed."""
 
 
 def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, float]:
