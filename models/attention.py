@@ -3,14 +3,20 @@
 Legend: B batch, n tokens of this rank, H heads, d head width, D width, F latents in the window, S
 tokens per latent."""
 
+import itertools
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from configs.errors import UserError
+from models.device import has_bfloat16
 from models.parallel import SequenceGroup
+
+LONG: Final = 1000  # tokens from which plain bfloat16 products beat PyTorch's kernel on a CPU
+PIECE: Final = 2**21  # scores held at a time: 16 MB in two formats, what caches and pages bear well
 
 
 def possible_degrees(heads: int, tokens: int) -> list[int]:
@@ -46,10 +52,39 @@ def joint_attention(
     if group.size > 1:
         joined = group.all_to_all(torch.stack((q, k, v)), 3, 2, gather_sizes=lengths)
         q, k, v = joined.unbind(0)
-    out = F.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    ).transpose(1, 2)
+    out = self_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
     return group.all_to_all(out, 1, 2, scatter_sizes=lengths)
+
+
+def self_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention without a mask; q, k, v [B, H, n, d] -> [B, H, n, d]: PyTorch's, but for long
+    sequences in bfloat16 on a CPU with units for it, which PyTorch's kernel leaves idle."""
+    plain = q.dtype is not torch.bfloat16 or q.device.type != "cpu" or k.shape[2] < LONG
+    if plain or torch.is_grad_enabled() or not has_bfloat16(q.device):
+        return F.scaled_dot_product_attention(q, k, v)
+    return bfloat16_attention(q, k, v)
+
+
+def bfloat16_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention by matrix products in bfloat16, as exact as PyTorch's kernel; [B, H, n, d].
+
+    A product's scores are rounded to 8 bits; a second one that starts from their negative leaves
+    what the rounding took (both add up in fp32), and the softmax sees the sum of the two."""
+    batch, heads, tokens, width = q.shape
+    out = torch.empty_like(q)
+    scale, keys, v = width**-0.5, k.transpose(2, 3).contiguous(), v.contiguous()
+    rows = min(tokens, 512, max(1, PIECE // tokens))
+    rounded = q.new_empty(rows, tokens)
+    exact = q.new_empty(rows, tokens, dtype=torch.float32)
+    for b, h, first in itertools.product(range(batch), range(heads), range(0, tokens, rows)):
+        piece = q[b, h, first : first + rows]
+        scores = rounded[: len(piece)]
+        torch.addmm(scores, piece, keys[b, h], beta=0, alpha=scale, out=scores)
+        weights = exact[: len(piece)].copy_(scores)
+        weights += torch.addmm(scores, piece, keys[b, h], beta=-1, alpha=scale, out=scores)
+        scores.copy_(torch.softmax(weights, -1, out=weights))
+        out[b, h, first : first + rows] = scores @ v[b, h]
+    return out
 
 
 def control_attention(q: Tensor, k: Tensor, values: Tensor, bias: Tensor) -> Tensor:

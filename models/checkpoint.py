@@ -419,6 +419,8 @@ def read_autoencoder(folder: Path, device: torch.device, dtype: torch.dtype) -> 
     """Load the autoencoder in a folder of its own."""
     vae = _empty_autoencoder(read_vae_config(folder))
     load_module(vae, WeightFiles.open(folder), device, dtype)
+    if isinstance(vae, FullVAE) and device.type == "cpu":
+        vae.channels_last()
     return vae
 
 

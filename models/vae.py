@@ -72,7 +72,8 @@ class CausalConv3d(nn.Module):
     def forward(self, x: Tensor, run: Pass) -> Tensor:
         """[B, inputs, T, H, own W] -> [B, outputs, T, H, own W]."""
         past = run.cache.get(self.cache_key)
-        x = torch.cat([x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past, x], 2)
+        first = x[:, :, :1].expand(-1, -1, 2, -1, -1) if past is None else past
+        x = torch.cat([_like(x, first), x], 2)
         if run.in_place and past is not None:
             past.copy_(x[:, :, -2:])
         else:
@@ -105,7 +106,7 @@ class GroupNorm(nn.GroupNorm):
         mean, variance = _group_moments(grouped, run.group)
         y = ((grouped - mean) * torch.rsqrt(variance + self.eps)).view(x.shape)
         shape = (1, -1, *(1,) * (x.ndim - 2))
-        return (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+        return _like(x, (y * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype))
 
 
 def _group_moments(grouped: Tensor, group: SequenceGroup) -> tuple[Tensor, Tensor]:
@@ -141,11 +142,15 @@ class SpatialNorm(nn.Module):
         assert latents is not None, "the decoder's norms need the latents"
         frames, (height, width) = x.shape[2], latents.shape[3:]
         times = torch.tensor(_time_map(latents.shape[2], frames), device=x.device)
-        scale = self.conv_y(latents)[:, :, times, :, None, :, None]
-        shift = self.conv_b(latents)[:, :, times, :, None, :, None]
+        scale, shift = (
+            _like(x, conv(latents)[:, :, times])[:, :, :, :, None, :, None]
+            for conv in (self.conv_y, self.conv_b)
+        )
+        y = self.norm_layer(x, run)
         # [B, c, T, h, s, w, s]
-        blocks = self.norm_layer(x, run).unflatten(4, (width, -1)).unflatten(3, (height, -1))
-        return torch.addcmul(shift, blocks, scale).flatten(5).flatten(3, 4)
+        blocks = y.unflatten(4, (width, -1)).unflatten(3, (height, -1))
+        torch.addcmul(shift, blocks, scale, out=blocks)
+        return y
 
 
 def _time_map(latents: int, frames: int) -> list[int]:
@@ -205,11 +210,18 @@ class Upsampler(nn.Module):
         if self.time and (x.shape[2] > 1 or run.double_single):
             single = x.shape[2] % 2 if x.shape[2] > 1 else 0
             times = [0] * single + [k for k in range(single, x.shape[2]) for _ in range(2)]
-            x = x[:, :, times]
+            x = _like(x, x[:, :, times])
         return _per_frame(
             x,
             lambda frames: convolve(self.conv, F.interpolate(frames, scale_factor=2.0), run.group),
         )
+
+
+def _like(x: Tensor, values: Tensor) -> Tensor:
+    """`values` in the order that x's elements have in memory: two orders in one call are slow."""
+    last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    order = last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+    return values.contiguous(memory_format=order)
 
 
 def _per_frame(x: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
@@ -223,7 +235,8 @@ def convolve(conv: nn.Conv2d | nn.Conv3d, x: Tensor, group: SequenceGroup) -> Te
     if group.size == 1:
         return conv(x)
     left, right = group.halo(x, dim=x.ndim - 1)
-    x, padding = torch.cat([left, x, right], -1), (*conv.padding[:-1], 0)
+    x = torch.cat([_like(x, left), x, _like(x, right)], -1)
+    padding = (*conv.padding[:-1], 0)
     apply = F.conv3d if isinstance(conv, nn.Conv3d) else F.conv2d
     return apply(x, conv.weight, conv.bias, padding=padding)
 
@@ -318,6 +331,15 @@ class FullVAE(nn.Module):
     @property
     def scaling_factor(self) -> float:
         return self.config.scaling_factor
+
+    def channels_last(self) -> "FullVAE":
+        """Order the kernels, and with them all maps, by channels last: the order that convolutions
+        compute in, on a CPU a fifth faster. The numbers stay the same up to rounding."""
+        orders = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for weight in self.parameters():
+            if weight.ndim in orders:
+                weight.data = weight.data.contiguous(memory_format=orders[weight.ndim])
+        return self
 
     @torch.no_grad()
     def encode(self, video: Tensor, *, tiled: bool = False) -> LatentDistribution:

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
+from models.attention import self_attention
 from models.device import cores_of_each, host_memory, threads
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
@@ -46,9 +47,7 @@ def _rank(model: Model, count: int) -> Device:
         count,
         x,
         linear=_rate(lambda: F.linear(x, weight), 8.0 * rows * config.width**2),
-        attention=_rate(
-            lambda: F.scaled_dot_product_attention(q, q, q), 4.0 * seen**2 * config.width
-        ),
+        attention=_rate(lambda: self_attention(q, q, q), 4.0 * seen**2 * config.width),
         convolution=1.0,  # it has none
     )
 

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from configs.errors import UserError
 from models.attention import (
+    bfloat16_attention,
     check_degree,
     control_attention,
     control_bias,
     joint_attention,
     possible_degrees,
+    self_attention,
 )
 from models.parallel import SequenceGroup
 from tests.ranks import run_ranks
@@ -82,6 +84,37 @@ def _shared(group: SequenceGroup) -> float:
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_share_self_attention(size: int) -> None:
     assert max(run_ranks(size, _shared)) < 1e-6
+
+
+@pytest.mark.parametrize("gain", [1, 3])
+def test_products_in_bfloat16_are_as_exact_as_the_kernel(gain: float) -> None:
+    """Also where scores are large (up to 45 with a gain of 3), whose rounding alone would be off by
+    1.5 %."""
+    torch.manual_seed(4)
+    q, k = (gain * F.layer_norm(x, (64,)) for x in torch.randn(2, 2, 2, 1100, 64))
+    q, k, v = q.bfloat16(), k.bfloat16(), torch.randn(2, 2, 1100, 64).bfloat16()
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    kernel = F.scaled_dot_product_attention(q, k, v)
+    ours = bfloat16_attention(q, k, v)
+    assert ours.dtype is torch.bfloat16
+    assert (ours - exact).norm() < 1.5 * (kernel - exact).norm() < 0.004 * exact.norm()
+
+
+def test_only_long_sequences_of_a_cpu_with_the_units_take_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.attention.has_bfloat16", lambda device: True)
+    torch.manual_seed(5)
+    long, short = torch.randn(1, 1, 1000, 64).bfloat16(), torch.randn(1, 1, 999, 64).bfloat16()
+    kernel = F.scaled_dot_product_attention
+    with torch.no_grad():
+        assert self_attention(long, long, long).equal(bfloat16_attention(long, long, long))
+        assert self_attention(short, short, short).equal(kernel(short, short, short))
+        whole = long.float()
+        assert self_attention(whole, whole, whole).equal(kernel(whole, whole, whole))
+    monkeypatch.setattr("models.attention.has_bfloat16", lambda device: False)
+    with torch.no_grad():
+        assert self_attention(long, long, long).equal(kernel(long, long, long))
 
 
 def test_impossible_degrees_are_refused_with_the_possible_ones() -> None:

@@ -163,14 +163,37 @@ def test_a_stream_goes_on_after_its_state_is_carried_over(pushed: int) -> None:
 
 
 def _shard(group: SequenceGroup, latents: Tensor) -> list[Tensor]:
-    stream = _random().stream(group)
+    stream = _random().channels_last().stream(group)
     return [stream.decode(latent[None]) for latent in latents]
+
+
+def test_channels_last_is_the_order_of_every_map_and_the_same_numbers() -> None:
+    """One map in the other order, and what follows is copied again and again."""
+    latents, orders = torch.randn(3, 4, 4, 5), set()
+    plain, last = _random().stream(), _random().channels_last().stream()
+    for latent in latents:
+        assert torch.allclose(last.decode(latent[None]), plain.decode(latent[None]), atol=1e-5)
+
+    def look(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+        orders.add(x.is_contiguous(memory_format=last))
+
+    vae = _random().bfloat16().channels_last()  # small maps in float32 take another kernel
+    for module in vae.decoder.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d) and module.in_channels > 4:
+            module.register_forward_pre_hook(look)
+    stream = vae.stream()
+    for latent in latents:
+        stream.decode(latent[None])
+    assert orders == {True}
 
 
 @pytest.mark.parametrize(("workers", "width"), [(2, 5), (3, 7), (4, 6)])
 def test_workers_on_uneven_slices_equal_one(workers: int, width: int) -> None:
     latents = torch.randn(6, 4, 4, width)
-    alone = _shard(SequenceGroup.single(), latents)
+    plain = _random().stream()
+    alone = [plain.decode(latent[None]) for latent in latents]
     shards = run_ranks(workers, _shard, latents)
     assert len({shard[0].shape[-1] for shard in shards}) == 2
     for step, expected in enumerate(alone):

@@ -180,13 +180,5 @@ class _Call:
 def prepare_decoder(vae: FullVAE, paths: Paths) -> FullVAE:
     """Change a loaded autoencoder's decoder to take `paths`, in place, and return it."""
     if paths.channels_last:
-        for module in vae.decoder.modules():
-            if isinstance(module, nn.Conv3d):
-                module.weight.data = module.weight.data.contiguous(
-                    memory_format=torch.channels_last_3d
-                )
-            elif isinstance(module, nn.Conv2d):
-                module.weight.data = module.weight.data.contiguous(
-                    memory_format=torch.channels_last
-                )
+        vae.channels_last()
     return vae

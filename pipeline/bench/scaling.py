@@ -27,7 +27,8 @@ from pipeline.bench.timing import in_a_process
 from pipeline.launch import Launch
 
 WORLDS: Final = 4  # of each replica: one is stepped, one decoded, others wait
-WARM_SECONDS: Final = 10.0  # spare workers start meanwhile (actors/spare.py)
+SPARES_SECONDS: Final = 20.0  # nothing else runs until spare workers have started (actors/spare.py)
+SETTLE_SECONDS: Final = 3.0  # after worlds race again
 ONE: Final = Layout(1, 1)
 
 
@@ -75,10 +76,13 @@ async def _rate(model: Path, seconds: float, nodes: Sequence[int]) -> float:
         worlds = [
             Racing(Session(fleet), launch.prompt, seed) for seed in range(WORLDS * len(nodes))
         ]
-        racing = [asyncio.create_task(world.run()) for world in worlds]
+        race = asyncio.Event()
+        racing = [asyncio.create_task(world.run(race)) for world in worlds]
         try:
             await asyncio.gather(*(world.begun.wait() for world in worlds))
-            await asyncio.sleep(WARM_SECONDS)
+            await asyncio.sleep(SPARES_SECONDS)
+            race.set()
+            await asyncio.sleep(SETTLE_SECONDS)
             before, began = sum(world.latents for world in worlds), time.monotonic()
             await asyncio.sleep(seconds)
             made = sum(world.latents for world in worlds) - before
@@ -91,15 +95,15 @@ async def _rate(model: Path, seconds: float, nodes: Sequence[int]) -> float:
 
 
 class Racing:
-    """A world that is stepped as fast as its replica can."""
+    """A world that is stepped once, and then as fast as its replica can."""
 
     def __init__(self, session: Session, prompt: str, seed: int) -> None:
         self.latents = 0
         self.begun = asyncio.Event()
         self._session, self._prompt, self._seed = session, prompt, seed
 
-    async def run(self) -> None:
-        """For ever."""
+    async def run(self, race: asyncio.Event) -> None:
+        """For ever, but after the first latent not before the race."""
         await self._session.start(self._seed, self._prompt, lambda report: None)
         while True:
             self._session.hold(LABELS[self.latents // 8 % len(LABELS)], self.latents)
@@ -107,3 +111,4 @@ class Racing:
             await self._session.next()
             self.latents += 1
             self.begun.set()
+            await race.wait()

@@ -62,8 +62,9 @@ def transformer(shape: Shape, device: torch.device, dtype: torch.dtype) -> Trans
 
 
 def full_decoder(shape: Shape, device: torch.device, dtype: torch.dtype) -> FullVAE:
-    """A full autoencoder of that shape."""
-    return _filled(lambda: FullVAE(shape.full), device, dtype)
+    """A full autoencoder of that shape, ordered as one that was loaded."""
+    vae = _filled(lambda: FullVAE(shape.full), device, dtype)
+    return vae.channels_last() if device.type == "cpu" else vae
 
 
 def tiny_decoder(shape: Shape, device: torch.device, dtype: torch.dtype) -> TinyVAE:
