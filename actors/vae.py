@@ -19,9 +19,6 @@ class VaeWorker(Worker):
 
     def __init__(self, weights: WeightChoice, rank: int, size: int) -> None:
         super().__init__(weights, rank, size)
-        # the transformer rests while frames are decoded: the cores are free
-        if self.device.type == "cpu":
-            use_threads(cores_of_each(size))
         self._decoder: LoadedDecoder | None = None
         self._streams: dict[int, StreamDecoder] = {}
         self._next: dict[int, int] = {}  # latent that each world's stream is at
@@ -29,6 +26,11 @@ class VaeWorker(Worker):
     def join(self, init_method: str) -> None:
         """Meet the other workers and load the decoder."""
         super().join(init_method)
+        # the transformer rests while frames are decoded: the cores are free. Small maps take longer
+        # on several threads, which have to be woken for each
+        small = self.checkpoint.tiny and not self.checkpoint.transformer_config.large
+        if self.device.type == "cpu" and not small:
+            use_threads(cores_of_each(self.size))
         self._decoder = self.checkpoint.decoder(self.device, self.dtype)
         settle()
 

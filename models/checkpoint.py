@@ -47,7 +47,6 @@ from models.weights import WeightFiles, listing, load_module, read_json
 from models.words import WORDS_FILE, KnownWords
 
 CONTROLS_FILE = "control_embeddings.safetensors"
-LARGE = 200_000_000  # parameters of a transformer
 
 
 @dataclass(frozen=True)
@@ -195,18 +194,15 @@ class Checkpoint:
         """Load the decoder and make it ready on the engine."""
         return served_decoder(self.autoencoder(device, dtype), self.engine, self.decoder_ranges())
 
-    @property
-    def large(self) -> bool:
-        """Whether the transformer's blocks, about 16 D^2 parameters each, take seconds for a step
-        and gigabytes of memory."""
-        config = self.transformer_config
-        return 16 * config.num_layers * config.width**2 > LARGE
-
     def number_format(self, device: torch.device, name: str = "auto") -> torch.dtype:
         """What all but a tiny decoder computes in: as `pick_dtype` says, but "auto" is bfloat16 for
         large weights on a CPU with units for it, unless the engine is another one: a step of the
         published size takes 0.6 of the time there, and a rank half of the memory."""
-        units = self.large and self.engine in (None, "torch-bf16") and has_bfloat16(device)
+        units = (
+            self.transformer_config.large
+            and self.engine in (None, "torch-bf16")
+            and has_bfloat16(device)
+        )
         return torch.bfloat16 if name == "auto" and units else pick_dtype(name, device)
 
     @property

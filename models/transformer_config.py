@@ -10,6 +10,7 @@ from configs.errors import UserError
 
 # More is a mistake in a file, and takes for ever to refuse otherwise.
 MAX_LAYERS, MAX_SIZE = 1024, 1 << 16
+LARGE = 200_000_000  # parameters of the blocks
 
 # Keys of the published config whose other values no published weights use.
 _FIXED_KEYS: dict[str, Any] = {
@@ -78,6 +79,12 @@ class TransformerConfig:
     def width(self) -> int:
         """D: channels of a token."""
         return self.num_attention_heads * self.attention_head_dim
+
+    @property
+    def large(self) -> bool:
+        """Whether the blocks, about 16 D^2 parameters each, take seconds for a step on a CPU, and
+        gigabytes of memory."""
+        return 16 * self.num_layers * self.width**2 > LARGE
 
     @property
     def steered(self) -> bool:

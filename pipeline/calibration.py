@@ -1,39 +1,84 @@
 """What this machine's processor attains, measured in seconds on the shapes of a model, so that a
 prediction for a CPU stands on this CPU."""
 
+import tempfile
+import time
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from models.attention import self_attention
-from models.device import cores_of_each, host_memory, threads
+from models.device import cores_of_each, host_memory, threads, use_threads
+from models.parallel import SequenceGroup
+from models.tae import TinyVAEConfig
 from models.vae_config import FullVAEConfig
 from pipeline.bench.timing import stopwatch
 from pipeline.prediction import Device, Model
 
-# Ranks talk over gloo on the loopback device: assumed, as measured with pairs of processes.
-LINK: Final = 1.2e9
-EXCHANGE: Final = 3e-4
 FORMATS: Final = {2: torch.bfloat16, 4: torch.float32}  # by their size
 SAMPLE: Final = 2e11  # operations of a sample at most: larger maps are measured on a part
+ROUNDS: Final = 60  # exchanges of a pair, for each size
+SMALL, LARGE = 2**10, 2**21  # numbers sent: what an exchange takes by itself, and by its bytes
 
 
-def cpu_rank(model: Model) -> Device:
+class Talk(NamedTuple):
+    """How two ranks on this machine talk: seconds of one exchange, bytes a second."""
+
+    exchange: float
+    link: float
+
+
+NOBODY: Final = Talk(0.0, 1.0)  # of who has no peers
+
+
+def cpu_talk() -> Talk:
+    """Measured between two processes which compute in between, as ranks do: most of an exchange is
+    waiting for the other to be awake."""
+    with tempfile.TemporaryDirectory() as folder:
+        method = f"file://{folder}/store"
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+            small, large = [pool.submit(_exchanges, rank, method) for rank in (0, 1)][0].result()
+    sent = (LARGE - SMALL) * torch.float32.itemsize
+    return Talk(small, sent / max(large - small, 1e-6))
+
+
+def _exchanges(rank: int, method: str) -> list[float]:
+    """Mean seconds of an exchange of SMALL and of LARGE numbers."""
+    use_threads(1)
+    group = SequenceGroup.join(rank, 2, init_method=method)
+    between, means = torch.randn(300, 300), []
+    for numbers in (SMALL, LARGE):
+        x, seconds = torch.randn(2, numbers), 0.0
+        for _ in range(ROUNDS):
+            between @ between
+            began = time.perf_counter()
+            group.all_to_all(x, 0, 1)
+            seconds += time.perf_counter() - began
+        means.append(seconds / ROUNDS)
+    group.close()
+    return means
+
+
+def cpu_rank(model: Model, talk: Talk = NOBODY) -> Device:
     """One DiT rank of this processor: one thread, as they all run."""
     with threads(1), torch.inference_mode():
-        return _rank(model, 1)
+        return _rank(model, 1, talk)
 
 
-def cpu_worker(model: Model, workers: int) -> Device:
-    """One of `workers` VAE workers, which share the cores."""
-    count = cores_of_each(workers)
+def cpu_worker(model: Model, workers: int, talk: Talk = NOBODY) -> Device:
+    """One of `workers` VAE workers, which share the cores; small worlds' take a thread each
+    (actors/vae.py)."""
+    small = isinstance(model.decoder, TinyVAEConfig) and not model.transformer.large
+    count = 1 if small else cores_of_each(workers)
     with threads(count), torch.inference_mode():
-        return _worker(model, count)
+        return _worker(model, count, talk)
 
 
-def _rank(model: Model, count: int) -> Device:
+def _rank(model: Model, count: int, talk: Talk) -> Device:
     """What a transformer's rank attains: its widths, its heads, its number format."""
     config, dtype = model.transformer, FORMATS[model.itemsize]
     patches = (config.sample_height * config.sample_width) // config.patch_size**2
@@ -46,13 +91,14 @@ def _rank(model: Model, count: int) -> Device:
     return _device(
         count,
         x,
+        talk,
         linear=_rate(lambda: F.linear(x, weight), 8.0 * rows * config.width**2),
         attention=_rate(lambda: self_attention(q, q, q), 4.0 * seen**2 * config.width),
         convolution=1.0,  # it has none
     )
 
 
-def _worker(model: Model, count: int) -> Device:
+def _worker(model: Model, count: int, talk: Talk) -> Device:
     """What a decoder's worker attains, on its widest maps."""
     dtype = FORMATS[model.decoder_itemsize]
     height, width = 8 * model.transformer.sample_height, 8 * model.transformer.sample_width
@@ -60,8 +106,9 @@ def _worker(model: Model, count: int) -> Device:
     if isinstance(config, FullVAEConfig):
         wide, frames = config.block_out_channels[0], 6
         height = min(height, max(8, int(SAMPLE / (54 * wide**2 * 4 * width))))
-        kernel = torch.randn(wide, wide, 3, 3, 3, dtype=dtype)
-        x = torch.randn(1, wide, frames, height, width, dtype=dtype)
+        form = torch.channels_last_3d
+        kernel = torch.randn(wide, wide, 3, 3, 3, dtype=dtype).contiguous(memory_format=form)
+        x = torch.randn(1, wide, frames, height, width, dtype=dtype).contiguous(memory_format=form)
         work: Callable[[], object] = lambda: F.conv3d(x, kernel, padding=(0, 1, 1))  # noqa: E731
         operations = 54.0 * wide**2 * 4 * height * width
     else:
@@ -74,6 +121,7 @@ def _worker(model: Model, count: int) -> Device:
     return _device(
         count,
         x,
+        talk,
         linear=1.0,  # it has none
         attention=1.0,
         convolution=_rate(work, operations),
@@ -81,7 +129,13 @@ def _worker(model: Model, count: int) -> Device:
 
 
 def _device(
-    count: int, x: torch.Tensor, *, linear: float, attention: float, convolution: float
+    count: int,
+    x: torch.Tensor,
+    talk: Talk,
+    *,
+    linear: float,
+    attention: float,
+    convolution: float,
 ) -> Device:
     """A processor of so many threads, and what it attains; x: what it works on."""
     few = torch.ones(64)
@@ -92,8 +146,8 @@ def _device(
         convolution=convolution,
         bandwidth=_bandwidth(x),
         launch=stopwatch(lambda: [few + few for _ in range(100)], 5) / 1e5,
-        link=LINK,
-        exchange=EXCHANGE,
+        link=talk.link,
+        exchange=talk.exchange,
         memory=float(host_memory()),
         queued=False,
     )

@@ -12,7 +12,7 @@ from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
 from models.vae_config import FullVAEConfig
 from pipeline.bench.table import table
-from pipeline.calibration import cpu_rank, cpu_worker
+from pipeline.calibration import NOBODY, cpu_rank, cpu_talk, cpu_worker
 from pipeline.prediction import SHEETS, Model, Prediction, Shares, best, predict
 
 
@@ -21,13 +21,17 @@ def report(path: str | None, vae: str, name: str, devices: int) -> None:
     up to `devices` devices called `name`, a sheet's or "cpu"."""
     model, title = _model(path, vae, name == "cpu")
     if name == "cpu":
-        rank = cpu_rank(model)
-        shown = predict(model, rank, lambda workers: cpu_worker(model, workers), devices)
+        talk = cpu_talk() if devices > 1 else NOBODY
+        rank = cpu_rank(model, talk)
+        shown = predict(model, rank, lambda workers: cpu_worker(model, workers, talk), devices)
         assumed = (
             f"measured now on {rank.name}: {rank.linear / 1e9:.0f} Gop/s in linear maps, "
-            f"{rank.attention / 1e9:.0f} in attention, {rank.bandwidth / 1e9:.1f} GB/s; "
-            f"assumed {rank.link / 1e9:.1f} GB/s and {1e6 * rank.exchange:.0f} us between ranks"
+            f"{rank.attention / 1e9:.0f} in attention, {rank.bandwidth / 1e9:.1f} GB/s"
         )
+        if devices > 1:
+            assumed += (
+                f"; {talk.link / 1e9:.2f} GB/s and {1e6 * talk.exchange:.0f} us between ranks"
+            )
     else:
         device = Shares().of(SHEETS[name])
         shown = predict(model, device, lambda workers: device, devices)

@@ -133,7 +133,7 @@ def test_large_weights_are_not_measured_and_compute_in_half_the_memory(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert checkpoint.number_format(CPU) is torch.float32
-    monkeypatch.setattr("models.checkpoint.LARGE", 1)
+    monkeypatch.setattr("models.transformer_config.LARGE", 1)
     monkeypatch.setattr(choose, "measure", None)
     choice = choose_engine(checkpoint, CPU)
     chosen = replace(checkpoint, engine=choice.name)
@@ -153,7 +153,7 @@ def test_a_full_decoder_computes_in_bfloat16_with_large_weights_only(
 ) -> None:
     full = Checkpoint.open(write_checkpoint(tmp_path / "stage4", full_vae=True))
     assert "torch-fp32 only" in unfit("torch-bf16", full, CPU)
-    monkeypatch.setattr("models.checkpoint.LARGE", 1)
+    monkeypatch.setattr("models.transformer_config.LARGE", 1)
     assert unfit("torch-bf16", full, CPU) == ""
     assert "torch-fp32 only" in unfit("openvino-fp32", full, CPU)
 

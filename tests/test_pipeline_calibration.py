@@ -7,9 +7,14 @@ import torch
 from configs.schema import StreamSettings
 from models.tae import TinyVAEConfig
 from models.vae_config import FullVAEConfig
-from pipeline.calibration import cpu_rank, cpu_worker
+from pipeline.calibration import cpu_rank, cpu_talk, cpu_worker
 from pipeline.prediction import Device, Model, predict
 from tests.test_models_cost import SMALL
+
+
+def test_two_ranks_of_this_machine_talk() -> None:
+    talk = cpu_talk()
+    assert 1e-5 < talk.exchange < 0.5 and 1e7 < talk.link < 1e12
 
 
 def _same(worker: Device, workers: int) -> Device:

@@ -91,7 +91,7 @@ def choose_engine(
         names.remove("torch-bf16")  # it takes many times as long there
     if len(names) == 1:
         return Choice(names[0], "the only one that fits", {})
-    if checkpoint.large:
+    if checkpoint.transformer_config.large:
         name = "torch-bf16" if "torch-bf16" in names else names[0]
         return Choice(name, "too large to be measured at the start", {})
     file = cache_folder() / "engines" / f"{_key(checkpoint, names)}.json"
@@ -116,7 +116,7 @@ def unfit(name: str, checkpoint: Checkpoint, device: torch.device) -> str:
         return "" if name == "torch-bf16" else "a GPU runs torch-bf16 only"
     if name == "torch-fp32":
         return ""
-    if not checkpoint.tiny and not (name == "torch-bf16" and checkpoint.large):
+    if not checkpoint.tiny and not (name == "torch-bf16" and checkpoint.transformer_config.large):
         return "the full autoencoder runs with torch-fp32 only"
     if not name.startswith("openvino"):
         return ""
