@@ -26,10 +26,12 @@ class VaeWorker(Worker):
     def join(self, init_method: str) -> None:
         """Meet the other workers and load the decoder."""
         super().join(init_method)
-        # the transformer rests while frames are decoded: the cores are free. Small maps take longer
-        # on several threads, which have to be woken for each
-        small = self.checkpoint.tiny and not self.checkpoint.transformer_config.large
-        if self.device.type == "cpu" and not small:
+        # the transformer rests while frames are decoded: the cores are free. PyTorch's threads have
+        # to be woken for each map, and small ones take longer on several
+        checkpoint = self.checkpoint
+        small = checkpoint.tiny and not checkpoint.transformer_config.large
+        woken = checkpoint.engine is None or checkpoint.engine.startswith("torch")
+        if self.device.type == "cpu" and not (small and woken):
             use_threads(cores_of_each(self.size))
         self._decoder = self.checkpoint.decoder(self.device, self.dtype)
         settle()

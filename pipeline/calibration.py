@@ -71,7 +71,7 @@ def cpu_rank(model: Model, talk: Talk = NOBODY) -> Device:
 
 def cpu_worker(model: Model, workers: int, talk: Talk = NOBODY) -> Device:
     """One of `workers` VAE workers, which share the cores; small worlds' take a thread each
-    (actors/vae.py)."""
+    with PyTorch (actors/vae.py)."""
     small = isinstance(model.decoder, TinyVAEConfig) and not model.transformer.large
     count = 1 if small else cores_of_each(workers)
     with threads(count), torch.inference_mode():

@@ -52,6 +52,7 @@ async def _measure(model: Path, seconds: float) -> dict[str, Any]:
         while not tried[-1]["held"] and ids:
             await lobby.end(ids.pop())
             await drivers.drop()
+            await asyncio.sleep(SETTLE_SECONDS)
             tried.append(await drivers.watch(seconds, launcher))
     most = tried[-1]
     allowed = 1000 / LATENTS_PER_SECOND / max(one["step_ms"], one["decode_ms"])
