@@ -8,8 +8,8 @@ from torch import Tensor
 from actors.records import LatentChunk, Slice
 from actors.worker import Worker, settle
 from configs.choice import WeightChoice
-from models.device import cores_of_each, use_threads
-from models.engines.serve import LoadedDecoder
+from models.device import use_threads
+from models.engines.serve import LoadedDecoder, decoder_threads
 from models.frames import StreamDecoder, remember
 
 
@@ -26,14 +26,12 @@ class VaeWorker(Worker):
     def join(self, init_method: str) -> None:
         """Meet the other workers and load the decoder."""
         super().join(init_method)
-        # the transformer rests while frames are decoded: the cores are free. PyTorch's threads have
-        # to be woken for each map, and small ones take longer on several
         checkpoint = self.checkpoint
-        small = checkpoint.tiny and not checkpoint.transformer_config.large
-        woken = checkpoint.engine is None or checkpoint.engine.startswith("torch")
-        if self.device.type == "cpu" and not (small and woken):
-            use_threads(cores_of_each(self.size))
-        self._decoder = self.checkpoint.decoder(self.device, self.dtype)
+        if self.device.type == "cpu":
+            small = checkpoint.tiny and not checkpoint.transformer_config.large
+            engine = checkpoint.engine
+            use_threads(decoder_threads(small=small, engine=engine, workers=self.size))
+        self._decoder = checkpoint.decoder(self.device, self.dtype)
         settle()
 
     def reset(self, world: int) -> None:

@@ -1,28 +1,26 @@
 """What this machine's processor attains, measured in seconds on the shapes of a model, so that a
 prediction for a CPU stands on this CPU."""
 
-import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from models.attention import self_attention
-from models.device import cores_of_each, host_memory, threads, use_threads
+from models.device import host_memory, threads, use_threads
+from models.engines.serve import decoder_threads
 from models.parallel import SequenceGroup
 from models.tae import TinyVAEConfig
 from models.vae_config import FullVAEConfig
-from pipeline.bench.timing import stopwatch
+from pipeline.bench.timing import in_a_pair, stopwatch
 from pipeline.prediction import Device, Model
 
 FORMATS: Final = {2: torch.bfloat16, 4: torch.float32}  # by their size
 SAMPLE: Final = 2e11  # operations of a sample at most: larger maps are measured on a part
 ROUNDS: Final = 60  # exchanges of a pair, for each size
-SMALL, LARGE = 2**10, 2**21  # numbers sent: what an exchange takes by itself, and by its bytes
+FEW, MANY = 2**10, 2**21  # numbers sent: what an exchange takes by itself, and by its bytes
 
 
 class Talk(NamedTuple):
@@ -38,20 +36,17 @@ NOBODY: Final = Talk(0.0, 1.0)  # of who has no peers
 def cpu_talk() -> Talk:
     """Measured between two processes which compute in between, as ranks do: most of an exchange is
     waiting for the other to be awake."""
-    with tempfile.TemporaryDirectory() as folder:
-        method = f"file://{folder}/store"
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            small, large = [pool.submit(_exchanges, rank, method) for rank in (0, 1)][0].result()
-    sent = (LARGE - SMALL) * torch.float32.itemsize
-    return Talk(small, sent / max(large - small, 1e-6))
+    few, many = in_a_pair(_exchanges)[0]
+    sent = (MANY - FEW) * torch.float32.itemsize
+    return Talk(few, sent / max(many - few, 1e-6))
 
 
 def _exchanges(rank: int, method: str) -> list[float]:
-    """Mean seconds of an exchange of SMALL and of LARGE numbers."""
+    """Mean seconds of an exchange of FEW and of MANY numbers."""
     use_threads(1)
     group = SequenceGroup.join(rank, 2, init_method=method)
     between, means = torch.randn(300, 300), []
-    for numbers in (SMALL, LARGE):
+    for numbers in (FEW, MANY):
         x, seconds = torch.randn(2, numbers), 0.0
         for _ in range(ROUNDS):
             between @ between
@@ -70,10 +65,9 @@ def cpu_rank(model: Model, talk: Talk = NOBODY) -> Device:
 
 
 def cpu_worker(model: Model, workers: int, talk: Talk = NOBODY) -> Device:
-    """One of `workers` VAE workers, which share the cores; small worlds' take a thread each
-    with PyTorch (actors/vae.py)."""
+    """One of `workers` VAE workers, with PyTorch."""
     small = isinstance(model.decoder, TinyVAEConfig) and not model.transformer.large
-    count = 1 if small else cores_of_each(workers)
+    count = decoder_threads(small=small, engine=None, workers=workers)
     with threads(count), torch.inference_mode():
         return _worker(model, count, talk)
 

@@ -33,11 +33,14 @@ class Hosting(Host):
     async def source(self, whose: Whose, drive: str = "") -> WorldSource:
         """See Host."""
         session = Session(self._fleet)
-        if not drive:
-            return WorldSource(self._keeping.session(session, self._checkpoint, whose))
-        held = await asyncio.to_thread(self._keeping.take_up, drive, self._checkpoint)
-        source = self._keeping.session(session, self._checkpoint, whose, held)
-        return WorldSource(source, held.continuation())
+        held = None
+        if drive:
+            held = await asyncio.to_thread(self._keeping.take_up, drive, self._checkpoint)
+        # a place for a journal may cost older ones, or wait for another launcher's tidying up
+        source = await asyncio.to_thread(
+            self._keeping.session, session, self._checkpoint, whose, held
+        )
+        return WorldSource(source, held.continuation() if held else None)
 
     async def drives(self) -> Sequence[PastDrive]:
         """See Host."""

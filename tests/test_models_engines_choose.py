@@ -13,6 +13,7 @@ from models.device import has_bfloat16
 from models.engines import choose
 from models.engines.choose import Choice, Timing, choose_engine, unfit
 from models.engines.openvino import present
+from models.engines.serve import decoder_threads
 from models.parts import Parts
 from tests.places import SHIPPED
 from tests.tiny_checkpoint import write_checkpoint
@@ -187,3 +188,13 @@ def test_the_full_autoencoder_runs_with_pytorch(tmp_path: Path) -> None:
     assert choose_engine(full, CPU).name == "torch-fp32"
     with pytest.raises(UserError, match="full autoencoder"):
         choose_engine(full, CPU, "openvino-fp32")
+
+
+def test_a_small_world_s_decoder_takes_the_threads_that_gain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.engines.serve.cores_of_each", lambda workers: 8 // workers)
+    for engine in (None, "torch-fp32", "torch-bf16"):
+        assert decoder_threads(small=True, engine=engine, workers=2) == 1
+        assert decoder_threads(small=False, engine=engine, workers=2) == 4
+    assert decoder_threads(small=True, engine="openvino-int8", workers=1) == 8

@@ -2,6 +2,8 @@
 or all of them."""
 
 import asyncio
+import fcntl
+import os
 import random
 import shutil
 import signal
@@ -15,6 +17,7 @@ import pytest
 from actors.costs import Load
 from actors.journal.drive import read_log
 from actors.journal.kept import KeptSession
+from actors.journal.place import TIDY
 from actors.journal.records import Recorded
 from actors.session import Session
 from configs.errors import UserError
@@ -45,6 +48,27 @@ def test_a_world_that_cannot_be_kept_says_so(
     made = asyncio.run(hosting.source(Whose("0a1b", "Ann")))
     assert isinstance(made.source, Session) and not launch.keeping.notes
     assert "Ann is not kept: state folder" in caplog.text
+
+
+def test_a_world_that_waits_for_its_journal_s_place_keeps_nobody(
+    model: Path, tmp_path: Path
+) -> None:
+    launch = Launch.make(RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32"))
+    hosting = Hosting(launch.fleet(), launch.keeping, Checkpoint.open(launch.weights))
+
+    async def whole() -> None:
+        handle = os.open(tmp_path / "state" / TIDY, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as another launcher does while it tidies up
+        making = asyncio.create_task(hosting.source(Whose("0a1b", "Ann")))
+        await asyncio.sleep(0.3)
+        assert not making.done(), "it waits, and everybody else goes on"
+        os.close(handle)
+        async with asyncio.timeout(20):
+            made = await making
+        assert isinstance(made.source, KeptSession)
+        await made.source.close()
+
+    asyncio.run(whole())
 
 
 def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) -> None:

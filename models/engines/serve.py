@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models.device import pick_decoder_dtype
+from models.device import cores_of_each, pick_decoder_dtype
 from models.engines.decoder import GraphDecoder, Ranges
 from models.engines.step import GraphStepper, Keys
 from models.frames import StreamDecoder
@@ -80,6 +80,14 @@ def served_decoder(
         return GraphDecoder(vae, ranges if engine == "openvino-int8" else None)
     device = next(vae.parameters()).device
     return TorchDecoder(vae, DTYPES.get(engine or "") or pick_decoder_dtype(dtype, device))
+
+
+def decoder_threads(*, small: bool, engine: str | None, workers: int) -> int:
+    """CPU threads of each of so many workers of a live run: the transformer rests while they decode,
+    so the cores are free. PyTorch's threads have to be woken for each map, and those of a small
+    world take longer on several."""
+    woken = engine is None or engine in DTYPES
+    return 1 if small and woken else cores_of_each(workers)
 
 
 def served_stepper(

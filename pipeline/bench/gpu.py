@@ -11,12 +11,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +41,7 @@ from models.transformer import TextTokens, Transformer
 from pipeline.bench.options import Options
 from pipeline.bench.shapes import SHAPES, TINY, Shape, full_decoder, tiny_decoder, transformer
 from pipeline.bench.table import table
-from pipeline.bench.timing import percentiles, samples
+from pipeline.bench.timing import in_a_pair, percentiles, samples
 
 # What is compared with the plain path, and how far it may be from it in float32.
 PATHS: Final = {
@@ -323,17 +320,10 @@ def ranks(setting: Setting) -> dict[str, Any]:
     backends = ("nccl", "gloo") if setting.device.type == "cuda" else ("gloo",)
     results: dict[str, Any] = {}
     for backend in backends:
-        with tempfile.TemporaryDirectory() as folder:
-            method = f"file://{folder}/store"
-            with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-                jobs = [
-                    pool.submit(_rank, rank, method, backend, str(setting.device))
-                    for rank in (0, 1)
-                ]
-                try:
-                    results[backend] = {"error": max(job.result(timeout=120) for job in jobs)}
-                except Exception as error:  # nccl refuses two ranks on one device: that is a result
-                    results[backend] = {"refused": f"{type(error).__name__}: {error}"[:200]}
+        try:
+            results[backend] = {"error": max(in_a_pair(_rank, backend, str(setting.device)))}
+        except Exception as error:  # nccl refuses two ranks on one device: that is a result
+            results[backend] = {"refused": f"{type(error).__name__}: {error}"[:200]}
     print(results)
     return results
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -40,6 +41,21 @@ def in_a_process(work: Callable[..., Result], *arguments: object) -> Result:
     """Run ``work`` in a fresh process, so that its peak memory and its cluster are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def in_a_pair(
+    work: Callable[..., Result], *arguments: object, seconds: float = 120.0
+) -> list[Result]:
+    """Run ``work(rank, init_method, ...)`` as two ranks, each in a fresh process. Raises what a rank
+    raised, and TimeoutError."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(2, mp_context=context) as pool,
+    ):
+        method = f"file://{folder}/store"
+        jobs = [pool.submit(work, rank, method, *arguments) for rank in (0, 1)]
+        return [job.result(timeout=seconds) for job in jobs]
 
 
 def peak_memory() -> float:
