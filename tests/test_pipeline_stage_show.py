@@ -10,7 +10,7 @@ import pytest
 from actors.source import Notice, Take
 from configs.errors import UserError
 from pipeline.stage.control_log import read_control_log
-from pipeline.stage.show import Show
+from pipeline.stage.show import Show, _freeze
 from pipeline.video import read_video
 from tests import virtual_time
 from tests.squares import INFO, Squares, kinds, picture, play, watch
@@ -26,6 +26,21 @@ def test_frames_come_in_order_at_the_frame_rate_and_never_more_than_two_latents_
     assert source.most_ahead <= 2 and source.closed
     assert gc.get_freeze_count() > 10_000  # no full round of the collector in the middle of a slot
     assert kinds(events)[:4] == ["status", "reset", "paused", "prompt"]
+
+
+def test_what_is_loaded_is_set_aside_once_and_nobody_counts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counting what is frozen took 30 ms of a launcher whenever a world began: the others' frames
+    were late."""
+    frozen: list[None] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(None))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: pytest.fail("it takes half a slot"))
+    _freeze.cache_clear()
+    for _ in range(2):
+        play(Squares(), lambda show: watch(show, lambda f, e: len(f) >= 3))
+    _freeze.cache_clear()
+    assert len(frozen) == 1
 
 
 def test_a_held_label_is_answered_with_the_first_frame_it_conditioned():

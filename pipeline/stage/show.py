@@ -6,6 +6,7 @@ HTTP.
 """
 
 import asyncio
+import functools
 import gc
 import math
 import time
@@ -299,10 +300,7 @@ class Show:
         await self.source.start(self.seed, self.prompt, self._report, moment)
         if loaded is not None:
             loaded(self)
-        # a full round of the collector over all that is loaded by now takes longer than a frame's
-        # slot
-        if not gc.get_freeze_count():  # once: what a world leaves behind must stay collectable
-            gc.freeze()
+        _freeze()
         self._life.play()
         self._next_take()
         self._clock.pace()
@@ -422,3 +420,11 @@ class Show:
             self.figures.broken()
             self._clock.playhead.rest()
         self._audience.tell("status", **asdict(report))
+
+
+@functools.cache
+def _freeze() -> None:
+    """Once: a full round of the collector over all that is loaded by now takes longer than a frame's
+    slot; what a world leaves behind must stay collectable. (To ask how much is frozen, which counts
+    it, takes half a slot.)"""
+    gc.freeze()
