@@ -14,8 +14,8 @@ SAMPLES: Final = 256  # steps that are looked back on
 LEAST: Final = 16  # of them, before anything is said
 SHARE: Final = 0.8  # of a group's time that may be planned with
 # of the processors' time, where workers share them with the launcher; the rest is for Ray, viewers
-# and whatever else the host does: on two cores ten worlds are admitted so and held their rate
-BUSY: Final = 0.75
+# and whatever else the host does: on two cores ten or eleven worlds are admitted so
+BUSY: Final = 0.68
 
 
 @dataclass(frozen=True)

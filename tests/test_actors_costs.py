@@ -36,8 +36,8 @@ def test_workers_and_launcher_share_the_processors_of_a_host(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     costs = [measured(0.01, 0.01, processors=0.04)]
-    assert capacity(costs, 0.0, INFO) == 9 and capacity(costs, 0.01, INFO) == 7
-    assert capacity(costs * 2, 0.01, INFO) == 7, "a second replica has no processors of its own"
+    assert capacity(costs, 0.0, INFO) == 8 and capacity(costs, 0.01, INFO) == 6
+    assert capacity(costs * 2, 0.01, INFO) == 6, "a second replica has no processors of its own"
 
 
 def test_one_world_always_fits() -> None:
