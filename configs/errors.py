@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
     """A command's ``main`` that ends with one line on stderr: exit code 2 on bad input, 1 for a file
-    or a disk that failed."""
+    or a disk that failed; 130 on Ctrl-C, without a line."""
 
     @functools.wraps(main)
     def telling(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
@@ -30,5 +30,7 @@ def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
         except OSError as error:
             print("error: " + " ".join(str(error).split()), file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            return 130
 
     return telling

@@ -56,10 +56,10 @@ class Emission:
     prompt_version: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WorldState:
     """Everything a world is between two steps; small, on the CPU. latents [F, C, h, w], text [1 or
-    2, N_t, Dt]."""
+    2, N_t, Dt]. Tensors have no equality that is one truth: two states are compared field by field."""
 
     seed: int
     index: int

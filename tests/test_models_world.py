@@ -57,9 +57,11 @@ def test_a_resumed_stream_equals_an_undisturbed_one(settings: StreamSettings) ->
     other = small_world(settings)
     other.load_state(state)
     assert torch.equal(drive(other, 5, first=3), undisturbed)
-    after, again = other.state(), world.state()
-    assert torch.equal(after.latents, again.latents) and after.prompt_version == 9
-    assert replace(after, latents=again.latents, text=again.text) == again
+    after, again = vars(other.state()), vars(world.state())
+    assert after["prompt_version"] == 9
+    for name in ("latents", "text"):
+        assert torch.equal(after.pop(name), again.pop(name))
+    assert after == again
 
 
 def test_a_state_is_a_copy() -> None:

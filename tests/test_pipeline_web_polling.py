@@ -131,3 +131,19 @@ def test_the_end_of_the_show_is_heard():
         assert (await hear(http, address, "bye"))["reason"] == "that was all"
 
     run(body)
+
+
+def test_who_leaves_in_the_middle_of_a_post_is_no_news(caplog):
+    async def body(theatre, http):
+        for path in ("/poll", "/lobby/worlds"):
+            _, writer = await asyncio.open_connection("127.0.0.1", theatre.port)
+            head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+            writer.write(f"{head}Authorization: {BEARER['Authorization']}\r\n\r\n{{".encode())
+            await writer.drain()
+            await asyncio.sleep(0.2)
+            writer.close()
+        await asyncio.sleep(0.3)
+        assert (await http.get("/healthz")).status_code == 200
+
+    run(body)
+    assert not [record for record in caplog.records if record.exc_info]

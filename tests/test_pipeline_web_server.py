@@ -71,6 +71,23 @@ def test_a_request_that_dribbles_is_ended(monkeypatch):
     with_show(body)
 
 
+def test_an_upgrade_that_cannot_be_read_is_refused_and_ended():
+    """One header line of over 8 KB, by somebody without a token."""
+
+    async def body(theatre, http):
+        reader, writer = await asyncio.open_connection("127.0.0.1", theatre.port)
+        writer.write(
+            b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n"
+        )
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400")
+        writer.close()
+        assert (await http.get("/healthz")).status_code == 200
+
+    with_show(body)
+
+
 def test_those_who_say_nothing_keep_nobody_out():
     async def body(theatre, http):
         async with socket(theatre.port) as link:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,17 @@ def render(
         return True
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     missing[0].parent.mkdir(parents=True, exist_ok=True)
+    others = set(active_children())
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_render_shard, path, how) for path in missing]
-        for job in tqdm(jobs, desc=f"render {missing[0].parent.name}", unit="shard"):
-            job.result()
-            if time.monotonic() > end:
-                pool.shutdown(cancel_futures=True)
-                break
+        try:
+            for job in tqdm(jobs, desc=f"render {missing[0].parent.name}", unit="shard"):
+                job.result()
+                if time.monotonic() > end:
+                    pool.shutdown(cancel_futures=True)
+                    break
+        except KeyboardInterrupt:  # else every shard that waits would be made first
+            for worker in set(active_children()) - others:
+                worker.kill()
+            raise
     return all(path.exists() for path in missing)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from openvino import InferRequest
     from openvino import Node as Node
+
+TELEMETRY = "openvino_telemetry"
 
 
 def present() -> bool:
@@ -35,8 +38,16 @@ def version() -> str:
 
 @functools.cache
 def _package() -> ModuleType:
-    import openvino  # optional, and a second to import: only where it computes
-
+    """Imported as where `openvino_telemetry` is not installed: else to import it is reported to its
+    makers, and a number for this person is written into the home folder."""
+    telemetry = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino  # optional, and a second to import: only where it computes
+    finally:
+        del sys.modules[TELEMETRY]
+        if telemetry is not None:
+            sys.modules[TELEMETRY] = telemetry
     return openvino
 
 

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -154,3 +154,5 @@ async def body_of(request: Request) -> str:
         raise UserError(f"post: expected it whole within {POST_SECONDS:.0f} s") from None
     except UnicodeDecodeError:
         raise UserError("post: expected UTF-8 text") from None
+    except ClientDisconnect:
+        raise UserError("post: expected it whole, and who sent it left") from None

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,6 +24,7 @@ MOST_CONNECTIONS = 400
 MOST_SILENT = 200  # of them that have asked for nothing yet: they keep nobody out
 REQUEST_SECONDS = 10.0  # for the whole of a request's header
 CLOSE_SECONDS = 2
+UNREADABLE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _numbers = itertools.count()  # of connections
 # What uvicorn logs about clients that talk nonsense: any stranger could fill the terminal with it.
 NO_NEWS = (
@@ -144,6 +146,14 @@ class _PatientProtocol(H11Protocol):
             self.connections.discard(oldest)
             oldest.transport.abort()
         self.loop.call_later(REQUEST_SECONDS, self._look_again, self.cycle)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """What its WebSocket protocol cannot read (a header line of over 8 KB) it neither answers
+        nor ends."""
+        super().handle_websocket_upgrade(event)
+        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
+            self.transport.write(UNREADABLE)
+            self.transport.close()
 
     def _look_again(self, before: Any) -> None:
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
