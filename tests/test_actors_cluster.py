@@ -51,7 +51,9 @@ def test_a_stranger_let_in_is_found_out_and_a_raylet_that_ends_is_the_end_of_the
     assert guardian.wait(20) == 0, "so that the run makes a new cluster"
 
 
-def test_a_cluster_that_does_not_answer_counts_as_unsafe(tmp_path):
+def test_a_cluster_that_does_not_answer_counts_as_unsafe(monkeypatch):
+    for name in ("py_gcs_connect", "gcs_rpc_server_connect", "gcs_rpc_server_reconnect"):
+        monkeypatch.setenv(f"RAY_{name}_timeout_s", "1")  # of Ray's own patience, half a minute
     (port,) = free_ports(1)
     assert not asyncio.run(Cluster(f"127.0.0.1:{port}", RunFolder(), None).refuses_strangers())
 
