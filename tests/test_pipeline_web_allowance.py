@@ -14,12 +14,3 @@ def test_a_page_never_waits_and_a_flood_is_read_at_the_allowed_rate():
     while now < LONGEST_EXCESS + 1:
         now += flood.take(now)
     assert flood.is_exhausted(now)
-
-
-def test_a_flood_whose_reader_wakes_late_is_a_flood_all_the_same():
-    flood, now = Allowance(), 0.0
-    while now < LONGEST_EXCESS + 2:
-        now += flood.take(now) * 1.3  # a busy loop sleeps longer than it was asked to
-    assert flood.is_exhausted(now)
-    quiet = now + 5
-    assert not flood.take(quiet) and not flood.is_exhausted(quiet)

@@ -6,9 +6,6 @@ from math import inf
 RATE = 1000.0  # messages a second; a page sends about 60, a busy gamepad 100
 BURST = 1000.0  # messages that may come at once
 LONGEST_EXCESS = 10.0  # seconds
-PAUSE = (
-    0.1  # seconds that a client lies behind RATE, and has stopped: a wait may be that much longer
-)
 
 
 @dataclass
@@ -23,10 +20,7 @@ class Allowance:
         """Count one message; returns the seconds to wait before the next is read."""
         self._spent_until = max(self._spent_until, now - BURST / RATE) + 1 / RATE
         wait = max(0.0, self._spent_until - now)
-        if wait:
-            self._since = min(self._since, now)
-        elif now - self._spent_until > PAUSE:
-            self._since = inf
+        self._since = min(self._since, now) if wait else inf
         return wait
 
     def is_exhausted(self, now: float) -> bool:
