@@ -311,7 +311,8 @@ const actions = {
   lobby: () => location.assign(`lobby/?token=${encodeURIComponent(token)}`),
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
-  if (clicks) $(id).blur(); // after a mouse the keys drive on: Space pauses, and does not press the button again
+  // After a mouse the keys drive on: Space pauses, and does not press the button again; or go on along the timeline.
+  if (clicks) timeline.looking ? $("past").focus() : $(id).blur();
   action();
 });
 
