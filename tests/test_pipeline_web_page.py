@@ -288,6 +288,11 @@ def test_after_a_click_the_keys_drive_on(run, tmp_path):
             assert await tab.get_by_role("button", name="Record", exact=True).count() == 1, (
                 "its name is no clock"
             )
+            for pressed in ("false", "true", "false"):
+                await tab.click("#record")
+                await so(tab, f"document.getElementById('record').ariaPressed == '{pressed}'")
+            assert "Recorded; it lies" in await text(tab, "#toasts")
+            await so(tab, "document.getElementById('toasts').textContent.includes('no video')")
 
     run(body, recordings=tmp_path)
 

@@ -24,6 +24,7 @@ export class Recordings {
     this.run(state === "started", seconds);
     if (files?.length) this.show(files);
     if (state === "failed") toast(message || "The recording failed.", true);
+    else if (state === "stopped" && !seconds) toast("Nothing was shown meanwhile, so no video was recorded.");
     else if (state === "stopped") toast("Recorded; it lies under “Drives”.");
     else say("Recording.");
   }
