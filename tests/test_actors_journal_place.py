@@ -90,17 +90,6 @@ def test_of_two_launchers_only_one_has_it(tmp_path: Path) -> None:
     assert state.hold_newest().name == "new"
 
 
-def test_one_that_was_cut_off_goes_before_those_that_ended_since(tmp_path: Path) -> None:
-    state = StateFolder(tmp_path)
-    journal(state, "older", 90, ended=True)
-    journal(state, "ended", 10, ended=True)
-    assert (place := state.hold_newest()).name == "ended"
-    place.leave()
-    journal(state, "crashed", 60)
-    assert state.hold_newest().name == "crashed"
-    assert state.hold_newest().name == "ended", "nobody holds those that were passed over"
-
-
 def test_a_killed_launcher_holds_nothing(tmp_path: Path) -> None:
     folder = journal(StateFolder(tmp_path), "drive", 1)
     program = "import sys; from pathlib import Path; from actors.journal.place import Place\n"

@@ -116,24 +116,12 @@ class StateFolder:
             raise UserError(f"journal {folder}: {error.strerror or error}") from None
 
     def hold_newest(self) -> Place:
-        """The one that was written last, of those whose session does not live: of those that were
-        cut off, if there is one. Raises UserError."""
-        ended: Place | None = None
+        """The one that was written last, of those whose session does not live. Raises UserError."""
         with self._alone():
             for name in reversed(self.names()):
                 with contextlib.suppress(UserError):
-                    place = self._hold(name)
-                    if not _is_ended(place):
-                        if ended is not None:
-                            ended.leave()
-                        return place
-                    if ended is None:
-                        ended = place
-                    else:
-                        place.leave()
-        if ended is None:
-            raise UserError(f"no drive in {self.path} that can go on")
-        return ended
+                    return self._hold(name)
+        raise UserError(f"no drive in {self.path} that can go on")
 
     def idle(self) -> list[tuple[Path, bool]]:
         """The folders of those whose session does not live, the newest first, and whether it was
@@ -212,11 +200,3 @@ def _check_private(folder: Path) -> None:
         raise PermissionError(0, "it belongs to somebody else")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(0, f"others may write there; chmod go-w {folder}")
-
-
-def _is_ended(place: Place) -> bool:
-    """Whether it was told to end; one that cannot be read was not."""
-    try:
-        return was_ended(place.folder)
-    except UserError:
-        return False

@@ -43,11 +43,14 @@ class PastDrives:
         return sorted([cut[0], *together], key=lambda each: each.whose.id != OWN)
 
     def unfinished(self) -> str:
-        """One line of the drive that was cut off last, and of those that go on with it; "" for
-        none."""
+        """One line of the drive that was written last, if it was cut off, and of those that go on
+        with it; "" for none."""
+        names = self._state.names()
         try:
-            place = self._state.hold_newest()
+            place = self._state.hold(names[-1]) if names else None
         except UserError:
+            place = None  # its session lives
+        if place is None:
             return ""
         try:
             if was_ended(place.folder):
@@ -57,7 +60,7 @@ class PastDrives:
             return f"a drive was cut off and cannot go on: {error}"
         finally:
             place.leave()
-        how = f"--continue{'' if len(self._state.names()) == 1 else f' {place.name}'}"
+        how = f"--continue{'' if len(names) == 1 else f' {place.name}'}"
         if others := self._others(place.name):
             how += f", {others} more of that launcher with it by --continue {ALL_DRIVES}"
         return (
