@@ -46,12 +46,41 @@ def test_a_start_says_that_a_drive_can_go_on(model: Path, tmp_path: Path) -> Non
     assert Launch.make(config).keeping.notes == []
     state = cut_off(tmp_path / "state", model)
     (line,) = Launch.make(config).keeping.notes
-    assert line == "a drive was cut off 2 s in (a road); it goes on with --continue"
+    name = state.names()[0]
+    assert line == f"a drive was cut off 2 s in (a road); it goes on with --continue {name}"
     living = state.hold_newest()
     assert Launch.make(config).keeping.notes == [], "its session lives"
     living.leave()
     cut_off(tmp_path / "state", model, Ended())
-    assert Launch.make(config).keeping.notes == [], "the newest one ended"
+    assert Launch.make(config).keeping.notes == [line], "behind a newer one that ended"
+    held = Launch.make(replace(config, go_on=name)).keeping.held
+    assert held is not None
+    with (held.place.folder / LOG).open("ab") as log:
+        log.write(write_record(Ended()))
+    held.place.leave()
+    assert Launch.make(config).keeping.notes == [], "it has gone on"
+
+
+def test_drives_of_nothing_stand_in_nobodys_way(model: Path, tmp_path: Path) -> None:
+    """As launchers leave them that were killed before their first latent, or after a reset."""
+    state = cut_off(tmp_path / "state", model)
+    (whole,) = state.names()
+    cut_off(tmp_path / "state", model, Began(1, 0, 8, "a road"))
+    place = state.new()
+    (place.folder / LOG).write_bytes((state.path / whole / LOG).read_bytes().splitlines(True)[0])
+    place.leave()
+    for age, name in enumerate(state.names()):
+        os.utime(state.path / name / LOG, (1.75e9 + 60 * age - 3600 * (name == whole),) * 2)
+    config = RunConfig(model_path=model, headless=True, state=tmp_path / "state")
+    assert len(state.names()) == 3 and state.names()[0] == whole
+    (line,) = Launch.make(config).keeping.notes
+    assert line.endswith(f"--continue {whole}")
+    held = Launch.make(replace(config, go_on="")).keeping.held
+    assert held is not None and held.place.name == whole
+    held.place.remove()
+    assert Launch.make(config).keeping.notes == []
+    with pytest.raises(UserError, match="no drive .* can go on"):
+        Launch.make(replace(config, go_on=""))
 
 
 def test_it_goes_on_where_it_was_shown_last(model: Path, tmp_path: Path) -> None:

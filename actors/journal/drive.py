@@ -66,7 +66,7 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
                 if head.start
                 else "made without a start of one's own; leave --start out"
             )
-        if not story.labels and not story.first:
+        if not story.next:
             raise UserError("nothing was made in it")
         step = checkpoint.streaming.window_size
         shown = max(0, story.shown) // step * step
@@ -96,7 +96,7 @@ def start_of(checkpoint: Checkpoint) -> str:
 
 
 def read_log(folder: Path) -> tuple[Head, Story]:
-    """What the log alone tells. Raises UserError."""
+    """What the log alone tells; a drive of no latents is no error. Raises UserError."""
     data = read_bytes(folder / LOG, LOG_LIMIT, f"journal {folder.name}")
     story, head = Story(), None
     try:
@@ -105,12 +105,18 @@ def read_log(folder: Path) -> tuple[Head, Story]:
                 head = record
             else:
                 story.take(record)
-        if story.stream < 0:
-            raise UserError("nothing was made in it")
     except UserError as error:
         raise UserError(f"journal {folder.name}: {error}") from None
     assert head is not None, "read_records gives it first"
     return head, story
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a journal's log tells that nothing was made; one that cannot be read does not."""
+    try:
+        return read_log(folder)[1].next == 0
+    except UserError:
+        return False
 
 
 def _whole(folder: Path, story: Story, shown: int, checkpoint: Checkpoint) -> list[Snapshot]:

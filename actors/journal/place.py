@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -115,12 +115,16 @@ class StateFolder:
         except OSError as error:
             raise UserError(f"journal {folder}: {error.strerror or error}") from None
 
-    def hold_newest(self) -> Place:
-        """The one that was written last, of those whose session does not live. Raises UserError."""
+    def hold_newest(self, is_empty: Callable[[Path], bool] = lambda folder: False) -> Place:
+        """The one that was written last, of those whose session does not live and whose folder is
+        not empty in this sense. Raises UserError."""
         with self._alone():
             for name in reversed(self.names()):
                 with contextlib.suppress(UserError):
-                    return self._hold(name)
+                    place = self._hold(name)
+                    if not is_empty(place.folder):
+                        return place
+                    place.leave()
         raise UserError(f"no drive in {self.path} that can go on")
 
     def idle(self) -> list[tuple[Path, bool]]:

@@ -71,8 +71,8 @@ def _add_drive(group: "argparse._ActionsContainer") -> None:
         nargs="?",
         const="",
         metavar="NAME",
-        help="go on with a drive where it was shown last (the one written last, cut off or ended; "
-        "all = every world of the launcher that died)",
+        help="go on with a drive where it was shown last (the newest in which something was made, cut "
+        "off or ended; all = every world of the launcher that died, with a page only)",
     )
     add_end(group)
     add_headless(group, "ends with the controls or duration")

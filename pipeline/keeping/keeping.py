@@ -5,7 +5,7 @@ import secrets
 import time
 from dataclasses import dataclass, field, replace
 
-from actors.journal.drive import start_of
+from actors.journal.drive import is_empty, start_of
 from actors.journal.journal import Journal
 from actors.journal.kept import KeptSession
 from actors.journal.place import StateFolder
@@ -66,7 +66,7 @@ class Keeping:
             # those that still wait for room when this one dies too belong together with the others
             launcher = first.launcher or launcher
         else:
-            place = state.hold(config.go_on) if config.go_on else state.hold_newest()
+            place = state.hold(config.go_on) if config.go_on else state.hold_newest(is_empty)
         held = HeldDrive.of(place, checkpoint)
         shown = held.drive.shown / LATENTS_PER_SECOND
         note = f"going on with {place.name} where it was shown last, {shown:.0f} s in"

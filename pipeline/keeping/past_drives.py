@@ -4,8 +4,9 @@ import contextlib
 from pathlib import Path
 
 from actors.journal.drive import read_log, start_of
-from actors.journal.place import StateFolder, was_ended
+from actors.journal.place import StateFolder
 from actors.journal.records import LOG
+from actors.journal.story import Story
 from configs.errors import UserError
 from configs.geometry import LATENTS_PER_SECOND
 from configs.schema import ALL_DRIVES
@@ -43,25 +44,26 @@ class PastDrives:
         return sorted([cut[0], *together], key=lambda each: each.whose.id != OWN)
 
     def unfinished(self) -> str:
-        """One line of the drive that was written last, if it was cut off, and of those that go on
-        with it; "" for none."""
-        names = self._state.names()
-        try:
-            place = self._state.hold(names[-1]) if names else None
-        except UserError:
-            place = None  # its session lives
-        if place is None:
-            return ""
-        try:
-            if was_ended(place.folder):
-                return ""
-            _, story = read_log(place.folder)
-        except UserError as error:
-            return f"a drive was cut off and cannot go on: {error}"
-        finally:
-            place.leave()
-        how = f"--continue{'' if len(names) == 1 else f' {place.name}'}"
-        if others := self._others(place.name):
+        """One line of the newest drive that was cut off, of whatever weights, and of those that go
+        on with it; "" for none."""
+        broken = ""
+        for folder, ended in self._state.idle():
+            if ended:
+                continue
+            try:
+                _, story = read_log(folder)
+            except UserError as error:
+                broken = broken or f"a drive was cut off and cannot go on: {error}"
+                continue
+            if story.next:
+                return self._how(folder.name, story)
+        return broken
+
+    def _how(self, journal: str, story: Story) -> str:
+        """The line of a drive that was cut off. It is named: once this start has a drive too, that
+        one is the newest."""
+        how = f"--continue {journal}"
+        if others := self._others(journal):
             how += f", {others} more of that launcher with it by --continue {ALL_DRIVES}"
         return (
             f"a drive was cut off {story.next / LATENTS_PER_SECOND:.0f} s in "
