@@ -2,12 +2,14 @@
 
 The file is safetensors: numbers as tensors, all else as one JSON object under the metadata key
 "world". It is read strictly: everything the header says is checked against the weights and against
-the file's size before a tensor is touched, and nothing in it is ever run.
+the file's size before a tensor is touched, then a checksum of all of it, and nothing in it is ever
+run.
 
 Legend: F latents in the window, C x h x w one latent, W latents a step, N_t text tokens of width
 Dt.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -38,7 +40,8 @@ from models.vae import REACH
 from models.weights import Entry, WeightFiles
 from models.world import WorldState
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+UNCHECKED: Final = 1  # the format without a checksum, which is read too
 SUFFIX: Final = ".world"
 LARGEST: Final = 2 << 30  # bytes; a published world takes about a tenth of it
 LARGEST_SIDE: Final = 4096  # pixels
@@ -60,6 +63,7 @@ HEADER: Final = (
     "window",
     "labels",
     "prompts",
+    "checksum",
 )
 
 
@@ -99,7 +103,6 @@ class Snapshot:
         private: see `save_tensors`. Raises UserError."""
         check_name(path)
         check_output_file(path, "save", overwrite)
-        header = json.dumps(self._header(checkpoint, engine), ensure_ascii=False)
         tensors = {"window": self.state.latents, "text": self.state.text}
         if self.latents:  # a third of what the memory takes that they rebuild
             tensors["latents"] = torch.stack(self.latents)
@@ -107,7 +110,11 @@ class Snapshot:
             tensors |= {f"memory/{name}": tensor for name, tensor in self.memory.items()}
         if self.frames.size:
             tensors["frames"] = torch.from_numpy(self.frames)
-        save_tensors(path, tensors, {"world": header}, private, overwrite)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        header = self._header(checkpoint, engine)
+        header["checksum"] = checksum(header, tensors)
+        text = json.dumps(header, ensure_ascii=False)
+        save_tensors(path, tensors, {"world": text}, private, overwrite)
 
     def _header(self, checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
         state = self.state
@@ -148,7 +155,7 @@ def check_name(path: Path) -> None:
 
 def read_snapshot(path: Path, checkpoint: Checkpoint) -> tuple[Snapshot, str]:
     """Read a file made with these weights; also the engine that computed it. Raises UserError with
-    one line for a wrong model, a later format, a torn or a lying file.
+    one line for a wrong model, a later format, a torn, a changed or a lying file.
 
     The decoder's memory is checked where there is a decoder (`live_world`)."""
     check_name(path)
@@ -160,17 +167,19 @@ def read_snapshot(path: Path, checkpoint: Checkpoint) -> tuple[Snapshot, str]:
     try:
         header = _Header.read(files.metadata.get("world", ""), checkpoint)
         header.check_tensors(files.entries, checkpoint)
+        tensors = files.read(files.entries, torch.device("cpu"), None)
+        header.check_contents(tensors)
     except UserError as error:
         raise UserError(f"snapshot {path}: {error}") from None
-    tensors = files.read(files.entries, torch.device("cpu"), None)
     return header.snapshot(tensors), header.engine
 
 
 @dataclass(frozen=True)
 class _Header:
     """What a file says of itself, checked. size: (C, h, w) of a latent. picture: height and width of
-    a frame in pixels."""
+    a frame in pixels. values: all of it, as it was read."""
 
+    values: Mapping[str, Any]
     engine: str
     seed: int
     index: int
@@ -191,7 +200,7 @@ class _Header:
         later = whole_number("format", values["format"], 1, 1 << 31)
         if later > FORMAT:
             raise UserError(f"format {later} is later than {FORMAT}, which this version reads")
-        _object(values, "header", HEADER)
+        _object(values, "header", HEADER[:-1] if later == UNCHECKED else HEADER)
         _check_weights(values, checkpoint)
         settings = _settings(values["settings"])
         index = whole_number("index", values["index"], 0, MAX_SIGNAL)
@@ -202,6 +211,7 @@ class _Header:
         count = settings.latents
         cursors = _list("window cursors", window["cursors"], count)
         return _Header(
+            values=values,
             engine=_text("engine", values["engine"]),
             seed=check_seed(values["seed"]),
             index=index,
@@ -234,6 +244,17 @@ class _Header:
                 expect_tensor(entries, name, (*entry.shape[:1], *self.picture, 3), ("U8",))
             elif name not in ("window", "text") and not name.startswith("memory/"):
                 raise UserError(f"tensor {name[:80]!a}: not part of a world")
+
+    def check_contents(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise UserError for a file in which something changed since it was saved."""
+        if self.values["format"] == UNCHECKED:
+            return
+        expected, found = self.values["checksum"], checksum(self.values, tensors)
+        if expected != found:
+            raise UserError(
+                f"changed since it was saved: expected the checksum {quoted(expected)}, found {found};"
+                " copy it again from where it was saved, or take another file"
+            )
 
     def snapshot(self, tensors: Mapping[str, Tensor]) -> Snapshot:
         """The snapshot of these tensors, which have been checked."""
@@ -277,6 +298,17 @@ def expect_tensor(
     if entry.shape != shape or entry.dtype not in dtypes:
         found = f"{entry.dtype} {list(entry.shape)}"
         raise UserError(f"tensor {name}: expected {dtypes[0]} {list(shape)}, found {found}")
+
+
+def checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a file holds: its header without the checksum, and tensors on the CPU as they are
+    stored."""
+    said = {key: value for key, value in header.items() if key != "checksum"}
+    digest = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _json(text: str) -> object:

@@ -18,7 +18,7 @@ from configs.errors import UserError
 from models.checkpoint import Checkpoint
 from models.live_world import LiveWorld
 from models.parts import Parts
-from models.snapshot import HEADER, read_snapshot
+from models.snapshot import HEADER, checksum, read_snapshot
 from tests.tiny_checkpoint import PROMPTS, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -47,7 +47,10 @@ def header_of(file: Path) -> dict[str, Any]:
 
 
 def rewrite(file: Path, header: dict[str, Any] | str, **tensors: torch.Tensor) -> Path:
+    """With the checksum that it then has."""
     held = {**load_file(file), **tensors}
+    if not isinstance(header, str) and "checksum" in header:
+        header = {**header, "checksum": checksum(header, held)}
     text = header if isinstance(header, str) else json.dumps(header)
     save_file(held, file, {"world": text})
     return file
@@ -56,7 +59,7 @@ def rewrite(file: Path, header: dict[str, Any] | str, **tensors: torch.Tensor) -
 def test_what_a_file_says(file: Path, parts: Parts, live: LiveWorld) -> None:
     header = header_of(file)
     assert tuple(header) == HEADER
-    assert (header["format"], header["seed"], header["index"]) == (1, 7, 4)
+    assert (header["format"], header["seed"], header["index"]) == (2, 7, 4)
     assert header["labels"] == "D,DL*2,D"
     assert header["prompts"] == [[0, PROMPTS[0]], [3, PROMPTS[1]]]
     assert header["weights"] == parts.checkpoint.world_hash and header["engine"] == parts.engine
@@ -86,7 +89,7 @@ def test_other_weights_are_named(file: Path, tmp_path: Path) -> None:
 
 
 LIES: dict[str, tuple[str, object]] = {
-    "later": ("format", 2),
+    "later": ("format", 3),
     "whole number": ("format", "1"),
     "MAX|whole number": ("index", 1 << 60),
     "expected 8, found 4": ("index", 8),
@@ -130,6 +133,30 @@ def test_other_headers_and_tensors_are_one_line(file: Path, parts: Parts) -> Non
     whole = load_file(file)["window"].nan_to_num()
     with pytest.raises(UserError, match="not part of a world"):
         read_snapshot(rewrite(file, header, window=whole, extra=torch.zeros(1)), parts.checkpoint)
+
+
+def test_a_byte_that_changed_is_told(file: Path, parts: Parts) -> None:
+    """Wherever it lies, whatever number it makes."""
+    whole = file.read_bytes()
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    for at in range(start, len(whole), (len(whole) - start) // 50):
+        data = bytearray(whole)
+        data[at] ^= 1  # the lowest bit of some number
+        file.write_bytes(data)
+        with pytest.raises(UserError, match="changed since it was saved: expected the checksum"):
+            read_snapshot(file, parts.checkpoint)
+    file.write_bytes(whole[:start].replace(rb'\"seed\": 7', rb'\"seed\": 8') + whole[start:])
+    assert header_of(file)["seed"] == 8
+    with pytest.raises(UserError, match="drive.world: changed .* copy it again") as error:
+        read_snapshot(file, parts.checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_the_format_without_a_checksum_opens(file: Path, parts: Parts) -> None:
+    header = {**header_of(file), "format": 1}
+    del header["checksum"]
+    snapshot, _ = read_snapshot(rewrite(file, header), parts.checkpoint)
+    assert snapshot.index == 4
 
 
 def test_a_memory_is_in_a_file_where_no_latents_rebuild_it(
