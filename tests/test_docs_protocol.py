@@ -101,7 +101,7 @@ def test_every_message_of_the_server_is_documented_and_understood_by_the_page():
         f"{messages.LONGEST_MESSAGE // 1000} 000 characters",
         f"{server.LARGEST_MESSAGE // 1024} KiB",
         f"{allowance.RATE:.0f} messages a second",
-        f"{room.MOST_VIEWERS} clients",
+        f"{room.MOST_VIEWERS} clients a world and {room.KEPT_SEATS} more that may drive",
         f"{server.REQUEST_SECONDS:.0f} s for a request's header",
         f"{viewer.FULL_BACKLOG} messages wait",
         f"after {wheel.SILENCE:.0f} s of silence",

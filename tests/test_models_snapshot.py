@@ -145,7 +145,7 @@ def test_a_byte_that_changed_is_told(file: Path, parts: Parts) -> None:
         file.write_bytes(data)
         with pytest.raises(UserError, match="changed since it was saved: expected the checksum"):
             read_snapshot(file, parts.checkpoint)
-    file.write_bytes(whole[:start].replace(rb'\"seed\": 7', rb'\"seed\": 8') + whole[start:])
+    file.write_bytes(whole[:start].replace(rb"\"seed\": 7", rb"\"seed\": 8") + whole[start:])
     assert header_of(file)["seed"] == 8
     with pytest.raises(UserError, match="drive.world: changed .* copy it again") as error:
         read_snapshot(file, parts.checkpoint)

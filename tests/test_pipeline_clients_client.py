@@ -149,6 +149,9 @@ def test_the_end_of_the_show_ends_the_iteration():
         theatre.show.stop("enough")
         async for _ in client:
             pass
+        for asking in (client.save, client.branch, client.moments):
+            with pytest.raises(UserError, match=r": the connection ended .*\(enough\); connect"):
+                await asking()
         assert "enough" in (await client.message("bye"))["reason"]
         with pytest.raises(ConnectionError):
             await client.message("stats that never come")

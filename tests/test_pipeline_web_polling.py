@@ -95,6 +95,17 @@ def test_what_is_no_hello_is_refused_in_words(content):
     run(body, wait=False)
 
 
+@pytest.mark.parametrize("content, status", [(b"\xff", 400), (b"x" * 70_000, 413)])
+def test_what_cannot_be_said_is_refused_in_words(content, status):
+    async def body(theatre, http):
+        address = await joined(http)
+        answer = await http.post(address, content=content)
+        assert answer.status_code == status and "expected" in answer.text
+        assert (await http.post(address, content='{"type":"ping","clock":1}')).status_code == 204
+
+    run(body, wait=False)
+
+
 def test_who_polls_no_more_is_gone_and_lets_go_of_the_keys(monkeypatch):
     monkeypatch.setattr(polling, "GONE_AFTER", 0.4)
 

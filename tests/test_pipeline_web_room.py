@@ -300,7 +300,7 @@ def test_the_room_has_a_last_seat_and_watchers_leave_some_to_drivers(monkeypatch
         with pytest.raises(rooms.UserError, match="full"):
             s.room.join({}, rooms.Right.WATCHER)
         s.join()
-        with pytest.raises(rooms.UserError, match="full"):
+        with pytest.raises(rooms.UserError, match="full: 3 are in it"):
             s.join()
 
     stage(body)

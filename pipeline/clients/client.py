@@ -58,7 +58,8 @@ class Address:
     tls: ssl.SSLContext | None = None
 
     def post(self, address: str, path: Path) -> None:
-        """Send a file to an address of the site (blocks). Raises UserError with the answer."""
+        """Send a file to an address of the site (blocks). Raises UserError with the answer, or for
+        want of one."""
         secure = urllib.request.HTTPSHandler(context=self.tls)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), secure)
         headers = {
@@ -72,6 +73,10 @@ class Address:
                 opener.open(request).close()
             except urllib.error.HTTPError as error:
                 raise UserError(error.read(1000).decode(errors="replace").strip()) from None
+            except OSError as error:
+                raise UserError(
+                    f"open: the world did not take {path} ({error}); has it ended? connect again"
+                ) from None
 
 
 class Client:
@@ -244,14 +249,27 @@ class Client:
         self._outbox.put_nowait({"type": kind, **fields})
 
     async def _ask(self, answer: str, kind: str, **fields: Any) -> dict[str, Any]:
-        """Say something and wait for its answer. Raises UserError where it is refused."""
+        """Say something and wait for its answer. Raises UserError where it is refused, or the
+        connection ends first."""
         while any(message["type"] == "error" for message in self._messages):
             await self.message("error")  # about something else
         self._say(kind, **fields)
-        message = await self.message(answer, "error")
+        try:
+            message = await self.message(answer, "error")
+        except ConnectionError:
+            raise UserError(
+                f"{kind}: the connection ended before it was answered ({self._farewell}); connect again,"
+                " or to another world"
+            ) from None
         if message["type"] == "error":
             raise UserError(message["message"])
         return message
+
+    @property
+    def _farewell(self) -> str:
+        """Why the server ended the connection."""
+        byes = [message["reason"] for message in self._messages if message["type"] == "bye"]
+        return str(byes[-1]) if byes else "nothing was said"
 
     def _input(self) -> int:
         self._seq += 1

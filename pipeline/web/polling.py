@@ -28,6 +28,11 @@ POST_SECONDS = 10.0  # for the whole of a post
 MOST_WAITING = 64  # records of one mailbox; its viewer drops frames meanwhile, as on a slow socket
 TEXT, BINARY = 0, 1
 
+
+class TooLarge(UserError):
+    """A post of more than LARGEST_POST bytes."""
+
+
 Join = Callable[[HTTPConnection, dict[str, object]], Viewer]
 
 
@@ -124,7 +129,7 @@ class Polling:
         try:
             lines = (await body_of(request)).split("\n")
         except UserError as error:
-            return PlainTextResponse(f"{error}\n", 413)
+            return PlainTextResponse(f"{error}\n", 413 if isinstance(error, TooLarge) else 400)
         for line in filter(None, lines):
             self._room.handle(box.viewer, line)
             now = time.monotonic()
@@ -141,14 +146,15 @@ def _record(kind: int, data: bytes) -> bytes:
 
 
 async def body_of(request: Request) -> str:
-    """The text of a post. Raises UserError beyond LARGEST_POST bytes or POST_SECONDS."""
+    """The text of a post. Raises TooLarge, and UserError for other text than UTF-8 and for a post that
+    does not come whole within POST_SECONDS."""
     data = b""
     try:
         async with asyncio.timeout(POST_SECONDS):
             async for piece in request.stream():
                 data += piece
                 if len(data) > LARGEST_POST:
-                    raise UserError(f"post: expected at most {LARGEST_POST} bytes")
+                    raise TooLarge(f"post: expected at most {LARGEST_POST} bytes")
         return data.decode()
     except TimeoutError:
         raise UserError(f"post: expected it whole within {POST_SECONDS:.0f} s") from None

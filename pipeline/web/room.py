@@ -69,7 +69,7 @@ class Room:
         full."""
         kept = 0 if right == Right.WATCHER else KEPT_SEATS
         if len(self.viewers) >= MOST_VIEWERS + kept:
-            raise UserError(f"the room is full: {MOST_VIEWERS} are watching; try again later")
+            raise UserError(f"the room is full: {len(self.viewers)} are in it; try again later")
         name = messages.text_field(hello, "client", 64, default="")
         video = hello.get("video") is True
         viewer = Viewer(name, self._show.subscribe(), self.pictures, video=video)
