@@ -307,7 +307,7 @@ def checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

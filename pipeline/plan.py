@@ -2,18 +2,23 @@
 assumed."""
 
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from configs.schema import StreamSettings
 from models.checkpoint import Checkpoint
 from models.device import has_bfloat16, pick_decoder_dtype, pick_device
+from models.stages import check_stage
 from models.tae import TinyVAEConfig
 from models.transformer import TransformerConfig
 from models.vae_config import FullVAEConfig
 from pipeline.bench.table import table
 from pipeline.calibration import NOBODY, cpu_rank, cpu_talk, cpu_worker
 from pipeline.prediction import SHEETS, Model, Prediction, Shares, best, predict
+
+# as `pipeline.prediction.best` chooses
+BEST: Final = "the most FPS up to 16, of those the least key ms, of those the fewest devices"
 
 
 def report(path: str | None, vae: str, name: str, devices: int) -> None:
@@ -49,6 +54,7 @@ def _model(path: str | None, vae: str, cpu: bool) -> tuple[Model, str]:
     name, here = f"published shapes, {vae} decoder", pick_device("cpu")
     served = torch.bfloat16 if has_bfloat16(here) else torch.float32
     if path is not None:
+        check_stage(Path(path), "stage4")
         checkpoint = Checkpoint.open(Path(path))
         config, settings = checkpoint.transformer_config, checkpoint.streaming
         decoder, name = checkpoint.vae_config, checkpoint.name
@@ -82,5 +88,9 @@ def _advice(chosen: Prediction | None, predictions: list[Prediction]) -> str:
         return "best: none; this does not fit into the memory of any split"
     many = max(predictions, key=lambda p: p.worlds)
     live = "" if chosen.fps >= 16 else ", slower than 16 frames a second"
-    more = f"; for many worlds: {many.split}, {many.worlds} of them" if many.worlds > 1 else ""
-    return f"best for one world: {chosen.split}{live}{more}"
+    more = (
+        f"\nmost worlds in real time: {many.split}, {many.worlds} of them"
+        if many.worlds > 1
+        else ""
+    )
+    return f"best for one world: {chosen.split}{live} ({BEST}){more}"

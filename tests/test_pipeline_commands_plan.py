@@ -13,6 +13,12 @@ def test_published_shapes_on_cards_that_are_not_here(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert "predicted" in shown and "nothing of it measured" in shown and "H200" in shown
     assert "one for both" in shown and "1 + 1" in shown and "best for one world:" in shown
+    assert "(the most FPS up to 16, of those the least key ms, of those the fewest" in shown
+
+
+def test_names_of_devices_may_be_written_as_on_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--device", "H100"]) == 0
+    assert "H100 SXM" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -33,6 +39,9 @@ def test_a_folder_on_this_processor(
             ["--device", "mi300"],
             "unknown device 'mi300'; allowed: 4090, a100, cpu, h100, h200, l40s\n",
         ),
+        (["--device", "B200"], "known are h100, h200, a100, l40s, 4090, cpu\n"),
+        (["--vae", "tiny", "--model-path", "models/tiny/stage4"], "leave one of them out"),
+        (["--model-path", "models/tiny/stage2"], "stage 2 (by its name), which makes base clips"),
         (["--gpus", "9"], "--gpus"),
         (["--gpus", "two"], "--gpus"),
         (["--vae", "huge"], "expected full or tiny"),

@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vae",
         metavar="full|tiny",
-        default="full",
-        help="decoder of the published shapes (default full)",
+        help="decoder of the published shapes (default full); a folder has its own",
     )
     parser.add_argument(
         "--device", metavar="NAME", default="h100", help=f"{', '.join(DEVICES)} (default h100)"
@@ -35,15 +34,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Check the flags and print the prediction."""
-    if args.device not in DEVICES:
-        raise UserError(f"--device: unknown device {args.device!r}{nearest(args.device, DEVICES)}")
-    if args.vae not in ("full", "tiny"):
+    device = _device(args.device)
+    if args.vae not in (None, "full", "tiny"):
         raise UserError(f"--vae {args.vae!r}: expected full or tiny")
+    if args.vae is not None and args.model_path is not None:
+        raise UserError(
+            "--vae: chooses a decoder for the published shapes, and --model-path has its own; leave "
+            "one of them out"
+        )
     text = args.gpus
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
     devices = whole_number("--gpus", number, 1, 8)
     # torch takes seconds to import: bad flags are told before
     from pipeline.plan import report
 
-    report(args.model_path, args.vae, args.device, devices)
+    report(args.model_path, args.vae or "full", device, devices)
     return 0
+
+
+def _device(name: str) -> str:
+    """A known one, however it is written. Raises UserError."""
+    if name.lower() in DEVICES:
+        return name.lower()
+    hint = nearest(name.lower(), DEVICES)
+    known = f" known are {', '.join(DEVICES)}" if hint.endswith("?") else ""
+    raise UserError(f"--device: unknown device {name!r}{hint}{known}")
