@@ -98,7 +98,8 @@ class Reporter:
 class WorldInfo:
     """What a source of chunks shows, known before it starts. Sizes in pixels; ``presets`` are
     prompts it knows, ``pictures`` a JPEG of each, or nothing; ``motion``: its chunks tell theirs;
-    ``moments``: it keeps some to go back to."""
+    ``moments``: it keeps some to go back to; ``own_start``: it begins at a picture of a person's
+    own."""
 
     name: str
     model_hash: str
@@ -112,6 +113,7 @@ class WorldInfo:
     devices: str = ""
     motion: bool = False
     moments: bool = False
+    own_start: bool = False
     engine: str = ""  # what computes it (configs/choice.py); "" where that is not ours to say
 
     @property

@@ -217,6 +217,7 @@ def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:
         latents_per_step=checkpoint.streaming.window_size,
         devices=str(layout),
         moments=True,
+        own_start=checkpoint.start is not None,
     )
 
 

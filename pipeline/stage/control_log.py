@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -18,7 +18,7 @@ from models.controls import label_id
 
 LOG_LIMIT: Final = 64 * 2**20  # bytes of a log to replay: most of a day
 MOST_LATENTS: Final = 4_000_000  # of all its takes; each has those that it went back to
-_UNSAID: Final = {"epoch": -1, "shown": True}  # what a line need not say
+_UNSAID: Final = {"epoch": -1, "shown": True, "own_start": False}  # what a line need not say
 
 
 class ControlLog:
@@ -28,7 +28,8 @@ class ControlLog:
         """Raises UserError if the file exists or its folder does not."""
         check_output_file(path, "control log")
         self.path = path
-        self._made_by = {"model": info.model_hash, "engine": info.engine}
+        own = {"own_start": True} if info.own_start else {}
+        self._made_by = {"model": info.model_hash, "engine": info.engine, **own}
         self._lines = 0
         self._file: IO[str] | None = path.open("x", encoding="utf-8")
 
@@ -81,11 +82,30 @@ def read_control_log(path: Path, info: WorldInfo) -> list[Take]:
         )
     for number, entry in enumerate(entries, 1):
         if entry["model"] != info.model_hash:
-            raise UserError(
-                f"replay {path}, line {number}: made with another model ({entry['model'][:12]}), "
-                f"this one is {info.name} ({info.model_hash[:12]}); choose its weights with MODEL_PATH, and its --start"
-            )
+            raise UserError(f"replay {path}, line {number}: {_other_model(entry, info)}")
     return _takes(path, entries)
+
+
+def _other_model(entry: Mapping[str, Any], info: WorldInfo) -> str:
+    """Why a line of another stream's hash is none of this one's, and what to do. Of a start of one's
+    own the hash tells no more than that it, or the weights, are others; older logs do not say
+    whether there was one."""
+    ours = f"this one is {info.name} ({info.model_hash[:12]})"
+    if entry["own_start"] and not info.own_start:
+        return (
+            "the drive began at a picture of its own; give that picture with --start FILE, and its "
+            "weights with MODEL_PATH if they were others"
+        )
+    if entry["own_start"]:
+        return (
+            f"made with another --start or other weights ({entry['model'][:12]}), {ours}; give the "
+            "--start that it began with, and its weights with MODEL_PATH"
+        )
+    without = ", and leave --start out unless it had one" if info.own_start else ""
+    return (
+        f"made with another model ({entry['model'][:12]}), {ours}; choose its weights with "
+        f"MODEL_PATH{without or ', and its --start'}"
+    )
 
 
 def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -95,7 +115,7 @@ def _entry(path: Path, number: int, line: str) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{where}: expected a JSON object, got {line.strip()[:40]!a}") from None
     kinds = {"index": int, "label": str, "prompt": str, "seed": int, "model": str}
-    for key, kind in (kinds | {"epoch": int, "shown": bool}).items():
+    for key, kind in (kinds | {"epoch": int, "shown": bool, "own_start": bool}).items():
         found = entry.get(key, _UNSAID.get(key)) if isinstance(entry, dict) else None
         if type(found) is not kind:
             raise UserError(
