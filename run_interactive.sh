@@ -13,7 +13,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 # Only digits may reach shell arithmetic, which would run what it is given.
 for name in NUM_GPUS_DIT NUM_GPUS_VAE; do
-    if [[ -n "${!name+set}" && ! "${!name}" =~ ^[1-9][0-9]{0,2}$ ]]; then
+    if [[ -n "${!name:-}" && ! "${!name}" =~ ^[1-9][0-9]{0,2}$ ]]; then
         printf 'error: %s: expected a whole number from 1 to 999, got %q\n' "$name" "${!name}" >&2
         exit 2
     fi
@@ -40,7 +40,7 @@ if ((${#pool[@]} > 1)); then
 fi
 export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}"
 for name in NUM_GPUS_DIT NUM_GPUS_VAE MODEL_PATH; do
-    if [[ -n "${!name+set}" ]]; then export "${name?}"; fi
+    if [[ -n "${!name:-}" ]]; then export "${name?}"; fi
 done
 
 # Files are named from where you are; the packages come from here. exec: signals go straight to python.

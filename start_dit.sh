@@ -9,16 +9,17 @@ export PYTORCH_CUDA_ALLOC_CONF="${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:T
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 dit=("$(command -v python || command -v python3)" -P -m pipeline dit)
 
+usage='usage: bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH] [flags]'
 if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
     printf 'bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH] [flags]: the ranks and the weights first, then any flag of\n\n'
     exec "${dit[@]}" --help
 fi
 if (($# < 1)); then
-    echo 'error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4' >&2
+    printf 'error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4; %s\n' "$usage" >&2
     exit 2
 fi
 if [[ ! "$1" =~ ^[1-9][0-9]{0,2}$ ]]; then
-    printf 'error: NUM_GPUS_DIT: expected a whole number from 1 to 999, got %q\n' "$1" >&2
+    printf 'error: NUM_GPUS_DIT: expected a whole number from 1 to 999, got %q; %s\n' "$1" "$usage" >&2
     exit 2
 fi
 flags=(--ranks "$1" "${@:2}")

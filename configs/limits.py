@@ -1,8 +1,10 @@
 """Checks every door shares (command line, API, socket): numbers in range, prompts that are text."""
 
+import errno
 import math
 import os
 import re
+import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -13,6 +15,7 @@ MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a q
 LONGEST_PATH = 4000  # bytes, of the 4095 that Linux takes
 LONGEST_NAME = 255  # bytes of a file's name
 LONGEST_OUTPUT = 250  # of one that we write: what lies beside it meanwhile has a longer one
+NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR)  # of a file system without nameless files
 MARKS = ("Mn", "Mc")  # what stands over, under or beside a letter and belongs to it
 # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -104,7 +107,10 @@ def check_output_folder(path: Path, name: str) -> Path:
             f"{name} {path}: expected a new or an empty folder, and nothing is ever overwritten;"
             " choose another name"
         )
-    return path if path.is_dir() else check_output_file(path, name)
+    if not path.is_dir():
+        return check_output_file(path, name)
+    _check_writable(path, name)
+    return path
 
 
 def quoted(value: object) -> str:
@@ -151,6 +157,26 @@ def check_output_file(path: Path, name: str = "output", overwrite: bool = False)
         raise UserError(
             f"{name} {text}: the file exists and is never overwritten; move it or choose another name"
         )
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{name} {text}: folder {path.parent} is not writable")
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{name} {text}: expected a new name, got a link to {os.readlink(path)}, where nothing is; "
+            "remove the link or choose another name"
+        )
+    _check_writable(path.parent, f"{name} {text}")
     return path
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    """Raise UserError unless a file can be made in a folder: one without a name where the file system
+    knows those, as modes do not tell of /proc, of full disks, or to root."""
+    try:
+        try:
+            os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        except OSError as error:
+            if error.errno not in NO_NAMELESS:
+                raise
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{what}: folder {folder} is not writable ({error.strerror}); choose another one"
+        ) from None

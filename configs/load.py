@@ -26,6 +26,7 @@ VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "visible_devices",
     "MATRIX_TOKEN": "token",
 }
+EMPTY_MEANS = ("CUDA_VISIBLE_DEVICES",)  # no GPU; any other that is empty counts as not set
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 REAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 
@@ -69,7 +70,7 @@ def load(
             values[key] = _from_yaml(f"{config}: {key}", doors[key], value)
     for variable, text in (os.environ if environment is None else environment).items():
         name = VARIABLES.get(variable)
-        if name is not None and name in doors:
+        if name is not None and name in doors and (text or variable in EMPTY_MEANS):
             values[name] = _from_text(variable, doors[name], text)
     for name, given in (flags or {}).items():
         if given is not None and name in doors:

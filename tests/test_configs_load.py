@@ -67,6 +67,13 @@ def test_further_host_names_are_names(names: str) -> None:
     one_line(error)
 
 
+def test_an_empty_variable_counts_as_not_set_but_for_the_gpus() -> None:
+    names = ("NUM_GPUS_DIT", "NUM_GPUS_VAE", "MODEL_PATH", "MATRIX_TOKEN")
+    assert load(RunConfig, environment=dict.fromkeys(names, "")) == RunConfig()
+    pool = load(RunConfig, environment={"CUDA_VISIBLE_DEVICES": ""}).visible_devices
+    assert pool == ()
+
+
 def test_every_kind_of_flag() -> None:
     settings = load(
         RunConfig,
@@ -96,7 +103,7 @@ def test_every_kind_of_flag() -> None:
 
 
 @pytest.mark.parametrize(
-    "count", ["abc", "0", "-2", "1.5", "08", "a[$(touch hacked)]", "", "1e3", "٣", "9999", " 2"]
+    "count", ["abc", "0", "-2", "1.5", "08", "a[$(touch hacked)]", "1e3", "٣", "9999", " 2"]
 )
 def test_impossible_gpu_counts(count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

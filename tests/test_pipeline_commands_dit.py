@@ -35,7 +35,8 @@ def test_the_dit_group_alone_prints_its_speed(model):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4"),
+        ([], "error: expected NUM_GPUS_DIT, as in: bash start_dit.sh 2 models/stage4; usage: bash"),
+        (["--duration", "5"], "got --duration; usage: bash start_dit.sh NUM_GPUS_DIT [MODEL_PATH]"),
         (["1", "--ranks=2"], "error: --ranks is said twice: expected it first, as in"),
         (["1", ".", "--model-path", "x"], "error: --model-path is said twice: expected it first"),
         (["2", "/nonexistent"], "/nonexistent"),
@@ -69,7 +70,9 @@ def test_start_dit_says_how_it_is_called(flag):
 
 @pytest.mark.parametrize("number", ["abc", "0", "-2", "1.5", "08", "", "a[$(touch PWNED)]"])
 def test_the_launchers_never_compute_with_what_is_no_number(number, tmp_path):
-    for command in (["run_interactive.sh"], ["start_dit.sh", number, "."]):
+    # a variable that is empty counts as not set
+    interactive = [["run_interactive.sh"]] if number else []
+    for command in (*interactive, ["start_dit.sh", number, "."]):
         done = subprocess.run(
             ["bash", ROOT / command[0], *command[1:]],
             env={"PATH": "/usr/bin:/bin", "NUM_GPUS_DIT": number},

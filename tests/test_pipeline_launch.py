@@ -202,6 +202,11 @@ def test_a_log_that_failed_is_said_at_the_end_and_in_the_exit_code(
         (["--port", "70000"], {}, "port"),
         (["--prompt", " "], {}, "prompt"),
         (["--record", "/nonexistent/drive.mp4"], {}, "/nonexistent"),
+        (
+            ["--record", "/proc/drive.mp4"],
+            {},
+            "--record /proc/drive.mp4: folder /proc is not writable",
+        ),
         (["--summary", "."], {}, "--summary"),
         (["--replay", "/nonexistent.jsonl"], {}, "replay"),
         (["--ray-address", "auto"], {}, "HOST:PORT"),
@@ -227,6 +232,14 @@ def test_bad_input_is_one_line_before_anything_starts(
     assert main(["run", *GOOD, *arguments]) == 2
     assert said in the_line(capsys)
     assert len(psutil.Process().children(recursive=True)) == len(children)
+
+
+def test_a_recording_onto_a_link_to_nothing_is_refused(model, tmp_path, capsys):
+    (tmp_path / "drive.mp4").symlink_to(tmp_path / "gone" / "away.mp4")
+    record = str(tmp_path / "drive.mp4")
+    assert main(["run", *GOOD, "--model-path", str(model), "--record", record]) == 2
+    said = the_line(capsys)
+    assert "away.mp4, where nothing is; remove the link" in said and "--record" in said
 
 
 def broken(folder, name, content):
