@@ -1,6 +1,5 @@
 """Checks every door shares (command line, API, socket): numbers in range, prompts that are text."""
 
-import errno
 import math
 import os
 import re
@@ -15,7 +14,6 @@ MAX_PROMPT = 4000  # characters; the published model reads 226 tokens, about a q
 LONGEST_PATH = 4000  # bytes, of the 4095 that Linux takes
 LONGEST_NAME = 255  # bytes of a file's name
 LONGEST_OUTPUT = 250  # of one that we write: what lies beside it meanwhile has a longer one
-NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR)  # of a file system without nameless files
 MARKS = ("Mn", "Mc")  # what stands over, under or beside a letter and belongs to it
 # http:, file:, concat:, pipe: ... mean more than a file to ffmpeg
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -170,12 +168,7 @@ def _check_writable(folder: Path, what: str) -> None:
     """Raise UserError unless a file can be made in a folder: one without a name where the file system
     knows those, as modes do not tell of /proc, of full disks, or to root."""
     try:
-        try:
-            os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
-        except OSError as error:
-            if error.errno not in NO_NAMELESS:
-                raise
-            tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
             f"{what}: folder {folder} is not writable ({error.strerror}); choose another one"

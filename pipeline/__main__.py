@@ -1,21 +1,24 @@
 """``python -m pipeline COMMAND``: one parser per command, loaded when asked for; bad input is one
 line, exit code 2."""
 
-import argparse
-import importlib
-import os
-import platform
-import signal
-import sys
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
-from types import ModuleType
-from typing import Final, NoReturn
+from configs.interrupts import importing
 
-from configs.errors import UserError
-from configs.load import ROOT, nearest
-from configs.version import installed_version
+with importing():
+    import argparse
+    import importlib
+    import os
+    import platform
+    import signal
+    import sys
+    from collections.abc import Sequence
+    from importlib import metadata
+    from pathlib import Path
+    from types import ModuleType
+    from typing import Final, NoReturn
+
+    from configs.errors import UserError
+    from configs.load import ROOT, nearest
+    from configs.version import installed_version
 
 PROGRAM: Final = "the-matrix"  # the command that is installed
 # Each is a module of pipeline/commands: PURPOSE, EXAMPLES, add_arguments(parser) and main(args).

@@ -236,6 +236,20 @@ def test_the_example_takes_the_models_of_its_folder_and_says_so(
     assert "labels" not in done.stderr, "the example gives as many as it should"
 
 
+def test_the_example_in_a_folder_that_takes_no_files_is_one_line_before_all_work() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "generation_example.py"],
+        capture_output=True,
+        text=True,
+        cwd="/proc",
+        timeout=300,
+        env=child_environment(PYTHONPATH=str(ROOT)),
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: the folder example_videos cannot be made in /proc")
+    assert done.stderr.count("\n") == 1
+
+
 def test_without_paths_the_embedded_world_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,19 +7,22 @@ simply repeated until it says that all is done.
 
 from __future__ import annotations
 
-import argparse
-import time
-from dataclasses import replace
-from pathlib import Path
+from configs.interrupts import importing
 
-from configs.errors import one_line_errors
-from configs.limits import real_number
-from configs.load import load
-from models.device import pick_device
-from training import autoencoder, export, ranks, text
-from training.alone import alone
-from training.run import started
-from training.settings import TrainSettings
+with importing():
+    import argparse
+    import time
+    from dataclasses import replace
+    from pathlib import Path
+
+    from configs.errors import one_line_errors
+    from configs.limits import real_number
+    from configs.load import load
+    from models.device import pick_device
+    from training import autoencoder, export, ranks, text
+    from training.alone import alone
+    from training.run import started
+    from training.settings import TrainSettings
 
 STAGES = ("data", "text", "autoencoder", "diffusion", "distill", "decoder", "export")
 MOST_MINUTES = 1e6

@@ -4,6 +4,7 @@ setting at hand."""
 import argparse
 from typing import Final
 
+from configs.interrupts import importing
 from configs.load import load
 from configs.schema import BaseConfig, OfflineConfig
 from models.controls import parse_signal, reduce_raw
@@ -33,8 +34,9 @@ def main(args: argparse.Namespace) -> int:
     """Make the video and print its path."""
     config = load(BaseConfig, vars(args), environment={})
     labels = given_labels(config)
-    # torch takes seconds to import: bad flags are told before
-    from pipeline.stage_videos import write_base
+    with importing():
+        # torch takes seconds to import: bad flags are told before
+        from pipeline.stage_videos import write_base
 
     write_base(config, labels)
     return 0

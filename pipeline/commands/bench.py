@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from configs.errors import UserError
+from configs.interrupts import importing
 from configs.limits import check_output_file
 from configs.load import load
 from configs.schema import RunConfig
@@ -89,7 +90,9 @@ def main(args: argparse.Namespace) -> int:
     print(line or f"model: {model}")
     for part in PARTS if args.part == "all" else (args.part,):
         print(f"\n== {part}", flush=True)
-        figures[part] = importlib.import_module(f"pipeline.bench.{part}").measure(options)
+        with importing():
+            measured = importlib.import_module(f"pipeline.bench.{part}")
+        figures[part] = measured.measure(options)
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     return 0

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 from typing import Final
 
+from configs.interrupts import importing
 from configs.limits import whole_number
 from configs.load import load
 from configs.schema import RunConfig
@@ -36,7 +37,8 @@ def main(args: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(args).items() if name != "ranks"}
     config = load(RunConfig, {**flags, "num_gpus_dit": args.ranks})
     whole_number("ranks", config.num_gpus_dit or 1, 1, 999)
-    # torch and Ray take seconds to import: bad flags are told before
-    from pipeline.dit_speed import DitSpeed
+    with importing():
+        # torch and Ray take seconds to import: bad flags are told before
+        from pipeline.dit_speed import DitSpeed
 
     return finish(asyncio.run(DitSpeed(config, Console(config.json_logs)).run()))

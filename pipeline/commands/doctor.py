@@ -3,6 +3,8 @@
 import argparse
 from typing import Final
 
+from configs.interrupts import importing
+
 PURPOSE: Final = "Look at this machine: packages, memory, Ray, ffmpeg, weights, and its speed."
 EXAMPLES: Final = """\
   python -m pipeline doctor             all of it, in under 20 seconds
@@ -21,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print a line for everything that was looked at; 1 if something must be mended."""
-    # torch takes seconds to import: bad flags are told before
-    from pipeline.doctor import report
+    with importing():
+        # torch takes seconds to import: bad flags are told before
+        from pipeline.doctor import report
 
     return report(drive=not args.no_drive, paths=args.paths)

@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 
 from configs.errors import UserError
+from configs.interrupts import importing
 from configs.limits import whole_number
 from configs.load import nearest
 from pipeline.commands.flags import add_model_path
@@ -45,8 +46,9 @@ def main(args: argparse.Namespace) -> int:
     text = args.gpus
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
     devices = whole_number("--gpus", number, 1, 8)
-    # torch takes seconds to import: bad flags are told before
-    from pipeline.plan import report
+    with importing():
+        # torch takes seconds to import: bad flags are told before
+        from pipeline.plan import report
 
     report(args.model_path, args.vae or "full", device, devices)
     return 0

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 from typing import Final
 
+from configs.interrupts import importing
 from configs.load import environment_of, load
 from configs.schema import RunConfig
 from pipeline.commands.flags import (
@@ -41,7 +42,8 @@ def main(args: argparse.Namespace) -> int:
     """Play the program's world; the exit code."""
     flags = {name: value for name, value in vars(args).items() if name != "command"}
     config = load(RunConfig, flags, environment=environment_of("MATRIX_TOKEN"))
-    # the page's libraries take a second to import: bad flags are told before
-    from pipeline.launch_program import play_program
+    with importing():
+        # the page's libraries take a second to import: bad flags are told before
+        from pipeline.launch_program import play_program
 
     return finish(asyncio.run(play_program(config, args.command, Console(config.json_logs))))

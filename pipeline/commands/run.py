@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from configs.interrupts import importing
 from configs.load import load
 from configs.schema import RunConfig
 from pipeline.commands.flags import (
@@ -134,8 +135,9 @@ def main(args: argparse.Namespace) -> int:
     config = load(RunConfig, flags, None if args.config is None else Path(args.config))
     console = Console(config.json_logs)
     console.say("stage", STARTING, stage="starting")
-    # torch and Ray take seconds to import: bad flags are told before
-    from pipeline.launch import Launch
+    with importing():
+        # torch and Ray take seconds to import: bad flags are told before
+        from pipeline.launch import Launch
 
     launch = Launch.make(config, lambda line: console.say("stage", line, stage="starting"))
     return finish(asyncio.run(launch.run(console, begun)))

@@ -3,6 +3,7 @@
 import argparse
 from typing import Final
 
+from configs.interrupts import importing
 from configs.load import load
 from configs.schema import StreamConfig
 from pipeline.commands.base import given_labels
@@ -67,8 +68,9 @@ def main(args: argparse.Namespace) -> int:
     """Make the video and print its path."""
     config = load(StreamConfig, vars(args), environment={})
     labels = given_labels(config)
-    # torch takes seconds to import: bad flags are told before
-    from pipeline.stage_videos import write_stream
+    with importing():
+        # torch takes seconds to import: bad flags are told before
+        from pipeline.stage_videos import write_stream
 
     write_stream(config, labels)
     return 0
