@@ -59,7 +59,8 @@ def joint_attention(
 def self_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention without a mask; q, k, v [B, H, n, d] -> [B, H, n, d]: PyTorch's, but for long
     sequences in bfloat16 on a CPU with units for it, which PyTorch's kernel leaves idle."""
-    plain = q.dtype is not torch.bfloat16 or q.device.type != "cpu" or k.shape[2] < LONG
+    long = q.shape == k.shape == v.shape and k.shape[2] >= LONG
+    plain = not long or q.dtype is not torch.bfloat16 or q.device.type != "cpu"
     if plain or torch.is_grad_enabled() or not has_bfloat16(q.device):
         return F.scaled_dot_product_attention(q, k, v)
     return bfloat16_attention(q, k, v)

@@ -112,6 +112,10 @@ def test_only_long_sequences_of_a_cpu_with_the_units_take_them(
         assert self_attention(short, short, short).equal(kernel(short, short, short))
         whole = long.float()
         assert self_attention(whole, whole, whole).equal(kernel(whole, whole, whole))
+        # queries of another length, keys shared by heads: the kernel's
+        assert self_attention(short, long, long).equal(kernel(short, long, long))
+        heads = long.expand(1, 2, -1, -1)
+        assert self_attention(heads, long, long).equal(kernel(heads, long, long))
     monkeypatch.setattr("models.attention.has_bfloat16", lambda device: False)
     with torch.no_grad():
         assert self_attention(long, long, long).equal(kernel(long, long, long))
