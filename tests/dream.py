@@ -95,7 +95,7 @@ class DreamSource:
         self.wanted, self.version = text, version
 
     def reset(self, seed: int, take: Take | None = None) -> int:
-        prompt = take.prompts[0] if take else self.live.prompt
+        prompt = take.prompts[0] if take else self.wanted
         self.wanted = prompt
         return self._stand(LiveWorld.begin(self.parts, prompt, seed), take)
 

@@ -241,3 +241,49 @@ def test_an_input_method_may_use_enter_and_escape_in_the_prompt(run):
         return await tab.evaluate("document.activeElement.id") == "prompt"
 
     run(body)
+
+
+def test_a_click_leaves_space_to_the_world_and_a_tab_leaves_it_to_the_button(run):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.fill("#prompt", "a road at night")
+            await tab.click("#prompt-send")
+            await until(lambda: show.prompt == "a road at night")
+            asked = show._prompts.newest()["version"]
+            await tab.keyboard.press("Space")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            await tab.keyboard.press("KeyA")
+            await so(tab, "document.getElementById('toasts').textContent.includes('Space goes on')")
+            await tab.keyboard.press("KeyD")
+            notes = "[...document.querySelectorAll('#toasts p')].map((note) => note.textContent)"
+            assert (await tab.evaluate(notes)).count("Paused: Space goes on.") == 1
+            await tab.keyboard.press("Space")
+            await playing(tab)
+            assert "Paused" not in await text(tab, "#toasts"), "it holds no more"
+            assert show._prompts.newest()["version"] == asked, "nothing was pressed again"
+            await tab.focus("#prompt")
+            for _ in range(2):  # past the list of worlds
+                await tab.keyboard.press("Tab")
+            for version, key in enumerate(("Space", "Enter"), asked + 1):
+                await tab.keyboard.press(key)
+                await until(lambda version=version: show._prompts.newest()["version"] == version)
+            assert await focused(tab) == "prompt-send" and not show.paused
+
+    async def focused(tab):
+        return await tab.evaluate("document.activeElement.id")
+
+    run(body)
+
+
+def test_fingers_on_a_paused_world_are_told_what_goes_on(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url, 360, 740, has_touch=True, is_mobile=True) as tab:
+            await playing(tab)
+            await tab.tap("#pause")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            await tab.tap('#keys [data-key="left"]')
+            await so(tab, "document.getElementById('toasts').textContent.includes('“Go on”')")
+
+    run(body)

@@ -173,15 +173,25 @@ def test_a_moment_is_saved_and_a_file_is_opened(run, dreams, tmp_path):
             assert path.suffix == ".world" and path.name in show.recordings.files
             await tab.click("#to-now")
             await tab.click("#new-seed")
-            await until(lambda: show.seed != 42 and show.latent >= 2)
+            await until(lambda: show.seed != 42 and show.latent >= 6)
             log = tmp_path / "drive.jsonl"
             log.write_text("{}\n{}\n")
             await tab.set_input_files("#open-drive", log)
             await eventually(lambda: says(tab, "drive.jsonl"))  # its name as it is
             await eventually(lambda: says(tab, "--replay"))
+            await tab.focus("#past")
+            await tab.keyboard.press("ArrowLeft")
+            await until(lambda: show.paused)
+            lost = show.seed, show.latent
             await tab.set_input_files("#open-drive", path)
-            await until(lambda: show.seed == 42 and show.latent >= latent)
+            await until(lambda: show.seed == 42 and show.latent >= latent + 2)  # it goes on
             await so(tab, "document.getElementById('seed-value').textContent === '42'")
+            await playing(tab)
+            await eventually(lambda: shows(tab, show))
+            assert f"The world goes on from {path.name}." in await text(tab, "#offer")
+            assert "goes on" not in await text(tab, "#toasts"), "said once"
+            await tab.keyboard.press("KeyZ")
+            await until(lambda: show.seed == lost[0] and show.latent >= lost[1])
             bad = tmp_path / "bad.world"
             bad.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             epoch = show.epoch
@@ -190,6 +200,73 @@ def test_a_moment_is_saved_and_a_file_is_opened(run, dreams, tmp_path):
             assert show.epoch == epoch
 
     run(body, source=dreams, recordings=tmp_path / "kept")
+
+
+async def shows(tab, show):
+    """The page has the newest picture (JPEG), nearly."""
+    got = np.array(await tab.evaluate(PIXELS), np.uint8).reshape(*show.newest.image.shape[:2], 4)
+    return np.abs(got[..., :3].astype(int) - show.newest.image).mean() < 12
+
+
+@pytest.mark.parametrize("looking", [False, True])
+@pytest.mark.parametrize("button", ["#reset", "#new-seed"])
+def test_a_world_that_begins_again_is_seen_and_goes_on(run, dreams, looking, button):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 6)
+            await tab.keyboard.press("KeyB" if looking else "Space")
+            if looking:
+                await tab.keyboard.press("ArrowLeft")
+            await until(lambda: show.paused)
+            before = show.seed, show.prompt
+            if not looking:
+                await tab.fill("#prompt", show.info.presets[1])
+                await tab.keyboard.press("Enter")
+                await so(
+                    tab, "document.getElementById('prompt-state').textContent.includes('waits')"
+                )
+            await tab.click(button)
+            await until(lambda: show.epoch == 2 and show.latent >= 2)
+            await playing(tab)
+            assert await text(tab, "#past-at") == "now" and await text(tab, "#pause") == "Pause"
+            await eventually(lambda: shows(tab, show))
+            assert (show.seed == before[0]) is (button == "#reset")
+            assert show.prompt == (before[1] if looking else show.info.presets[1])
+            assert await text(tab, "#prompt-state") == "", "nothing is waited for"
+            assert await tab.input_value("#prompt") == show.prompt
+
+    run(body, source=dreams)
+
+
+def test_a_way_back_from_a_pause_goes_on(run, dreams):
+    async def body(theatre, browser):
+        show = theatre.show
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await at_latent(theatre, tab, 8)
+            await tab.keyboard.press("Space")
+            await tab.wait_for_selector("#theatre[data-phase=paused]")
+            await tab.focus("#past")
+            await tab.keyboard.press("ArrowLeft")
+            await tab.keyboard.press("KeyA")
+            await eventually(lambda: says(tab, "You look back: Enter drives on from here"))
+            await tab.keyboard.press("Space")
+            await so(tab, "document.getElementById('past-at').textContent === 'now'")
+            assert show.paused, "as it was before somebody looked"
+            await tab.focus("#past")
+            await tab.keyboard.press("ArrowLeft")
+            await tab.click("#stage")  # the keys are the timeline's wherever the mouse was
+            await tab.keyboard.press("Enter")
+            await until(lambda: show.epoch == 2 and not show.paused)
+            await tab.keyboard.press("KeyB")
+            await tab.keyboard.down("KeyA")  # nobody looks back: it drives
+            await until(lambda: show.held == "DL")
+            await tab.keyboard.up("KeyA")
+            await so(tab, "document.activeElement === document.body")
+
+    run(body, source=dreams)
 
 
 async def says(tab, words):

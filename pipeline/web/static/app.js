@@ -15,6 +15,7 @@ import { banner, copy, offer, say, toast } from "./say.js";
 import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
+import { KEYS } from "./wire.js";
 
 const REPEAT_MS = 250, IDLE_MS = 3000, WHOLE_LINE_MS = 15000;
 const theatre = $("theatre");
@@ -28,7 +29,7 @@ const screen = new Screen($("stage"), $("picture"), $("glow"));
 const figures = new Figures();
 const loading = new Loading();
 const keymap = new Keymap();
-const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: typing, keymap });
+const controls = new Controls({ keys: $("keys"), zones: $("zones"), busy: elsewhere, keymap });
 const settings = new Settings(keymap);
 const recordings = new Recordings((message) => link.send(message));
 const drives = new Drives(link, world);
@@ -40,7 +41,7 @@ const prompt = new Prompt((text) => {
 });
 const pressed = new Map(); // input seq -> when the key event happened
 const awaited = []; // {cursor, at}: controls on their way to the picture
-let seq = 0;
+let seq = 0, still = null; // still: the note why the car does not follow
 
 // --- the picture ---
 
@@ -75,6 +76,7 @@ controls.addEventListener("change", ({ detail: { held, source, at } }) => {
   }
   for (const zone of $("zones").children) zone.classList.toggle("lit", steers && source === "touch" && held.has(zone.dataset.zone));
   if (steers && (world.driving || held.size)) steer(source, at);
+  if (world.driving && held.size) sayWhyStill(source === "touch");
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
 
@@ -82,6 +84,13 @@ function steer(source, at) {
   const message = { type: "input", seq: ++seq, keys: [...controls.held], source };
   if (at !== undefined) pressed.set(message.seq, at);
   link.send(message);
+}
+
+/** The world stands, however it is steered: say so, and what helps. */
+function sayWhyStill(touched) {
+  const [key] = touched ? [] : keymap.caps("pause");
+  if (timeline.looking) still = toast(touched ? "You look back: “Drive on from here”, or “Back to now”." : "You look back: Enter drives on from here, Esc comes back to now.");
+  else if (world.paused) still = toast(`Paused: ${key ?? "“Go on”"} goes on.`);
 }
 
 // --- what the server says ---
@@ -137,12 +146,13 @@ const hear = {
     prompt.hear(told);
     phase();
   },
-  reset(place) {
-    stand(place);
+  reset({ seed, prompt: text }) {
+    stand(seed);
     timeline.cut(0);
+    if (text) prompt.beginAgain(text);
   },
   rewound({ latent, ...place }) {
-    stand(place);
+    stand(place.seed);
     timeline.cut(latent);
     prompt.goBack(place.prompt);
     phase();
@@ -208,16 +218,24 @@ link.addEventListener("lost", ({ detail }) => {
 });
 timeline.addEventListener("looked", ({ detail }) => {
   prompt.look(detail);
+  if (detail === null) still?.remove();
   phase();
 });
-timeline.addEventListener("gone", () => offerBack("The world went back."));
+timeline.addEventListener("gone", ({ detail: latent }) => {
+  goOnElsewhere({ type: "rewind", latent });
+  offerBack("The world went back.");
+});
+drives.addEventListener("chosen", ({ detail: drive }) => beginAgain(drive));
+drives.addEventListener("opened", ({ detail: name }) => {
+  link.send({ type: "resume" });
+  offerBack(`The world goes on from ${name}.`);
+});
 
 /** The world stands elsewhere: nothing that was pressed before is on its way now. */
-function stand({ seed, prompt: text }) {
+function stand(seed) {
   world.seed = seed;
   $("seed-value").textContent = seed;
   awaited.length = 0;
-  if (text) prompt.write(text);
 }
 
 /** What steers it, said once in each browser. */
@@ -253,6 +271,7 @@ function phase() {
   $("pause").setAttribute("aria-pressed", world.paused);
   $("pause").textContent = timeline.looking && world.driving ? "To now" : world.paused ? "Go on" : "Pause";
   prompt.draw(world.paused);
+  if (!world.paused && !timeline.looking) still?.remove();
   explain(now, shown);
 }
 
@@ -310,11 +329,13 @@ const actions = {
   "show-worlds": () => dialog("worlds"),
   lobby: () => location.assign(`lobby/?token=${encodeURIComponent(token)}`),
 };
-for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", ({ detail: clicks }) => {
-  // After a mouse the keys drive on: Space pauses, and does not press the button again; or go on along the timeline.
-  if (clicks) timeline.looking ? $("past").focus() : $(id).blur();
-  action();
-});
+for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", () => action());
+
+/** After a mouse the keys drive on: Space pauses, and does not press the button again; or they go on along the timeline. */
+addEventListener("click", ({ detail: clicks, target }) => {
+  const button = clicks && !target.closest("dialog") && target.closest("button, a");
+  if (button) timeline.looking ? $("past").focus() : button.blur();
+}, true);
 
 function dialog(id) {
   controls.release();
@@ -331,25 +352,35 @@ function askForDrive(purpose) {
 /** A world that keeps moments goes back to where the lost drive stood; another one drives it again. */
 function beginAgain(message) {
   if (!timeline.keeps) askForDrive("undo");
-  link.send(message);
+  goOnElsewhere(message);
   if (timeline.keeps) offerBack("The world began again.");
 }
 
-function offerBack(why) { offerUndo(why, "Back to the lost drive", () => link.send({ type: "undo" })); }
+/** Whoever sends the world elsewhere wants to see it there: it does not stay paused. */
+function goOnElsewhere(message) {
+  link.send(message);
+  link.send({ type: "resume" });
+}
+
+function offerBack(why) { offerUndo(why, "Back to the lost drive", () => goOnElsewhere({ type: "undo" })); }
 
 function offerUndo(why, label, action) { offer(why, label, action, keymap.caps("offer-take")[0]); }
 
-function again({ seed, model, parts }) { link.send({ type: "replay", seed, model, parts }); }
+function again({ seed, model, parts }) { goOnElsewhere({ type: "replay", seed, model, parts }); }
 
 /** Keys that steer or command, and letters that a browser would search for, belong to the page; not so in its fields. */
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.key === "Escape" && typing(event.target)) return event.target.blur();
   if (event.key === "Escape") $("drawer").hidden = true;
-  if (typing(event.target) && !$("help").open) return;
+  const action = keymap.action(event);
+  if (event.target === $("past") && timeline.looking) return alongTimeline(event, action);
+  if (elsewhere(event) && !$("help").open) return;
   const presses = ["Space", "Enter"].includes(placeOf(event)) && event.target.closest?.("button, a");
   if (presses) return;
-  const action = keymap.action(event);
+  if (event.target === $("past") && action) $("past").blur(); // back to driving
+  if (timeline.looking && event.key === "Enter") return timeline.go();
+  if (timeline.looking && event.key === "Escape") return timeline.toNow();
   if (action || event.key.length === 1) event.preventDefault();
   if (event.repeat) return;
   if (event.key === "?") return actions["show-help"]();
@@ -359,7 +390,20 @@ addEventListener("keydown", (event) => {
   if (action && !$(action)?.disabled && !$(action)?.hidden) (actions[action] ?? (() => $(action)?.click()))();
 });
 
-/** Whether keys belong to a field or a dialog rather than to the car. */
+/** On the timeline, a moment being looked at: what would drive says why it does not, and what pauses comes back to now. */
+function alongTimeline(event, action) {
+  if (event.repeat || event.key.startsWith("Arrow")) return;
+  if (action === "pause") event.preventDefault(), actions.pause();
+  else if (world.driving && KEYS.includes(action)) sayWhyStill(false);
+}
+
+/** Whether a key belongs to a field or a dialog rather than to the car; to the timeline at now belong those that move. */
+function elsewhere({ target, key }) {
+  if (target === $("past") && !timeline.looking) return key.startsWith("Arrow") || key === "Shift";
+  return typing(target);
+}
+
+/** Whether a field or a dialog has the keys. */
 function typing(target) {
   return Boolean(target?.closest?.("input, select, textarea")) || ["help", "ask", "settings", "worlds"].some((id) => $(id).open);
 }

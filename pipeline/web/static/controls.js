@@ -41,7 +41,7 @@ export class Controls extends EventTarget {
     this.#shift(event);
     const name = keymap.action(event), place = placeOf(event);
     this.#repeated = event.repeat ? { place, at: event.timeStamp } : null;
-    if (!KEYS.includes(name) || event.ctrlKey || event.isComposing || busy(event.target)) return;
+    if (!KEYS.includes(name) || event.ctrlKey || event.isComposing || busy(event)) return;
     event.preventDefault();
     if (!event.repeat) this.#take("keyboard", place, name, event.timeStamp);
   }

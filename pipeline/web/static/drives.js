@@ -6,15 +6,18 @@ import { countLatents, isDrive, readReplay, replayFragment } from "./wire.js";
 
 const LARGEST_FILE = 4_000_000; // bytes; an hour of a changing hand
 
-export class Drives {
+/** Emits: chosen (detail = a drive to be driven again), opened (detail = the name of the file that the world goes on from). */
+export class Drives extends EventTarget {
   #link; #world;
   #file = null; // a world on its way to the server
 
   constructor(link, world) {
+    super();
     this.#link = link;
     this.#world = world;
     addEventListener("hashchange", () => this.offerLink());
     $("open-drive").addEventListener("change", ({ target }) => { if (target.files[0]) this.#open(target.files[0]); target.value = ""; });
+    for (const kind of ["change", "cancel"]) $("open-drive").addEventListener(kind, ({ target }) => target.blur()); // the keys drive on
     addEventListener("dragover", (event) => event.preventDefault());
     addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) this.#open(event.dataTransfer.files[0]); });
   }
@@ -42,7 +45,7 @@ export class Drives {
   /** Send the world that was opened to an address that the server told. */
   async send(address) {
     const answer = await fetch(address, { method: "POST", body: this.#file, cache: "no-store" }).catch(() => null);
-    if (answer?.ok) toast(`The world goes on from ${this.#file.name}.`);
+    if (answer?.ok) this.#tell("opened", this.#file.name);
     else toast(answer ? await answer.text() : "The file could not be sent.", true);
   }
 
@@ -76,7 +79,9 @@ export class Drives {
       if ($("ask").returnValue !== "yes") return;
       used();
       if (this.#world.watching) this.#link.send({ type: "take_control" });
-      this.#link.send(drive);
+      this.#tell("chosen", drive);
     };
   }
+
+  #tell(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
 }

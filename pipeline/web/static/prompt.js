@@ -64,6 +64,11 @@ export class Prompt {
     this.write(text);
   }
 
+  /** The world began again under the words in force; those that are on their way come with it, and stay in the field. */
+  beginAgain(text) {
+    if (this.#awaited === NONE) this.write(text);
+  }
+
   /** Show a text in the field, unless somebody types there. */
   write(text) {
     if (this.#draft !== null) this.#draft = text;

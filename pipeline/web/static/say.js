@@ -3,16 +3,21 @@
 import { $, made } from "./dom.js";
 
 const TOAST_MS = 4000, OFFER_MS = 12000, MOST_TOASTS = 3;
+const fading = new WeakMap(); // note -> the timer that takes it away
 let withdrawn = 0;
 
 export function say(text) { $("announcer").textContent = text; }
 
+/** A note; returns its element, to take it away when it no longer holds. */
 export function toast(text, bad = false) {
-  const item = made("p", { textContent: text, className: bad ? "bad" : "" });
-  $("toasts").append(item);
+  const there = [...$("toasts").children].find(({ textContent }) => textContent === text); // a line stands there once
+  const item = there ?? made("p", { textContent: text, className: bad ? "bad" : "" });
+  if (!there) $("toasts").append(item);
   while ($("toasts").children.length > MOST_TOASTS) $("toasts").firstChild.remove();
   say(text);
-  setTimeout(() => item.remove(), bad ? 2 * TOAST_MS : TOAST_MS);
+  clearTimeout(fading.get(item));
+  fading.set(item, setTimeout(() => item.remove(), bad ? 2 * TOAST_MS : TOAST_MS));
+  return item;
 }
 
 /** Offer something for a while: a line and a button that does it, by a key too. The newest offer takes the place of another. */

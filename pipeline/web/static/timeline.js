@@ -6,7 +6,7 @@ import { clock } from "./say.js";
 
 const MOST = 264, WIDEST = 192; // latents of which there is a picture; its pixels across
 
-/** Emits: looked (detail = the prompt of the moment that is looked at, null = now again), gone (back to a moment). */
+/** Emits: looked (detail = the prompt of the moment that is looked at, null = now again), gone (detail = the latent to go back to). */
 export class Timeline extends EventTarget {
   #link; #screen; #world;
   #seen = new Map(); // latent -> {picture: a canvas, prompt}
@@ -53,16 +53,17 @@ export class Timeline extends EventTarget {
     for (const later of [...this.#seen.keys()]) if (latent === 0 || later >= latent) this.#seen.delete(later);
     this.#now = latent - 1;
     this.leave();
+    if (this.#world.driving) $("past").blur(); // the arrows steer again
   }
 
   /** Go on from the moment that is looked at. */
   go() {
     if (!this.looking || !this.#world.driving) return;
-    this.#link.send({ type: "rewind", latent: this.#at });
+    const latent = this.#at;
     this.#screen.follow();
-    this.#release();
+    this.leave();
     $("past").blur();
-    this.dispatchEvent(new Event("gone"));
+    this.dispatchEvent(new CustomEvent("gone", { detail: latent }));
   }
 
   /** A message about the moment that is looked at: branch, save. */
