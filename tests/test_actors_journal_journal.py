@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from actors.journal.drive import read_drive, read_log
-from actors.journal.journal import Journal
+from actors.journal.journal import NOT_KEPT, Journal
 from actors.journal.place import TIDY, Place, StateFolder
 from actors.journal.records import Head
 from actors.journal.scribe import Scribe, snapshots
@@ -24,6 +24,7 @@ from actors.timeline import Commit
 from configs.errors import UserError
 from models.live_world import LiveWorld
 from models.parts import Parts
+from models.snapshot import REPLAY
 from tests.tiny_checkpoint import PROMPTS
 
 CPU = torch.device("cpu")
@@ -241,9 +242,11 @@ def test_a_disk_that_hangs_delays_nobody(
 def test_nobody_waits_for_it(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the session's loop pays for a latent, and for one after which a snapshot is due."""
     told = Told(parts, StateFolder(tmp_path).new())
+    for _ in range(REPLAY):
+        told.live.step("DL")
     commit, spent = told.commit(), []
     told.begin()
-    for index in range(200):
+    for index in range(REPLAY, 200):
         assert commit.state is not None
         now = replace(commit, index=index + 1, state=replace(commit.state, index=index + 1))
         monkeypatch.setattr(told, "commit", lambda now=now: now)
@@ -254,7 +257,24 @@ def test_nobody_waits_for_it(parts: Parts, tmp_path: Path, monkeypatch: pytest.M
         time.sleep(0.002)
     assert sorted(spent)[-3] < 0.002
     told.journal.close(ended=True)
-    assert not told.lines
+    assert not told.lines and snapshots(told.journal.place.folder)
+
+
+def test_a_fault_of_the_writer_itself_is_said(
+    parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the latents before it a moment is none: whoever makes such a thing, the drive goes on
+    and is told to be unkept, once, until it is kept again."""
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.begin()
+    told.drive(3)
+    told.journal.save(replace(told.commit(), history=()))
+    wait(lambda: told.lines)
+    assert told.lines == [f"{NOT_KEPT} (AssertionError)"] and "Traceback" in caplog.text
+    told.drive(30)
+    wait(lambda: len(told.lines) == 2)
+    assert told.lines[1] == "the drive is kept again"
+    told.journal.close(ended=True)
 
 
 def test_a_state_folder_without_a_place_is_said_at_once(tmp_path: Path) -> None:

@@ -200,11 +200,17 @@ class Journal:
         try:
             action()
         except (OSError, UserError) as error:
-            with contextlib.suppress(OSError):
-                self._scribe.close()
-            if not self._lost:
-                self._lost = True
-                self._tell(f"{NOT_KEPT} ({getattr(error, 'strerror', None) or error})")
+            self._lose(getattr(error, "strerror", None) or str(error))
+        except Exception as error:  # a fault of ours must not end the thread without a word
+            logger.exception("%s: the journal's writer failed", self.place.folder)
+            self._lose(type(error).__name__)
+
+    def _lose(self, why: str) -> None:
+        with contextlib.suppress(OSError):
+            self._scribe.close()
+        if not self._lost:
+            self._lost = True
+            self._tell(f"{NOT_KEPT} ({why})")
 
     def _tell(self, line: str) -> None:
         logger.warning("%s: %s", self.place.folder, line)
