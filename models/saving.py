@@ -1,6 +1,7 @@
 """Writing safetensors: whole or not at all."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,9 +40,15 @@ def save_tensors(
     except FileExistsError:
         raise UserError(f"{file}: the file exists already") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: cannot be written ({str(error)[:200]})") from error
+        raise UserError(f"{file}: cannot be written ({_reason(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    """Why, without the words around it that a library adds."""
+    said = getattr(error, "strerror", None) or str(error)
+    return re.sub(r"^.*I/O error: | \(os error \d+\).*$", "", said)[:200]
 
 
 def _name(temporary: Path, file: Path) -> None:

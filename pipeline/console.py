@@ -61,10 +61,8 @@ class Console:
             self.say("stage", f"{data['stage']}:{percent} {data['message']}", stage=data["stage"])
         elif event.kind == "notice":
             self.say("notice", data["message"], level=data["level"])
-        elif event.kind == "record":
-            self.say(
-                "record", f"recording {data['name']} {data['state']} {data['message']}".rstrip()
-            )
+        elif event.kind == "record" and data["state"] != "failed":  # of that a notice tells
+            self.say("record", f"recording {data['name']} {data['state']}")
         elif event.kind == "reset" and data["epoch"]:
             self.say(
                 "reset", f"world of seed {data['seed']}", seed=data["seed"], epoch=data["epoch"]

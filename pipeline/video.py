@@ -2,6 +2,7 @@
 H.264 frames for the page."""
 
 import contextlib
+import errno
 import math
 import os
 import subprocess
@@ -24,6 +25,7 @@ from configs.limits import check_output_file, check_path, whole_number
 from models.start_picture import start_frames
 from pipeline.signals import leave_on_signals, nothing
 
+DISK_TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # One encoder thread and no dates or versions in the file: the same frames give the same bytes on
 # every machine.
 ENCODING = (
@@ -176,14 +178,15 @@ class VideoWriter:
         self._process.kill()
         code = self._process.wait()
         self._errors.seek(0)
-        said = " ".join(self._errors.read().decode(errors="replace").split())[-300:]
+        said = " ".join(self._errors.read().decode(errors="replace").split())
         self._discard()
         kept = (
             f"; the first {self.frames} frames are kept" if self.fragmented and self.frames else ""
         )
-        return VideoError(
-            f"video {self.path}: ffmpeg ended with code {code} ({said or 'it said nothing'}){kept}"
+        why = disk_trouble(said) or (
+            f"ffmpeg ended with code {code} ({said[-300:] or 'it said nothing'})"
         )
+        return VideoError(f"video {self.path}: {why}{kept}")
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -193,6 +196,11 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+
+def disk_trouble(said: str) -> str:
+    """What the disk answered, in what ffmpeg said of it many times over; else ""."""
+    return next((cause for cause in map(os.strerror, DISK_TROUBLES) if cause in said), "")
 
 
 def read_video(path: str | Path, limit: int | None = None) -> tuple[np.ndarray, float]:

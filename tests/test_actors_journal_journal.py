@@ -207,7 +207,10 @@ def test_a_disk_that_is_full_costs_the_journal_and_it_comes_back(
 
 
 def test_a_device_that_takes_nothing_is_one_notice(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
     told.begin()
@@ -220,7 +223,26 @@ def test_a_device_that_takes_nothing_is_one_notice(
     wait(lambda: told.lines)
     told.drive(6)
     assert len(told.lines) == 1 and "No space left on device" in told.lines[0]
+    assert not caplog.records, "the terminal says the notice"
     told.journal.close(ended=False)
+
+
+def test_what_cannot_be_written_at_the_end_is_a_line_of_the_log(
+    parts: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = Told(parts, StateFolder(tmp_path).new())
+    told.begin()
+    told.drive(2)
+    wait(lambda: read_log(told.journal.place.folder)[1].next == 2)
+    full = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(told.journal._scribe, "_log", full)
+    monkeypatch.setattr(told.journal._scribe._log, "tell", lambda: 0, raising=False)
+    told.journal.close(ended=True)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in line and not told.lines
 
 
 def test_a_disk_that_hangs_delays_nobody(

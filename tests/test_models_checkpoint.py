@@ -473,6 +473,13 @@ def test_saving_is_all_or_nothing(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+def test_what_cannot_be_saved_says_why_in_plain_words(tmp_path: Path) -> None:
+    file = tmp_path / "no" / "x.safetensors"
+    with pytest.raises(UserError) as refused:
+        save_tensors(file, {"a": torch.ones(2)})
+    assert str(refused.value) == f"{file}: cannot be written (No such file or directory)"
+
+
 def test_deeply_nested_json_is_one_line(tmp_path: Path) -> None:
     """In whichever file of a weight folder."""
     for name in ("presets.json", "streaming.json", "transformer/config.json", "vae/config.json"):

@@ -69,5 +69,7 @@ def test_a_recording_on_a_full_disk_ends_with_a_line_and_an_exit_code(tmp_path: 
     lines = done.stderr.splitlines()
     assert done.returncode == 1, done.stderr
     assert "drive.mp4" in lines[-1] and "recording ended" in lines[-1]
+    told = [line for line in lines if "ended: video" in line or "failed" in line]
+    assert len(told) == 2, "when it happened, and at the end"
     assert float(re.findall(r"^\[ *([\d.]+) s\] ended: ", done.stderr, re.MULTILINE)[0]) >= 4
     assert not list(tmp_path.glob("*.part"))

@@ -25,6 +25,7 @@ def test_text_from_outside_can_forge_no_line(capsys):
         Event("notice", {"level": "warning", "message": "disk\n[  0.0 s] full \x1b[2J\u2028now"})
     )
     console.hear(Event("prompt", {"state": "failed", "message": "no\rsuch"}))
+    console.hear(Event("record", {"state": "failed", "name": "x.mp4", "message": "disk full"}))
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == "" and len(lines) == 2 and "\x1b" not in err

@@ -116,3 +116,23 @@ def test_one_that_cannot_go_on_is_told_and_costs_nothing_else(tmp_path, what, mo
     recordings.go_on(tmp_path / "drive-3.mp4")
     assert recordings.running is not None
     asyncio.run(recordings.stop())
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_recording_that_fails_is_one_notice_whenever_it_shows(tmp_path, noticed):
+    async def body():
+        audience = Audience()
+        recordings = Recordings(INFO, Tape(INFO, 7, audience), audience, tmp_path)
+        heard = audience.join()
+        recordings.start()
+        recordings.add(FRAME)
+        assert recordings.running is not None
+        recordings.running.error = "no room"
+        if noticed:  # by the next frame, before it is stopped
+            recordings.add(FRAME)
+        await recordings.stop()
+        await recordings.close()
+        assert recordings.failures == ["recording ended: no room"]
+        return [event.data["message"] for event in heard.events() if event.kind == "notice"]
+
+    assert asyncio.run(body()) == ["recording ended: no room"]

@@ -190,3 +190,18 @@ def test_signals_are_given_back_and_one_that_is_ignored_stays_so(tmp_path: Path)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, hang_up)
+
+
+def test_a_full_disk_is_said_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.video.check_output_file", lambda path, *_: path)
+    path = tmp_path / "x.mp4"
+    path.symlink_to("/dev/full")
+    writer = VideoWriter(path, 64, 48, fragmented=True)
+    with pytest.raises(VideoError) as failed:
+        for _ in range(2000):
+            writer.write(moving_square(16))
+        writer.close()
+    words = str(failed.value)
+    assert words.startswith(f"video {path}: No space left on device; the first "), words

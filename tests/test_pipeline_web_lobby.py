@@ -325,7 +325,10 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             world = list(theatre.worlds)[1]
             assert (world.show.seed, world.name) == (7, "Ann")
             await eventually(lambda: own.evaluate(LIT, 1))
-            assert await own.evaluate("document.activeElement.ariaLabel") == "Join Ann"
+            joins = await own.evaluate("document.activeElement.ariaLabel")
+            assert joins == f"Join Ann, {world.id}", "told from others of her name"
+            assert await text(own, ".card:nth-child(2) small") == world.id
+            assert await text(own, ".card:first-child h3") == "the first world"
             begun = await own.locator(".card:nth-child(2)").bounding_box()
             assert begun and begun["y"] >= 0 and begun["y"] + begun["height"] <= 500, "it is seen"
 
@@ -343,7 +346,7 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
             await so(
                 own, "document.querySelectorAll('.card .state')[1].textContent.includes('driven')"
             )
-            assert "/worlds/" in joined.url and "token" not in joined.url
+            assert f"/worlds/{world.id}/" in joined.url and "token" not in joined.url
             assert await joined.is_hidden("#lobby"), "only the launcher's owner finds the lobby"
 
             for width in (360, 1280):
@@ -355,7 +358,7 @@ def test_a_person_begins_sees_joins_and_ends_a_world(tmp_path):
                 await own.screenshot(path=tmp_path / f"lobby-{width}.png", full_page=True)
             await own.focus(".card:nth-child(2) .end")
             await own.keyboard.press("Enter")
-            assert "Ann" in await text(own, "#ask-text")
+            assert f"Ann, {world.id}" in await text(own, "#ask-text")
             await own.keyboard.press("Enter")
             await so(own, "document.querySelectorAll('.card').length === 1")
             assert not missing, "nothing is asked of what has ended"
@@ -380,6 +383,8 @@ def test_a_person_goes_on_with_a_drive_that_was_cut_off(tmp_path):
             lines = [await one.inner_text() for one in await tab.locator("#drives .state").all()]
             assert lines[0] == "cut off 1 minute ago · 1:00 long · seed 7"
             assert lines[1].startswith("ended 1 minute ago · 2:00 long")
+            named = [await one.inner_text() for one in await tab.locator("#drives small").all()]
+            assert named == ["2026-1", "2026-2", "2026-3"], "as --continue and the list call them"
             for width in (360, 1280):
                 await tab.set_viewport_size({"width": width, "height": 800})
                 assert await tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -387,7 +392,7 @@ def test_a_person_goes_on_with_a_drive_that_was_cut_off(tmp_path):
             await tab.focus("#drives button")
             await tab.keyboard.press("Enter")
             await tab.wait_for_selector("#cards .card:nth-child(2)")
-            assert await tab.evaluate("document.activeElement.ariaLabel") == "Join Ann"
+            assert await tab.evaluate("document.activeElement.ariaLabel") == "Join Ann, 0a1b2c3d"
             await so(tab, "document.querySelectorAll('#drives .card').length === 2")
             assert theatre.worlds.get("0a1b2c3d").name == "Ann"
 

@@ -247,6 +247,22 @@ def test_who_loses_the_wheel_is_told_and_can_take_it_back(run):
     run(body)
 
 
+def test_a_recording_that_fails_is_said_once(run, tmp_path):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url) as tab:
+            await playing(tab)
+            await tab.evaluate(SPOKEN)
+            await tab.keyboard.press("KeyV")
+            await so(tab, "document.getElementById('record-text').textContent == '0:01'")
+            theatre.show.recordings.running._writer._process.kill()
+            await so(tab, "document.getElementById('record-text').textContent == 'Record'")
+            notes = "[...document.querySelectorAll('#toasts p')].map((note) => note.textContent)"
+            await heard(tab, "recording ended")
+            assert len([line for line in await tab.evaluate(notes) if ".mp4" in line]) == 1
+
+    run(body, recordings=tmp_path)
+
+
 def test_recordings_lie_in_a_drawer_that_leaves_the_picture_alone(run, tmp_path):
     async def body(theatre, browser):
         async with page(browser, theatre.url) as tab:

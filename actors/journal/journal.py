@@ -154,6 +154,7 @@ class Journal:
         end. Idempotent. A journal of nothing is taken away."""
         if not self.place.held:
             return
+        self._say = logger.warning  # nobody listens to the session any more
         if ended:
             self._put(Ended())
         self._put(None)
@@ -213,7 +214,7 @@ class Journal:
             self._tell(f"{NOT_KEPT} ({why})")
 
     def _tell(self, line: str) -> None:
-        logger.warning("%s: %s", self.place.folder, line)
+        logger.info("%s: %s", self.place.folder, line)  # who listens says it in the terminal
         self._say(line)
 
 

@@ -72,7 +72,7 @@ class Recordings:
         """A frame is shown, or belongs to a latent of which others were."""
         recorder = self.running
         if recorder is not None and not recorder.add(frame.image):
-            self._audience.warn(f"recording ended: {recorder.error}")
+            self._fail(recorder)
             self._tasks.start(self.stop())
 
     async def stop(self) -> Path | None:
@@ -84,7 +84,7 @@ class Recordings:
         self._tape.end(self._log)
         await asyncio.to_thread(recorder.close)
         if recorder.error:
-            self.failures.append(f"recording ended: {recorder.error}")
+            self._fail(recorder)
         state = "failed" if recorder.error else "stopped"
         self._audience.tell("record", **self._state(state, recorder))
         return recorder.path
@@ -93,6 +93,13 @@ class Recordings:
         """Finish what runs."""
         await self.stop()
         await self._tasks.finish(CLOSE_SECONDS)
+
+    def _fail(self, recorder: Recorder) -> None:
+        """Its file is not whole: one notice, whenever it shows."""
+        failure = f"recording ended: {recorder.error}"
+        if failure not in self.failures:
+            self.failures.append(failure)
+            self._audience.warn(failure)
 
     def news(self) -> tuple[Event, ...]:
         """What somebody who comes now has to hear."""

@@ -20,11 +20,11 @@ export class Recordings {
   toggle() { this.#send({ type: "record", on: !this.#on }); }
 
   /** What the server says of the running one. */
-  hear({ state, seconds, message, files }) {
+  hear({ state, seconds, files }) {
     this.run(state === "started", seconds);
     if (files?.length) this.show(files);
-    if (state === "failed") toast(message || "The recording failed.", true);
-    else if (state === "stopped" && !seconds) toast("Nothing was shown meanwhile, so no video was recorded.");
+    if (state === "failed") return; // a notice says why
+    if (state === "stopped" && !seconds) toast("Nothing was shown meanwhile, so no video was recorded.");
     else if (state === "stopped") toast("Recorded; it lies under “Drives”.");
     else say("Recording.");
   }

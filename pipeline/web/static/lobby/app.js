@@ -39,7 +39,7 @@ function show(lobby) {
     if (element.contains(document.activeElement)) $("new").focus();
     element.remove();
     cards.delete(id);
-    say(`${world.name} has ended.`);
+    say(`${called(world)} has ended.`);
   }
   for (const world of lobby.worlds) draw(cardOf(world), world);
   const room = lobby.most === 1 ? "one world only" : lobby.room ? `room for ${lobby.room} more` : "no room for more";
@@ -72,14 +72,19 @@ function draw(card, world) {
   const who = world.driven ? "driven" : "nobody drives";
   const state = card.ending ? "ending" : world.state === "playing" ? `${world.fps.toFixed(1)} FPS` : world.state;
   card.element.className = `card ${world.state}`;
-  write(find("h3"), world.name);
+  write(find("h3 span"), world.name);
+  write(find("small"), world.own ? "" : world.id); // names may be the same
+  find("small").title = "its id, as in its links";
   write(find(".prompt"), world.prompt);
   write(find(".state"), `${state} · ${who}, ${world.watching} watching · seed ${world.seed} · ${clock(world.seconds)}`);
   find("canvas").setAttribute("aria-label", `Picture of ${world.name}: ${world.prompt}`);
   find(".join").href = world.own ? own : world.links.driver;
-  find(".join").setAttribute("aria-label", `Join ${world.name}`);
-  find(".end").setAttribute("aria-label", `End ${world.name}`);
+  find(".join").setAttribute("aria-label", `Join ${called(world)}`);
+  find(".end").setAttribute("aria-label", `End ${called(world)}`);
 }
+
+/** A world in words, told from others of its name. */
+function called({ name, own, id }) { return own ? name : `${name}, ${id}`; }
 
 function write(element, text) { if (element.textContent !== text) element.textContent = text; }
 
@@ -101,7 +106,7 @@ async function picture(id, card) {
 
 function end(card) {
   const { world } = card;
-  $("ask-text").textContent = `“${world.name}” ends for everybody in it; its recordings stay on the computer.`;
+  $("ask-text").textContent = `“${called(world)}” ends for everybody in it; its recordings stay on the computer.`;
   $("ask").returnValue = "";
   $("ask").showModal();
   $("ask").onclose = async () => {

@@ -43,11 +43,12 @@ export class PastDrives {
   #item({ drive, name, prompt, seed, seconds, ended, ago }) {
     const item = $("drive").content.firstElementChild.cloneNode(true), button = item.querySelector("button");
     const called = name || "A world";
-    item.querySelector("h3").textContent = called;
+    item.querySelector("h3 span").textContent = called;
+    Object.assign(item.querySelector("small"), { textContent: drive, title: "what --continue calls it" });
     item.querySelector(".prompt").textContent = prompt;
     item.querySelector(".state").textContent = `${ended ? "ended" : "cut off"} ${before(ago)} · ${clock(seconds)} long · seed ${seed}`;
     button.dataset.drive = drive;
-    button.setAttribute("aria-label", `Go on with ${called}: ${prompt}`);
+    button.setAttribute("aria-label", `Go on with ${called}, ${drive}: ${prompt}`);
     button.addEventListener("click", () => this.#goOn(JSON.stringify({ drive })));
     return item;
   }
