@@ -27,7 +27,14 @@ from configs.geometry import (
     LATENTS_PER_SECOND,
     latents_of,
 )
-from configs.limits import check_output_file, check_prompt, check_seed, real_number, whole_number
+from configs.limits import (
+    check_output_file,
+    check_prompt,
+    check_seed,
+    home_path,
+    real_number,
+    whole_number,
+)
 from configs.version import installed_version
 from models.checkpoint import Checkpoint
 from models.controls import parse_signal, random_signal
@@ -209,7 +216,7 @@ class the_matrix:
     def _checked(self, start: str | Path | torch.Tensor | None) -> torch.Tensor | np.ndarray | None:
         """Latents, or the frames of a file. Raises UserError."""
         if isinstance(start, str | Path):
-            weights, path = self.streaming, Path(start).expanduser()
+            weights, path = self.streaming, home_path(start, "start")
             size, latents = (weights.height, weights.width), weights.streaming.latents
             return read_start(path, size, latents)
         if start is not None and not isinstance(start, torch.Tensor):
@@ -291,12 +298,14 @@ class the_matrix:
 def _choice(path: str | Path | None, stage: str, clip_path: str | Path | None) -> WeightChoice:
     if path is not None and (not isinstance(path, str | Path) or not str(path).strip()):
         raise UserError(f"{stage} model path: expected a weight folder, got {path!r:.60}")
-    folder, line = model_folder(None if path is None else Path(path).expanduser(), stage)
+    folder, line = model_folder(
+        None if path is None else home_path(path, f"{stage} model path"), stage
+    )
     if line:
         log.info(line)
     if not isinstance(clip_path, str | Path | None):
         raise UserError(f"clip_path: expected a folder, got {clip_path!r:.60}")
-    return WeightChoice(folder, clip=Path(clip_path).expanduser() if clip_path else None)
+    return WeightChoice(folder, clip=home_path(clip_path, "clip_path") if clip_path else None)
 
 
 def _base_frames(length: int) -> int:
@@ -346,7 +355,7 @@ def _device(gpu_id: int) -> torch.device:
 def _output_folder(folder: str | Path) -> Path:
     if not isinstance(folder, str | Path) or not str(folder).strip():
         raise UserError(f"output_folder: expected a folder, got {folder!r:.60}")
-    place = Path(folder).expanduser()
+    place = home_path(folder, "output_folder")
     if not place.is_dir():
         raise UserError(
             f"output_folder {folder}: expected an existing folder, found {found_at(place)}; "

@@ -97,6 +97,17 @@ def check_path(path: Path, name: str) -> Path:
     return path
 
 
+def home_path(path: str | Path, name: str) -> Path:
+    """``path`` with ``~`` as a home folder. Raises UserError for a user that is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{name}: expected a user's home folder behind '~', got {quoted(path)}; write ./ before a "
+            "name that starts so"
+        ) from None
+
+
 def check_output_folder(path: Path, name: str) -> Path:
     """``path`` if it may be made or filled: nothing is there, or an empty folder."""
     check_path(path, name)

@@ -91,18 +91,25 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(choices)}"
 
 
+def _home() -> Path:
+    """This user's home folder; a user without one is at home where nothing can be written, as in a
+    container."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def cache_folder() -> Path:
     """Where this user's programs keep what they can make again (XDG_CACHE_HOME, ~/.cache)."""
     home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "the-matrix-live"
+    return (Path(home) if home.startswith("/") else _home() / ".cache") / "the-matrix-live"
 
 
 def state_folder() -> Path:
     """Where this user's programs keep what must outlive them (XDG_STATE_HOME, ~/.local/state)."""
     home = os.environ.get("XDG_STATE_HOME", "")
-    return (
-        Path(home) if home.startswith("/") else Path.home() / ".local/state"
-    ) / "the-matrix-live"
+    return (Path(home) if home.startswith("/") else _home() / ".local/state") / "the-matrix-live"
 
 
 def child_environment(**changes: str) -> dict[str, str]:

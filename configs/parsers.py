@@ -5,14 +5,13 @@ A parser gets where the value stands, for its message, and what stands there: a 
 or a YAML value. It raises UserError.
 """
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from configs.errors import UserError
-from configs.limits import check_path, real_number
+from configs.limits import check_path, home_path, quoted, real_number
 
 PARSER: Final = "parser"
 Parser = Callable[[str, object], object]
@@ -63,7 +62,9 @@ def _scaled(where: str, text: object) -> tuple[Path, float]:
     try:
         scale = float(number)
     except ValueError:
-        scale = math.nan
+        raise UserError(
+            f"{where} {name}: expected a number behind the ':', its scale, got {quoted(number)}"
+        ) from None
     return file_path(where, name), real_number(f"{where} {name}: scale", scale, -100, 100)
 
 
@@ -73,4 +74,4 @@ def file_path(where: str, text: str) -> Path:
         raise UserError(
             f"{where}: expected a path (./ before a name that starts with '-'), got {text[:60]!r}"
         )
-    return check_path(Path(text).expanduser(), where)
+    return check_path(home_path(text, where), where)

@@ -208,9 +208,11 @@ class RunConfig(WeightFlags):
             raise UserError(
                 "continue: all worlds go on behind a page; leave out headless, or name one drive"
             )
-        for name in ("prompt", "replay"):
-            if self.go_on is not None and getattr(self, name) is not None:
-                raise UserError(f"continue: the drive has its own past; leave out {name}")
+        for door, others in (("go_on", ("prompt", "replay")), ("replay", ("prompt",))):
+            for name in others if getattr(self, door) is not None else ():
+                if getattr(self, name) is not None:
+                    called = "continue" if door == "go_on" else door
+                    raise UserError(f"{called}: the drive has its own past; leave out {name}")
 
     @property
     def rests_after(self) -> float:

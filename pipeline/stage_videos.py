@@ -38,7 +38,8 @@ def write_base(config: BaseConfig, labels: list[str]) -> None:
     request = _request(config, fill_signal(labels, count, config.control_seed))
     with ProgressBar("base video", "step") as bar:
         latents = make_base(parts, request, config.frames, config.steps, bar.report)
-    frames = clip_frames(parts, latents)
+    # an even number of latents decodes to three frames more, all of the first one
+    frames = clip_frames(parts, latents)[-config.frames :]
     height, width = frames.shape[1:3]
     with VideoWriter(
         config.output, width, height, config.fps, overwrite=config.overwrite

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from configs.load import load
+from configs.load import cache_folder, load, state_folder
 from configs.schema import RunConfig, StreamConfig, StreamSettings
 from models.weight_folder import model_folder
 from tests.places import ROOT, SHIPPED
@@ -65,6 +65,21 @@ def test_further_host_names_are_names(names: str) -> None:
     with pytest.raises(UserError, match="allow_host: expected host names") as error:
         load(RunConfig, flags={"allow_host": names}, environment={})
     one_line(error)
+
+
+def test_who_has_no_home_keeps_things_where_nothing_can_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a number that is nobody's in a container, where nothing says HOME."""
+
+    def nobody(kind: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(nobody))
+    for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert state_folder() == Path("/.local/state/the-matrix-live")
+    assert cache_folder() == Path("/.cache/the-matrix-live")
 
 
 def test_an_empty_variable_counts_as_not_set_but_for_the_gpus() -> None:

@@ -46,6 +46,11 @@ def test_what_is_no_lora_is_one_line(value: object) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_scale_that_is_no_number_is_shown_as_it_came() -> None:
+    with pytest.raises(UserError, match="expected a number behind the ':', its scale, got 'b'"):
+        lora_files("--lora", "a:b")
+
+
 @pytest.mark.parametrize("value", ["tiny", ["tiny"], ["huge", "a"], ["tiny", "-a"], ["tiny", ""]])
 def test_what_is_no_tiny_decoder_is_one_line(value: object) -> None:
     with pytest.raises(UserError, match="--vae") as error:
@@ -56,7 +61,9 @@ def test_what_is_no_tiny_decoder_is_one_line(value: object) -> None:
 LONG = "ü" * 128  # 256 bytes
 
 
-@pytest.mark.parametrize("path", [LONG, f"/tmp/{LONG}/a", "a/" * 2500, "\ud800"])
+@pytest.mark.parametrize(
+    "path", [LONG, f"/tmp/{LONG}/a", "a/" * 2500, "\ud800", "~nobody-has-this-name/a"]
+)
 def test_a_path_that_no_file_system_takes_is_one_line(path: str) -> None:
     with pytest.raises(UserError, match="^--start: expected") as error:
         file_path("--start", path)

@@ -127,7 +127,11 @@ def test_a_drive_can_be_driven_again():
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8000", "http://127.0.0.1:8000/", "ftp://127.0.0.1/?token=x"]
+    "url",
+    [
+        *("", "127.0.0.1:8000", "http://127.0.0.1:8000/", "ftp://127.0.0.1/?token=x"),
+        *("http://127.0.0.1:99999/?token=x", "http://:80/?token=x", 5, None),
+    ],
 )
 def test_an_address_without_its_key_is_refused_in_words(url):
     with pytest.raises(UserError, match="expected the printed address"):

@@ -50,6 +50,15 @@ def made(command: str, output: Path, *arguments: str) -> bytes:
     return output.read_bytes()
 
 
+@pytest.mark.parametrize("frames", [5, 13])
+def test_a_base_video_has_the_frames_asked_for(frames: int, weights: Path, tmp_path: Path) -> None:
+    """Also where its latents are even in number, of which the decoder makes three frames more."""
+    asked = ("--prompt", "a red car", "--frames", str(frames), "--steps", "1")
+    output = tmp_path / "base.mp4"
+    assert main(["base", *asked, "--output", str(output), "--model-path", str(weights)]) == 0
+    assert len(read_video(output)[0]) == frames
+
+
 @pytest.mark.parametrize("command", ["base", "stream"])
 def test_lora_and_the_tiny_decoder_change_the_video(
     command: str, weights: Path, lora: Path, tmp_path: Path

@@ -44,6 +44,7 @@ def test_a_folder_on_this_processor(
         (["--model-path", "models/tiny/stage2"], "stage 2 (by its name), which makes base clips"),
         (["--gpus", "9"], "--gpus"),
         (["--gpus", "two"], "--gpus"),
+        (["--gpus", "-1"], "--gpus: expected a whole number from 1 to 8, got '-1'"),
         (["--vae", "huge"], "expected full or tiny"),
         (["--model-path", "/nowhere"], "no such folder"),
     ],

@@ -209,6 +209,17 @@ def test_a_log_that_failed_is_said_at_the_end_and_in_the_exit_code(
         ),
         (["--summary", "."], {}, "--summary"),
         (["--replay", "/nonexistent.jsonl"], {}, "replay"),
+        (
+            ["--replay", "drive.jsonl", "--prompt", "a car"],
+            {},
+            "replay: the drive has its own past",
+        ),
+        (["--replay", "drive.jsonl", "--seed", "5"], {}, "--seed: a drive that goes on or is"),
+        (
+            ["--continue", "--seed", "5"],
+            {},
+            "--seed: a drive that goes on or is replayed has its own",
+        ),
         (["--ray-address", "auto"], {}, "HOST:PORT"),
         (["--vae", "big", "x"], {}, "vae"),
         (["--durration", "1"], {}, "'--duration'"),

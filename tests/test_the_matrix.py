@@ -312,6 +312,7 @@ def test_models_load_once(
         {"prompt": "a\udcff"},
         {"prompt": None},
         {"output_folder": "missing"},
+        {"output_folder": "~nobody-has-this-name"},
         {"output_folder": ""},
         {"output_folder": None},
         {"progress": None},
@@ -486,3 +487,12 @@ def test_a_tilde_is_the_home_folder(
     assert world.generation.path == folders["stage2"]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert api._output_folder("~") == tmp_path
+    nobody = "~nobody-has-this-name"
+    for call in (
+        lambda: the_matrix(nobody),
+        lambda: the_matrix(streaming_model_path=nobody),
+        lambda: the_matrix(clip_path=nobody),
+        lambda: api._output_folder(nobody),
+    ):
+        with pytest.raises(UserError, match="expected a user's home folder behind '~', got '~nob"):
+            call()

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection
@@ -320,6 +320,18 @@ def _at(latent: int | None) -> dict[str, int]:
     return {} if latent is None else {"latent": latent}
 
 
+def _printed(url: str) -> SplitResult:
+    """An address as launchers print it. Raises UserError."""
+    try:
+        address = urlsplit(url)
+        whole = address.scheme in ("http", "https") and address.hostname and address.port != 0
+        if whole and parse_qs(address.query).get("token"):
+            return address
+    except (ValueError, TypeError, AttributeError):  # a port of five nines; no text at all
+        pass
+    raise UserError("url: expected the printed address, such as http://127.0.0.1:8000/?token=...")
+
+
 async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -> Client:
     """Connect to a running world and wait for its welcome.
 
@@ -327,12 +339,8 @@ async def connect(url: str, name: str = "", tls: ssl.SSLContext | None = None) -
     reconnect; ``tls`` is needed for certificates that this machine does not trust. Raises UserError
     when the door stays shut, OSError when nobody is there.
     """
-    address = urlsplit(url)
-    tokens = parse_qs(address.query).get("token", [])
-    if address.scheme not in ("http", "https") or not address.netloc or not tokens:
-        raise UserError(
-            "url: expected the printed address, such as http://127.0.0.1:8000/?token=..."
-        )
+    address = _printed(url)
+    tokens = parse_qs(address.query)["token"]
     secure, folder = address.scheme == "https", address.path.rpartition("/")[0] + "/"
     try:
         socket = await connect_socket(

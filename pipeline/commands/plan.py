@@ -5,7 +5,7 @@ from typing import Final
 
 from configs.errors import UserError
 from configs.interrupts import importing
-from configs.limits import whole_number
+from configs.limits import quoted, whole_number
 from configs.load import nearest
 from pipeline.commands.flags import add_model_path
 
@@ -44,8 +44,9 @@ def main(args: argparse.Namespace) -> int:
             "one of them out"
         )
     text = args.gpus
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
-    devices = whole_number("--gpus", number, 1, 8)
+    if not (text.isascii() and text.isdigit() and len(text) < 4):
+        raise UserError(f"--gpus: expected a whole number from 1 to 8, got {quoted(text)}")
+    devices = whole_number("--gpus", int(text), 1, 8)
     with importing():
         # torch takes seconds to import: bad flags are told before
         from pipeline.plan import report

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from configs.errors import UserError
 from configs.interrupts import importing
 from configs.load import load
 from configs.schema import RunConfig
@@ -133,6 +134,8 @@ def main(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     flags = {name: value for name, value in vars(args).items() if name != "config"}
     config = load(RunConfig, flags, None if args.config is None else Path(args.config))
+    if args.seed is not None and (config.go_on is not None or config.replay is not None):
+        raise UserError("--seed: a drive that goes on or is replayed has its own; leave it out")
     console = Console(config.json_logs)
     console.say("stage", STARTING, stage="starting")
     with importing():
