@@ -142,6 +142,44 @@ def test_it_goes_on_where_it_was(parts: Parts, tmp_path: Path) -> None:
     assert np.array_equal(again.step("D"), undisturbed.step("D"))
 
 
+@pytest.mark.parametrize("was_ended", [False, True])
+def test_one_that_goes_on_with_nothing_new_stays_as_it_was(
+    parts: Parts, tmp_path: Path, was_ended: bool
+) -> None:
+    """As a start that is stopped while it loads, or that fails, leaves it: cut off if it was, and
+    with the others of its launcher; also where what was shown already was made and shown again."""
+    state = StateFolder(tmp_path)
+    first = Told(parts, state.new())
+    first.begin()
+    first.drive(20)
+    first.journal.close(ended=was_ended)
+    folder = first.journal.place.folder
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+    def goes_on() -> Told:
+        drive = read_drive(folder, parts.checkpoint)
+        told = Told(parts, state.hold(folder.name), story=drive.story)
+        assert drive.snapshot is not None
+        told.live = LiveWorld.open(parts, drive.snapshot)
+        told.journal.stands(16)
+        return told
+
+    for steps in (0, 3):
+        told = goes_on()
+        told.journal.recorded("/a/drive-2.mp4")
+        told.drive(steps)
+        told.journal.close(ended=True)
+        now = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+        assert now == before and not told.journal.place.held
+    told = goes_on()
+    told.journal.recorded("/a/drive-2.mp4")
+    told.drive(5)
+    told.journal.close(ended=True)
+    _, story = read_log(folder)
+    assert story.ended and (story.next, story.shown) == (21, 19)
+    assert story.recording == "/a/drive-2.mp4"
+
+
 def test_nothing_made_is_nothing_kept(parts: Parts, tmp_path: Path) -> None:
     told = Told(parts, StateFolder(tmp_path).new())
     told.begin()

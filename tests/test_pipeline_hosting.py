@@ -20,6 +20,7 @@ from actors.journal.kept import KeptSession
 from actors.journal.place import TIDY
 from actors.journal.records import Recorded
 from actors.session import Session
+from actors.source import ChunkSource, FrameChunk
 from configs.errors import UserError
 from configs.schema import RunConfig
 from models.checkpoint import Checkpoint
@@ -97,11 +98,27 @@ def test_a_drive_goes_on_in_a_journal_that_is_ours(model: Path, tmp_path: Path) 
         assert other.continuation is None and isinstance(other.source, KeptSession)
         for source in (made.source, other.source):
             await source.close()
-        head, _ = read_log(state.path / drive.journal)
+        head, story = read_log(state.path / drive.journal)
+        assert (head.launcher, head.name, head.engine) == ("dead", "Ann", "torch-bf16")
+        assert not story.ended and state.names() == [drive.journal], "nothing was shown here"
+
+        made = await hosting.source(Whose("0a1b", "Ann"), drive.journal)
+        await one_latent(made.source)
+        await made.source.close()
+        head, story = read_log(state.path / drive.journal)
         assert (head.launcher, head.name) == (launch.keeping.launcher, "Ann")
-        assert head.engine == "torch-fp32" and state.names() == [drive.journal]
+        assert head.engine == "torch-fp32" and story.ended and story.labels == ["DL"]
 
     asyncio.run(whole())
+
+
+async def one_latent(kept: ChunkSource) -> None:
+    """The first one of a new seed, as it comes from the workers."""
+    assert isinstance(kept, KeptSession)
+    epoch, frames = kept.reset(9), np.zeros((1, 8, 8, 3), np.uint8)
+    chunk = FrameChunk(epoch, 0, 0, frames, ("DL",), 0, 0, "a road", ("DL",))
+    kept._session._chunks.put_nowait(chunk)
+    await kept.next()
 
 
 def test_what_is_not_kept_is_no_drive(model: Path) -> None:

@@ -44,7 +44,9 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Keeps one session in ``place``. ``story``: what a journal that goes on has told already."""
+    """Keeps one session in ``place``. ``story``: what a journal that goes on has told already. Its
+    files stay as they are until something new is shown: a start that comes to nothing leaves a drive
+    that was cut off to the next one, in the care of the same launcher."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Journal:
         checkpoint: Checkpoint,
         story: Story | None = None,
     ) -> None:
+        begins = story is None
         story = copy.deepcopy(story) if story else Story()  # it grows here
         story.ended = False
         self.place = place
@@ -66,7 +69,8 @@ class Journal:
         self._saved = self._known  # latent of the newest snapshot that was asked for
         self._behind = self._lost = False
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
-        self._thread.start()
+        if begins:
+            self._start()
 
     def tell(self, say: Callable[[str], None]) -> None:
         """Call ``say`` with one line when nothing is kept any more, and when it is again; from the
@@ -88,6 +92,7 @@ class Journal:
         self._next = self._known = len(led.labels)
         self._shown, self._prompt = NONE_SHOWN, prompt
         self._saved = commit.index if commit else 0
+        self._start()
         if not led.labels:
             return self._put(Began(self._stream, 0, led.seed, prompt))
         self._prompt = led.prompts[-1]
@@ -139,6 +144,7 @@ class Journal:
         """The newest latent that reached the screen."""
         if self._shown < latent < self._next:
             self._shown = latent
+            self._start()
             self._put(Shown(latent))
 
     def asked(self, prompt: str) -> None:
@@ -151,9 +157,12 @@ class Journal:
 
     def close(self, ended: bool) -> None:
         """Write what waits (it blocks for some seconds at most). ended: the session was told to
-        end. Idempotent. A journal of nothing is taken away."""
+        end. Idempotent. A journal of nothing is taken away, and one that went on with nothing new
+        is left as it was."""
         if not self.place.held:
             return
+        if not self._started:
+            return self.place.leave()
         self._say = logger.warning  # nobody listens to the session any more
         if ended:
             self._put(Ended())
@@ -163,6 +172,15 @@ class Journal:
             self.place.leave()
         else:
             self.place.remove()
+
+    @property
+    def _started(self) -> bool:
+        return self._thread.ident is not None
+
+    def _start(self) -> None:
+        """Write from now on, what waits first."""
+        if not self._started:
+            self._thread.start()
 
     def _put(self, item: "_Item") -> None:
         if self._behind:
