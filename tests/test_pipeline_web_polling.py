@@ -6,11 +6,14 @@ import json
 import httpx
 import pytest
 
+from pipeline.stage.audience import Audience
 from pipeline.web import allowance as allowances
 from pipeline.web import polling
 from pipeline.web.messages import unpack_frame
+from pipeline.web.quality import Pictures
+from pipeline.web.viewer import FRAMES_IN_FLIGHT, Viewer
 from tests.live import BEARER, TOKEN, live
-from tests.until import until
+from tests.until import settled, until
 
 
 def run(body, *road, **settings):
@@ -66,6 +69,70 @@ def test_messages_and_frames_come_and_controls_are_answered():
         assert frames == sorted(set(frames))
 
     run(body)
+
+
+def test_polls_whose_client_is_gone_take_nothing(monkeypatch):
+    monkeypatch.setattr(polling, "LOST_AFTER", 60.0)
+
+    async def body(theatre, http):
+        address = await joined(http)
+        await hear(http, address, "frame")
+        for _ in range(2):
+            _, writer = await asyncio.open_connection("127.0.0.1", theatre.port)
+            key = BEARER["Authorization"]
+            head = f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {key}\r\n\r\n"
+            writer.write(head.encode())
+            await writer.drain()
+            writer.close()
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            for _ in range(10):
+                await hear(http, address, "frame")
+
+    run(body)
+
+
+def test_frames_of_answers_that_are_lost_on_their_way_do_not_stop_the_picture(monkeypatch):
+    monkeypatch.setattr(polling, "LOST_AFTER", 0.3)
+
+    async def body(theatre, http):
+        address = await joined(http)
+        lost = 0
+        while lost < FRAMES_IN_FLIGHT:  # as a proxy hears them that passes nothing on
+            heard = records((await http.get(address)).content)
+            lost += sum(isinstance(record, bytes) for record in heard)
+        async with asyncio.timeout(5):
+            for _ in range(10):
+                await hear(http, address, "frame")
+
+    run(body)
+
+
+def test_a_newer_poll_ends_an_older_one_and_gets_what_comes():
+    async def body():
+        box = polling.Mailbox(Viewer("", Audience().join(), Pictures()))
+        older = asyncio.create_task(box.fetch(asyncio.Future()))
+        await settled()
+        newer = asyncio.create_task(box.fetch(asyncio.Future()))
+        assert await older == b"" and not newer.done()
+        await box.send_text("{}")
+        assert list(records(await newer)) == [{}]
+
+    asyncio.run(body())
+
+
+def test_records_that_come_as_the_client_of_a_poll_leaves_wait_for_the_next():
+    async def body():
+        box = polling.Mailbox(Viewer("", Audience().join(), Pictures()))
+        gone: asyncio.Future[None] = asyncio.Future()
+        dead = asyncio.create_task(box.fetch(gone))
+        await settled()
+        await box.send_text("{}")
+        gone.set_result(None)
+        assert await dead == b""
+        assert list(records(await box.fetch(asyncio.Future()))) == [{}]
+
+    asyncio.run(body())
 
 
 def test_the_token_is_asked_for_and_names_cannot_be_guessed():

@@ -190,3 +190,34 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
         pictures.close()
 
     asyncio.run(body())
+
+
+def test_after_a_frame_that_was_lost_video_begins_with_what_can_be_decoded():
+    async def body():
+        audience, pictures = Audience(), Pictures()
+        viewer = Viewer("", audience.join(), pictures, video=True)
+        sent: list[FrameHeader] = []
+
+        async def binary(data: bytes) -> None:
+            sent.append(unpack_frame(data)[0])
+
+        async def text(data: str) -> None:
+            pass
+
+        task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
+        large = [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(3)]
+        audience.offer(large[0])
+        await until(lambda: sent)
+        audience.offer(large[1])
+        await until(lambda: len(sent) == 2)
+        audience.offer(large[2])
+        await asyncio.sleep(0.1)
+        assert [each.key for each in sent] == [True, False], "two are in flight"
+        viewer.lost(0, 1)
+        await until(lambda: len(sent) > 2)
+        assert sent[2].key or sent[2].codec == CODEC_JPEG
+        viewer.close()
+        await asyncio.wait_for(task, 5)
+        pictures.close()
+
+    asyncio.run(body())

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
@@ -17,7 +18,7 @@ from actors.tasks import Tasks, cancel
 from configs.errors import UserError
 from pipeline.web.access import NoKey
 from pipeline.web.allowance import Allowance
-from pipeline.web.messages import parse_hello
+from pipeline.web.messages import parse_hello, unpack_frame
 from pipeline.web.room import Room
 from pipeline.web.viewer import Viewer
 
@@ -26,7 +27,9 @@ GONE_AFTER = 5.0  # seconds without a poll after which a client has left
 LARGEST_POST = 65_536  # bytes
 POST_SECONDS = 10.0  # for the whole of a post
 MOST_WAITING = 64  # records of one mailbox; its viewer drops frames meanwhile, as on a slow socket
+LOST_AFTER = 2.0  # seconds after the next poll has come, in which frames are acknowledged
 TEXT, BINARY = 0, 1
+HEAD_BYTES = 5  # of a record: its kind and its length
 
 
 class TooLarge(UserError):
@@ -42,29 +45,60 @@ class Mailbox:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.allowance = Allowance()
-        self._records: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
+        self._records: list[bytes] = []
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
+        self._newest: asyncio.Future[Any] | None = None  # poll: what waits for its records
+        self._given: tuple[int, int] | None = None  # epoch and index of the last frame fetched
         self._polls = 0  # under way
         self._polled = time.monotonic()
 
     async def send_text(self, text: str) -> None:
-        await self._records.put(_record(TEXT, text.encode()))
+        await self._keep(_record(TEXT, text.encode()))
 
     async def send_bytes(self, data: bytes) -> None:
-        await self._records.put(_record(BINARY, data))
+        await self._keep(_record(BINARY, data))
 
-    async def fetch(self) -> bytes:
-        """All records that wait, or the first that comes; nothing after LONGEST_POLL."""
+    async def _keep(self, record: bytes) -> None:
+        await self._room.wait()
+        self._records.append(record)
+        self._news.set()
+        if len(self._records) >= MOST_WAITING:
+            self._room.clear()
+
+    async def fetch(self, gone: "asyncio.Future[Any]") -> bytes:
+        """All records that wait, or the first that comes. Nothing after LONGEST_POLL, once a newer
+        poll waits, or once ``gone`` is done: who will not hear the answer must not take records."""
+        if self._newest is not None:
+            self._newest.cancel()
+        self._newest = news = asyncio.ensure_future(self._news.wait())
+        self._expect_acks()
         self._polls += 1
         try:
-            records = [await asyncio.wait_for(self._records.get(), LONGEST_POLL)]
-            while not self._records.empty():
-                records.append(self._records.get_nowait())
-            return b"".join(records)
-        except TimeoutError:
-            return b""
+            await asyncio.wait(
+                {news, gone}, timeout=LONGEST_POLL, return_when=asyncio.FIRST_COMPLETED
+            )
+            return b"" if gone.done() or news is not self._newest else self._taken()
         finally:
+            news.cancel()
             self._polls -= 1
             self._polled = time.monotonic()
+
+    def _taken(self) -> bytes:
+        records, self._records = self._records, []
+        self._news.clear()
+        self._room.set()
+        for record in records:
+            if record[0] == BINARY:
+                header, _ = unpack_frame(record[HEAD_BYTES:])
+                self._given = header.epoch, header.frame
+        return b"".join(records)
+
+    def _expect_acks(self) -> None:
+        """Whoever asks again has had the answers before, or never will: a proxy may lose one."""
+        if self._given is not None:
+            asyncio.get_running_loop().call_later(LOST_AFTER, self.viewer.lost, *self._given)
+            self._given = None
 
     async def abandoned(self) -> None:
         """Return once nobody has polled for GONE_AFTER."""
@@ -119,7 +153,11 @@ class Polling:
         box = self._boxes.get(request.path_params["name"])
         if box is None:
             return PlainTextResponse("nobody polls under this name\n", 410)
-        return Response(await box.fetch(), media_type="application/octet-stream")
+        gone = asyncio.create_task(_left(request))
+        try:
+            return Response(await box.fetch(gone), media_type="application/octet-stream")
+        finally:
+            await cancel(gone)
 
     async def _say(self, request: Request) -> Response:
         """JSON messages, one a line."""
@@ -139,6 +177,12 @@ class Polling:
                 box.viewer.close()
                 return PlainTextResponse("too many messages\n", 429)
         return Response(status_code=204)
+
+
+async def _left(request: Request) -> None:
+    """Return once the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _record(kind: int, data: bytes) -> bytes:

@@ -68,6 +68,13 @@ class Viewer:
             self.ladder.acked(now - sent, size, now)
         self._wake.set()
 
+    def lost(self, epoch: int, frame: int) -> None:
+        """A frame, and all sent before it, will hardly be acknowledged any more: what still is in
+        flight of them counts as late, and no video goes on from it."""
+        if self._in_flight and self._in_flight[0][:2] <= (epoch, frame):
+            self._decoded = None
+            self.acked(epoch, frame)
+
     def uncounted(self) -> tuple[int, int]:
         """Bytes sent and frames dropped since the last call."""
         now, before = (self.sent_bytes, self.dropped), self._counted
