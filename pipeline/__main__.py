@@ -18,6 +18,7 @@ with importing():
 
     from configs.errors import UserError
     from configs.load import ROOT, nearest
+    from configs.streams import open_streams
     from configs.version import installed_version
 
 PROGRAM: Final = "the-matrix"  # the command that is installed
@@ -141,6 +142,7 @@ def nobody_reads() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 well, 2 bad input, 1 a file or disk that failed (one line each on stderr),
     130 Ctrl-C, 141 nobody reads what it prints."""
+    open_streams()
     try:
         try:
             return run(sys.argv[1:] if arguments is None else arguments)

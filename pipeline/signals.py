@@ -1,6 +1,7 @@
 """How a run or a command ends: signals, a deadline, and an exit code, whatever state it is in."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,7 +19,8 @@ class StopSignals:
 
     The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT,
     or GRACE_SECONDS, ends it now. What the process owned then dies with it: workers hang on a
-    guardian that sees the launcher go, and ffmpeg ends a recording when its input ends.
+    guardian that sees the launcher go, and ffmpeg ends a recording when its input ends. A signal that
+    was ignored when this process began (SIGHUP under nohup) stays so.
     """
 
     def __init__(self, stop: Callable[[str], None]) -> None:
@@ -33,7 +35,8 @@ class StopSignals:
         loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(work)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._on_signal, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._task
         except asyncio.CancelledError:
@@ -58,8 +61,9 @@ class StopSignals:
 
 def leave(code: int) -> None:
     """End this process now, threads that wait for a dead cluster included."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)
 
 
