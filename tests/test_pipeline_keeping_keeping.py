@@ -1,12 +1,14 @@
 """What a launcher keeps of its worlds, and what it says of a drive that was cut off."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from actors.journal.drive import read_log
 from actors.journal.place import StateFolder
 from actors.journal.records import (
     LOG,
@@ -135,6 +137,120 @@ def test_all_worlds_of_the_launcher_that_died_go_on(model: Path, tmp_path: Path)
         replace(config, go_on="all", headless=True)
     with pytest.raises(UserError, match="was cut off"):
         Launch.make(replace(config, go_on="all", state=tmp_path / "empty"))
+
+
+def three_worlds(state: Path, model: Path) -> list[Path]:
+    """Of a launcher that was killed, the newest, which is the launcher's own, first."""
+    for world in ("first", "0a1b", "2c3d"):
+        folder = cut_off(state, model, launcher="mine", world=world, name=f"world {world}")
+    folders = [folder.path / name for name in folder.names()]
+    return [aged(each, age) for age, each in enumerate(sorted(folders, key=world_of))]
+
+
+def world_of(folder: Path) -> bool:
+    """The launcher's own first."""
+    return read_log(folder)[0].world != "first"
+
+
+def aged(folder: Path, age: float) -> Path:
+    os.utime(folder / LOG, (1.76e9 - age,) * 2)
+    return folder
+
+
+def test_folders_that_were_copied_say_what_they_need(model: Path, tmp_path: Path) -> None:
+    folders = three_worlds(tmp_path / "state", model)
+    for folder in folders:
+        folder.chmod(0o775)
+    config = RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32")
+    for go_on in ("", "all"):
+        with pytest.raises(UserError, match=f"can go on: .*chmod go-w {folders[0]}$"):
+            Launch.make(replace(config, go_on=go_on))
+    folders[2].chmod(0o700)
+    for go_on, line in {"": "passed over: journal ", "all": "left out: journal "}.items():
+        keeping = Launch.make(replace(config, go_on=go_on)).keeping
+        assert keeping.held is not None and keeping.held.place.folder == folders[2]
+        (said,) = [note for note in keeping.notes if note.startswith(line)]
+        assert said.count("chmod go-w") == 2 and "\n" not in said
+        keeping.held.place.leave()
+
+
+def test_drives_of_other_weights_are_said_with_all_too(model: Path, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", seed=1)
+    config = RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32")
+    folders = three_worlds(tmp_path / "state", other)
+    for go_on in ("", "all"):
+        with pytest.raises(UserError, match=f"{folders[0].name}: made .* MODEL_PATH$"):
+            Launch.make(replace(config, go_on=go_on))
+    cut_off(tmp_path / "state", model)
+    (ours,) = {folder.parent for folder in (tmp_path / "state").glob(f"*/{LOG}")} - {*folders}
+    keeping = Launch.make(replace(config, go_on="all")).keeping
+    assert len(keeping.notes) == 1, "theirs are older, and of another launcher"
+    assert keeping.held is not None
+    keeping.held.place.leave()
+    aged(ours, 10)
+    keeping = Launch.make(replace(config, go_on="all")).keeping
+    assert "left out: " in keeping.notes[1] and keeping.notes[1].count("MODEL_PATH") == 3
+
+
+@pytest.mark.parametrize("byte", [30, 400])
+def test_a_damaged_one_of_many_is_named_and_the_rest_goes_on(
+    byte: int, model: Path, tmp_path: Path
+) -> None:
+    """In its head, by which nobody knows whose it was, or behind it."""
+    folders = three_worlds(tmp_path / "state", model)
+    log = folders[0] / LOG
+    data = bytearray(log.read_bytes())
+    data[byte] ^= 1
+    log.write_bytes(data)
+    for age in (0, 60):
+        aged(folders[0], age)
+        config = RunConfig(
+            model_path=model, state=tmp_path / "state", engine="torch-fp32", go_on="all"
+        )
+        keeping = Launch.make(config).keeping
+        assert keeping.held is not None and keeping.held.place.folder == folders[1]
+        assert [each.journal for each in keeping.others] == [folders[2].name]
+        (said,) = [note for note in keeping.notes if "left out" in note]
+        assert said.startswith(f"left out: journal {folders[0].name}: ") and "\n" not in said
+        keeping.held.place.leave()
+    cut_off(tmp_path / "later", model)
+    (folder,) = (tmp_path / "later").glob("2*")
+    shutil.copytree(folder, tmp_path / "state" / "20300101-000000-0000")
+    keeping = Launch.make(config).keeping
+    assert keeping.held is not None and keeping.held.place.name == "20300101-000000-0000"
+    assert ("left out" in " ".join(keeping.notes)) == (byte == 30), "it is of another launcher"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0" * 100, write_record(Head("m", "w", "e", 1.0))[:-9]],
+    ids=["nothing", "zeros", "half a head"],
+)
+def test_an_empty_log_stands_in_nobodys_way(data: bytes, model: Path, tmp_path: Path) -> None:
+    """As a power loss leaves one: nothing was made in it."""
+    folders = three_worlds(tmp_path / "state", model)
+    place = StateFolder(tmp_path / "state").new()
+    (place.folder / LOG).write_bytes(data)
+    place.leave()
+    config = RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32")
+    (line,) = Launch.make(config).keeping.notes
+    assert f"--continue {folders[0].name}, 2 more" in line
+    for go_on in ("", "all"):
+        keeping = Launch.make(replace(config, go_on=go_on)).keeping
+        assert keeping.held is not None and keeping.held.place.folder == folders[0]
+        assert len(keeping.notes) == 1, "it is none that could be missed"
+        keeping.held.place.leave()
+    for folder in folders:
+        shutil.rmtree(folder)
+    assert Launch.make(config).keeping.notes == []
+
+
+def test_of_one_that_lives_it_is_said(model: Path, tmp_path: Path) -> None:
+    living = cut_off(tmp_path / "state", model).hold_newest()
+    config = RunConfig(model_path=model, state=tmp_path / "state", engine="torch-fp32")
+    for go_on in ("", "all"):
+        with pytest.raises(UserError, match=f"{living.name}: its session lives"):
+            Launch.make(replace(config, go_on=go_on))
 
 
 def test_another_engine_is_said(model: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """A journal as it is found after its session: what it takes to go on where it was shown last."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from actors.journal.records import LOG, Head, read_records
+from actors.journal.records import LOG, EmptyLog, Head, read_records
 from actors.journal.scribe import snapshot_path, snapshots
 from actors.journal.story import Story
 from actors.moments import check_whole, every
@@ -55,17 +56,7 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
     another version or of other weights, or without a whole snapshot where one is needed."""
     head, story = read_log(folder)
     try:
-        if head.weights != checkpoint.world_hash:
-            raise UserError(
-                f"made with {head.model!a} ({head.weights[:12]!a}), but these weights are "
-                f"{checkpoint.name} ({checkpoint.world_hash[:12]}); choose its weights with MODEL_PATH"
-            )
-        if head.start != start_of(checkpoint):
-            raise UserError(
-                "made with another start; give the --start that it was made with"
-                if head.start
-                else "made without a start of one's own; leave --start out"
-            )
+        check_fits(head, checkpoint)
         if not story.next:
             raise UserError("nothing was made in it")
         step = checkpoint.streaming.window_size
@@ -90,13 +81,28 @@ def read_drive(folder: Path, checkpoint: Checkpoint) -> Drive:
     )
 
 
+def check_fits(head: Head, checkpoint: Checkpoint) -> None:
+    """Raise UserError unless a drive was made with these weights, and their start."""
+    if head.weights != checkpoint.world_hash:
+        raise UserError(
+            f"made with {head.model!a} ({head.weights[:12]!a}), but these weights are "
+            f"{checkpoint.name} ({checkpoint.world_hash[:12]}); choose its weights with MODEL_PATH"
+        )
+    if head.start != start_of(checkpoint):
+        raise UserError(
+            "made with another start; give the --start that it was made with"
+            if head.start
+            else "made without a start of one's own; leave --start out"
+        )
+
+
 def start_of(checkpoint: Checkpoint) -> str:
     """What `Head.start` says of drives of these weights."""
     return "" if checkpoint.start is None else checkpoint.stream_hash
 
 
 def read_log(folder: Path) -> tuple[Head, Story]:
-    """What the log alone tells; a drive of no latents is no error. Raises UserError."""
+    """What the log alone tells; a drive of no latents is no error. Raises UserError, EmptyLog."""
     data = read_bytes(folder / LOG, LOG_LIMIT, f"journal {folder.name}")
     story, head = Story(), None
     try:
@@ -106,15 +112,25 @@ def read_log(folder: Path) -> tuple[Head, Story]:
             else:
                 story.take(record)
     except UserError as error:
-        raise UserError(f"journal {folder.name}: {error}") from None
+        raise type(error)(f"journal {folder.name}: {error}") from None
     assert head is not None, "read_records gives it first"
     return head, story
+
+
+def read_head(folder: Path) -> Head | None:
+    """The head of a log whose rest may be damaged; None if it is not whole itself."""
+    with contextlib.suppress(UserError):
+        first = next(read_records(read_bytes(folder / LOG, LOG_LIMIT, "journal")))
+        return first if isinstance(first, Head) else None
+    return None
 
 
 def is_empty(folder: Path) -> bool:
     """Whether a journal's log tells that nothing was made; one that cannot be read does not."""
     try:
         return read_log(folder)[1].next == 0
+    except EmptyLog:
+        return True
     except UserError:
         return False
 

@@ -10,6 +10,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +26,29 @@ EMPTY_SECONDS: Final = 3600.0  # after which a folder without a log is nobody's
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+class Absent(UserError):
+    """There is no journal of a name."""
+
+
+class Lives(UserError):
+    """The session of a journal lives."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A journal's folder, and whether its session was told to end; ``refused``: why nobody can have
+    it now, by which nothing is known of its end."""
+
+    folder: Path
+    ended: bool = False
+    refused: UserError | None = None
+
+
 class Place:
     """One journal's folder, locked: nobody else writes, goes on from or deletes it."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UserError when another launcher has it, OSError when it is not there."""
+        """Raises Lives when another launcher has it, OSError when it is not there."""
         self.folder = folder
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -39,7 +58,7 @@ class Place:
         except OSError as error:
             os.close(handle)
             if isinstance(error, BlockingIOError):
-                raise UserError(f"{folder.name}: its session lives") from None
+                raise Lives(f"{folder.name}: its session lives") from None
             raise
         self._handle: int | None = handle
 
@@ -108,36 +127,57 @@ class StateFolder:
         folder = self.path / name
         if not NAME.fullmatch(name) or not (folder / LOG).is_file():
             known = ", ".join(self.names()[-IDLE:]) or "none"
-            raise UserError(f"no journal {name[:80]!a} in {self.path}; there are: {known}")
+            raise Absent(f"no journal {name[:80]!a} in {self.path}; there are: {known}")
         try:
             _check_private(folder)
             return Place(folder)
         except OSError as error:
             raise UserError(f"journal {folder}: {error.strerror or error}") from None
 
-    def hold_newest(self, is_empty: Callable[[Path], bool] = lambda folder: False) -> Place:
-        """The one that was written last, of those whose session does not live and whose folder is
-        not empty in this sense. Raises UserError."""
+    def hold_newest(
+        self,
+        is_empty: Callable[[Path], bool] = lambda folder: False,
+        refused: Callable[[str], object] = lambda why: None,
+    ) -> Place:
+        """The one that was written last, of those that can be had and whose folder is not empty in
+        this sense; ``refused`` hears in a line each why newer ones cannot. Raises UserError."""
+        reasons = []
         with self._alone():
             for name in reversed(self.names()):
-                with contextlib.suppress(UserError):
+                try:
                     place = self._hold(name)
-                    if not is_empty(place.folder):
-                        return place
-                    place.leave()
-        raise UserError(f"no drive in {self.path} that can go on")
+                except Absent:  # deleted meanwhile
+                    continue
+                except UserError as error:
+                    reasons.append(str(error))
+                    refused(reasons[-1])
+                    continue
+                if not is_empty(place.folder):
+                    return place
+                place.leave()
+        why = f": {reasons[0]}" if reasons else ""
+        raise UserError(f"no drive in {self.path} that can go on{why}")
 
-    def idle(self) -> list[tuple[Path, bool]]:
-        """The folders of those whose session does not live, the newest first, and whether it was
-        told to end."""
+    def look(self) -> list[Found]:
+        """All of them, the newest first."""
         found = []
         with self._alone():
             for name in reversed(self.names()):
-                with contextlib.suppress(UserError):
+                try:
                     place = self._hold(name)
-                    found.append((place.folder, was_ended(place.folder)))
-                    place.leave()
+                except Absent:
+                    continue
+                except UserError as error:
+                    found.append(Found(self.path / name, refused=error))
+                    continue
+                found.append(Found(place.folder, was_ended(place.folder)))
+                place.leave()
         return found
+
+    def idle(self) -> list[tuple[Path, bool]]:
+        """The folders of those that can be had, the newest first, and whether its session was told
+        to end."""
+        return [(each.folder, each.ended) for each in self.look() if each.refused is None]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

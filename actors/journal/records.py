@@ -21,6 +21,11 @@ COUNT: Final = 1 << 53
 
 WHOSE: Final = {"launcher", "world", "name", "start"}  # of a head; older logs have none of them
 
+
+class EmptyLog(UserError):
+    """A log without a whole record: nothing was made in its journal."""
+
+
 _ID = re.compile(r"[a-z0-9]{0,16}")
 _FRAME = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8}) ")
 _FRAME_BYTES: Final = 18
@@ -104,7 +109,7 @@ def write_record(record: Record) -> bytes:
 
 def read_records(data: bytes) -> Iterator[Record]:
     """The records of a log. Raises UserError for what is damaged, foreign or from a later
-    version."""
+    version, EmptyLog for one that was cut off before its first record was whole."""
     at = 0
     while (text := _text_at(data, at)) is not None:
         try:
@@ -115,6 +120,8 @@ def read_records(data: bytes) -> Iterator[Record]:
             raise UserError(f"byte {at}: not the log of a journal, or two of them in one")
         yield record
         at += _FRAME_BYTES + len(text) + 1
+    if at == 0 and b"\n" not in data:
+        raise EmptyLog("not the log of a journal: nothing was made in it")
     if at == 0:
         raise UserError("not the log of a journal")
     if any(_text_at(data, after) is not None for after in _line_starts(data, at)):

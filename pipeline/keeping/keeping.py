@@ -3,12 +3,13 @@
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from actors.journal.drive import is_empty, start_of
 from actors.journal.journal import Journal
 from actors.journal.kept import KeptSession
-from actors.journal.place import StateFolder
+from actors.journal.place import Place, StateFolder
 from actors.journal.records import Head
 from actors.session import Session
 from actors.source import ChunkSource
@@ -19,7 +20,7 @@ from configs.schema import ALL_DRIVES, RunConfig
 from models.checkpoint import Checkpoint
 from pipeline.host import OWN, PastDrive, Whose
 from pipeline.keeping.held_drive import HeldDrive
-from pipeline.keeping.past_drives import PastDrives
+from pipeline.keeping.past_drives import PastDrives, some
 from pipeline.stage.show import Show
 from pipeline.stage.takes import other_engine
 
@@ -28,6 +29,16 @@ logger = logging.getLogger(__name__)
 
 def _launcher() -> str:
     return secrets.token_hex(8)
+
+
+def _newest(state: StateFolder, say: Callable[[str], object]) -> Place:
+    """The newest drive that can be had; ``say`` hears in one line which are passed over, if any.
+    Raises UserError."""
+    reasons: list[str] = []
+    place = state.hold_newest(is_empty, reasons.append)
+    if reasons:
+        say(f"passed over: {some(reasons)}")
+    return place
 
 
 @dataclass
@@ -60,18 +71,21 @@ class Keeping:
             return Keeping(state, past, notes=[line] if (line := past.unfinished()) else [])
         others: tuple[PastDrive, ...] = ()
         launcher = _launcher()
+        left: list[str] = []
         if config.go_on == ALL_DRIVES:
-            first, *rest = past.cut_off_together()
+            first, *rest = past.cut_off_together(left.append)
             place, others = state.hold(first.journal), tuple(rest)
             # those that still wait for room when this one dies too belong together with the others
             launcher = first.launcher or launcher
+        elif config.go_on:
+            place = state.hold(config.go_on)
         else:
-            place = state.hold(config.go_on) if config.go_on else state.hold_newest(is_empty)
+            place = _newest(state, left.append)
         held = HeldDrive.of(place, checkpoint)
         shown = held.drive.shown / LATENTS_PER_SECOND
         note = f"going on with {place.name} where it was shown last, {shown:.0f} s in"
         unrecorded = "" if config.record else held.beside()[1]
-        notes = [line for line in (note, unrecorded) if line]
+        notes = [line for line in (note, unrecorded, *left) if line]
         return Keeping(state, past, held, others, notes, launcher)
 
     def session(
