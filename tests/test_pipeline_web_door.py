@@ -94,6 +94,27 @@ def test_the_socket_opens_for_the_page_itself_only(headers):
     with_show(body, wait=False)
 
 
+def test_over_plain_http_the_token_decides_and_no_other_site_can_send_it():
+    """A tunnel renames the Host but not the Origin of the lobby's page, which sends its token."""
+
+    async def body(theatre, http):
+        foreign, hello = {"Origin": "https://drive.example"}, json.dumps({"type": "hello"})
+        assert (await http.post("/poll", content=hello, headers=foreign)).status_code == 401
+        await http.get("/", params={"token": TOKEN})  # the cookie that a browser may send along
+        assert (await http.post("/poll", content=hello, headers=foreign)).status_code == 403
+        assert not theatre.room.viewers
+        asked = {**foreign, "Access-Control-Request-Headers": "authorization"}
+        asked["Access-Control-Request-Method"] = "POST"
+        for path in ("/poll", "/lobby/worlds"):
+            before = await http.options(path, headers={**asked, "Cookie": ""})
+            assert not before.is_success, "a browser asks first, and sends no Bearer token then"
+            assert not any(name.startswith("access-control") for name in before.headers)
+        answer = await http.post("/poll", content=hello, headers={**foreign, **BEARER})
+        assert answer.status_code == 200
+
+    with_show(body, wait=False)
+
+
 def test_the_same_cookie_works_after_a_restart_on_the_same_port():
     async def whole():
         async with live() as theatre, httpx.AsyncClient() as http:
