@@ -115,6 +115,12 @@ class Launch:
     async def _run(self, console: Console, begun: float) -> int:
         fleet = self.fleet()
         worlds = self.worlds(fleet)
+        try:
+            return await self._play(worlds, fleet, console, begun)
+        finally:
+            await worlds.own.show.source.close()  # also where it never came to be shown
+
+    async def _play(self, worlds: Worlds, fleet: Fleet, console: Console, begun: float) -> int:
         beside = Tasks()
         worlds.opened.append(lambda world: beside.start(note_recordings(world.show)))
         broadcast = Broadcast(worlds, self.config, self.files, console)

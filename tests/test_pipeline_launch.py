@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from actors.fleet import Fleet
+from actors.journal.place import TIDY, StateFolder
+from actors.journal.records import LOG
 from configs.errors import UserError
 from configs.schema import RunConfig
 from pipeline.__main__ import main
@@ -317,10 +319,21 @@ def other_shapes(folder):
 
 
 def test_a_port_in_use_is_told_and_nothing_is_written(model, monkeypatch, capsys, tmp_path):
+    """No journal either; one that was to go on is free again, and as it was."""
     monkeypatch.setenv("MODEL_PATH", str(model))
+    state = StateFolder(tmp_path / "state")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         arguments = ["--port", str(taken.getsockname()[1]), "--record", str(tmp_path / "drive.mp4")]
+        arguments += ["--state", str(state.path)]
         assert main(["run", *arguments]) == 2
-    assert "in use" in capsys.readouterr().err and not list(tmp_path.iterdir())
+        assert "in use" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.rglob("*")] == ["state", TIDY]
+        cut_off(state.path, model)
+        (name,) = state.names()
+        log = (state.path / name / LOG).read_bytes()
+        assert main(["run", *arguments, "--continue"]) == 2
+    assert "in use" in capsys.readouterr().err
+    assert (state.path / name / LOG).read_bytes() == log
+    state.hold(name).leave()
