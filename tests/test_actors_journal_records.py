@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import time
 import zlib
 
 import pytest
@@ -83,6 +84,15 @@ def test_what_is_cut_off_anywhere_is_not_there() -> None:
     for cut in range(ends[0]):
         with pytest.raises(UserError, match="not the log"):
             list(read_records(data[:cut]))
+
+
+@pytest.mark.parametrize("junk", [b"\n", bytes(1), b"0000ffff 00000000 \n"])
+def test_junk_behind_a_log_is_told_at_once(junk: bytes) -> None:
+    whole, begun = log(DRIVE), time.monotonic()
+    with pytest.raises(UserError, match=f"damaged at byte {len(whole)}, with more after it"):
+        list(read_records(whole + junk * ((60 << 20) // len(junk))))
+    assert list(read_records(whole + junk * ((1 << 16) // len(junk)))) == DRIVE
+    assert time.monotonic() - begun < 5
 
 
 def test_what_they_tell() -> None:

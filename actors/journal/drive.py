@@ -17,7 +17,7 @@ from configs.files import read_bytes
 from models.checkpoint import Checkpoint
 from models.snapshot import Snapshot, read_snapshot
 
-LOG_LIMIT: Final = 64 << 20  # bytes; ours are shortened long before
+LOG_LIMIT: Final = 8 << 20  # bytes; ours are shortened beyond a megabyte
 
 logger = logging.getLogger(__name__)
 

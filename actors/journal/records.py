@@ -124,6 +124,8 @@ def read_records(data: bytes) -> Iterator[Record]:
         raise EmptyLog("not the log of a journal: nothing was made in it")
     if at == 0:
         raise UserError("not the log of a journal")
+    if len(data) - at > _FRAME_BYTES + LARGEST:  # and looking there for whole ones may take long
+        raise UserError(f"damaged at byte {at}, with more after it than a record can have")
     if any(_text_at(data, after) is not None for after in _line_starts(data, at)):
         raise UserError(f"damaged at byte {at}, with whole records after it")
 
