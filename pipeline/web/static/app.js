@@ -1,4 +1,4 @@
-// The page: wires link, screen, controls and figures to the document. Words from outside only ever become text content.
+// The page: its parts wired together. Words from outside only ever become text content.
 
 import { Controls } from "./controls.js";
 import { $, made } from "./dom.js";
@@ -86,7 +86,6 @@ function steer(source, at) {
   link.send(message);
 }
 
-/** The world stands, however it is steered: say so, and what helps. */
 function sayWhyStill(touched) {
   const [key] = touched ? [] : keymap.caps("pause");
   if (timeline.looking) still = toast(touched ? "You look back: “Drive on from here”, or “Back to now”." : "You look back: Enter drives on from here, Esc comes back to now.");
@@ -186,7 +185,7 @@ const hear = {
   motion(told) { showMotion(told); },
   notice({ level, about, message }) {
     if (about === "prompt") prompt.isHalfKnown();
-    if (about !== "speed") toast(message, level !== "info"); // of the speed the banner tells, for as long as it is so
+    if (about !== "speed") toast(message, level !== "info"); // the banner tells of the speed
   },
   error({ message }) { toast(message, true); },
   take(drive) {
@@ -248,7 +247,6 @@ function greet() {
   toast(matchMedia("(pointer: coarse)").matches ? "Hold the left or right side of the picture to steer." : `Steer with ${keys}; ? shows every key.`);
 }
 
-/** Why the world ended, in plain words, and where its recordings are. */
 function farewell(reason) {
   const why = /^stopped by SIG/.test(reason) ? "The world was stopped on its computer." : reason || "The show is over.";
   const { names } = recordings;
@@ -295,7 +293,6 @@ function explain(now, shown) {
   if (now === "connecting" && world.lost) $("loading-now").textContent = "Waiting for the server";
 }
 
-/** That the machine is too slow, with what helps; later only that it is, so that the picture is seen. */
 function slowLine() {
   return performance.now() - world.slowSince < WHOLE_LINE_MS ? world.slow : world.slow.split(", ")[0];
 }
@@ -331,7 +328,7 @@ const actions = {
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", () => action());
 
-/** After a mouse the keys drive on: Space pauses, and does not press the button again; or they go on along the timeline. */
+/** After a mouse the keys drive on, or go on along the timeline: Space does not press the button again. */
 addEventListener("click", ({ detail: clicks, target }) => {
   const button = clicks && !target.closest("dialog") && target.closest("button, a");
   if (button) timeline.looking ? $("past").focus() : button.blur();
@@ -343,13 +340,13 @@ function dialog(id) {
   else $(id).showModal();
 }
 
-/** Ask for the drive so far, to copy its link, to save it, or to offer it after a reset. */
+/** Ask for the drive so far: to copy its link, save it, or offer it. */
 function askForDrive(purpose) {
   world.driveFor = purpose;
   link.send({ type: "take" });
 }
 
-/** A world that keeps moments goes back to where the lost drive stood; another one drives it again. */
+/** A world that keeps moments goes back to the lost drive; another one drives it again. */
 function beginAgain(message) {
   if (!timeline.keeps) askForDrive("undo");
   goOnElsewhere(message);
@@ -368,7 +365,7 @@ function offerUndo(why, label, action) { offer(why, label, action, keymap.caps("
 
 function again({ seed, model, parts }) { goOnElsewhere({ type: "replay", seed, model, parts }); }
 
-/** Keys that steer or command, and letters that a browser would search for, belong to the page; not so in its fields. */
+/** Keys that steer, command or would search belong to the page; not so in its fields. */
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.key === "Escape" && typing(event.target)) return event.target.blur();
@@ -390,14 +387,14 @@ addEventListener("keydown", (event) => {
   if (action && !$(action)?.disabled && !$(action)?.hidden) (actions[action] ?? (() => $(action)?.click()))();
 });
 
-/** On the timeline, a moment being looked at: what would drive says why it does not, and what pauses comes back to now. */
+/** On the timeline, looking back: what would drive says why it does not; what pauses comes back. */
 function alongTimeline(event, action) {
   if (event.repeat || event.key.startsWith("Arrow")) return;
   if (action === "pause") event.preventDefault(), actions.pause();
   else if (world.driving && KEYS.includes(action)) sayWhyStill(false);
 }
 
-/** Whether a key belongs to a field or a dialog rather than to the car; to the timeline at now belong those that move. */
+/** Whether a key belongs to a field or a dialog; to the timeline at now belong those that move. */
 function elsewhere({ target, key }) {
   if (target === $("past") && !timeline.looking) return key.startsWith("Arrow") || key === "Shift";
   return typing(target);

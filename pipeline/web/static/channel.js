@@ -1,4 +1,4 @@
-// Two ways to the server with one shape: a WebSocket, and long polls over plain HTTP where sockets do not get through.
+// Two ways to the server with one shape: a WebSocket, and long polls over plain HTTP.
 // Both are told hello, and call on.message(string or ArrayBuffer) and, once, on.close(why): the
 // line with which the server refuses somebody, else "".
 
@@ -71,7 +71,7 @@ export class PollChannel {
   }
 }
 
-/** The body of a poll: records of kind (0 = text, 1 = bytes), length (4 bytes, network order), and that many bytes. */
+/** A poll's body: records of kind (0 = text, 1 = bytes), length (4 bytes, network order), bytes. */
 function* records(buffer) {
   const view = new DataView(buffer);
   for (let at = 0; at < buffer.byteLength;) {

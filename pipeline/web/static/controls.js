@@ -4,7 +4,7 @@ import { Gamepads } from "./gamepads.js";
 import { placeOf } from "./keymap.js";
 import { KEYS } from "./wire.js";
 
-const REPEAT_LOST_MS = 1500; // a key that repeated, and repeats no more although no other key came, was let go elsewhere
+const REPEAT_LOST_MS = 1500; // a key that repeats no more, without another one, was let go elsewhere
 
 /** Emits change (detail = {held: Set, source, at}) whenever the held set changes. */
 export class Controls extends EventTarget {
@@ -37,7 +37,7 @@ export class Controls extends EventTarget {
   }
 
   #key(event, busy, keymap) {
-    if (event.metaKey || event.altKey || event.key === "Meta" || event.key === "Alt") return this.#drop("keyboard", null, event.timeStamp); // the system swallows the keyups of what is held beside them
+    if (event.metaKey || event.altKey || event.key === "Meta" || event.key === "Alt") return this.#drop("keyboard", null, event.timeStamp); // the system swallows other keyups
     this.#shift(event);
     const name = keymap.action(event), place = placeOf(event);
     this.#repeated = event.repeat ? { place, at: event.timeStamp } : null;
@@ -53,7 +53,7 @@ export class Controls extends EventTarget {
     this.#shift(event);
   }
 
-  /** Any event tells whether Shift is down: its keyup is lost when both are let go together, or elsewhere. */
+  /** Any event tells whether Shift is down: its keyup may be lost. */
   #shift({ shiftKey, timeStamp }) {
     if (!shiftKey) for (const place of ["ShiftLeft", "ShiftRight"]) this.#drop("keyboard", place, timeStamp);
   }
@@ -122,7 +122,7 @@ export class Controls extends EventTarget {
   }
 }
 
-/** The part of the picture a finger is on: left side, right side, or the lower middle (reverse). */
+/** The part of the picture under a finger: left, right, or the lower middle (reverse). */
 function zoneAt(zones, event) {
   const box = zones.getBoundingClientRect();
   const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;

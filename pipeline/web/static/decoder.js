@@ -1,4 +1,4 @@
-// Pictures out of bytes, off the page's thread: JPEG everywhere, H.264 where the browser has a decoder for it.
+// Pictures out of bytes, off the page's thread: JPEG, and H.264 where the browser can.
 
 const CODEC = { codec: "avc1.640028", optimizeForLatency: true }; // High profile, up to 1080p; each key frame says the rest
 

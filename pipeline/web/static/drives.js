@@ -1,4 +1,4 @@
-// Drives: the link and the file of one, the question before a replay; and worlds that come in as files.
+// Drives: the link and the file of one, the question before a replay; worlds that come as files.
 
 import { $, made } from "./dom.js";
 import { clock, copy, toast } from "./say.js";
@@ -6,7 +6,7 @@ import { countLatents, isDrive, readReplay, replayFragment } from "./wire.js";
 
 const LARGEST_FILE = 4_000_000; // bytes; an hour of a changing hand
 
-/** Emits: chosen (detail = a drive to be driven again), opened (detail = the name of the file that the world goes on from). */
+/** Emits: chosen (detail = a drive to be driven again), opened (detail = the file's name). */
 export class Drives extends EventTarget {
   #link; #world;
   #file = null; // a world on its way to the server
@@ -28,7 +28,6 @@ export class Drives extends EventTarget {
     copy(address.href, here ? "Replay link copied. It opens on this computer; for others save the drive as a file." : "Replay link copied.");
   }
 
-  /** The drive as a file that anybody with this model can open in their page. */
   save(take) {
     const { seed, model, parts } = take;
     const address = URL.createObjectURL(new Blob([JSON.stringify({ type: "replay", seed, model, parts }, null, 1)], { type: "application/json" }));
@@ -36,13 +35,11 @@ export class Drives extends EventTarget {
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
 
-  /** Ask about the drive in the address; it stays there until it is driven. */
   offerLink() {
     const drive = readReplay(location.hash);
     if (drive) this.#ask(drive, () => history.replaceState(null, "", "./"));
   }
 
-  /** Send the world that was opened to an address that the server told. */
   async send(address) {
     const answer = await fetch(address, { method: "POST", body: this.#file, cache: "no-store" }).catch(() => null);
     if (answer?.ok) this.#tell("opened", this.#file.name);

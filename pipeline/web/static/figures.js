@@ -1,4 +1,4 @@
-// The figures: what the server says each second and what only this page can know (transport, paint, key to photon).
+// Figures: the server's, each second, and what only this page knows (transport, paint, key to photon).
 
 import { $, made } from "./dom.js";
 
@@ -36,7 +36,6 @@ export class Figures {
     this.#codec = header.video ? "H.264" : "JPEG";
   }
 
-  /** A control took this long from its key event to the paint of its first picture. */
   photon(ms) {
     this.#photons.push(ms);
     if (this.#photons.length > KEEP_SAMPLES) this.#photons.shift();
@@ -102,7 +101,7 @@ function row([name, kind, , , words]) {
   return made("tr", { className: total ? "total" : "", title: words }, made("th", { scope: "row" }, ...colour, name), made("td"), made("td"));
 }
 
-/** Its elements stay while their values change: else nobody could read what their titles say. */
+/** Elements stay while values change: else nobody could read their titles. */
 function list(element, facts) {
   const fact = ([name]) => made("div", { title: FACTS[name] ?? "" }, made("dt", { textContent: name }), made("dd"));
   if (!element.children.length) element.append(...Object.entries(facts).map(fact));

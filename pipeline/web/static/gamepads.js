@@ -2,8 +2,8 @@
 
 const DEAD_ZONE = 0.3, HALF_WAY = 0.5, RESTING = 0.5;
 const STANDARD = { 0: "straight", 7: "straight", 12: "straight", 1: "reverse", 6: "reverse", 13: "reverse", 2: "coast", 14: "left", 15: "right" };
-const OTHER = { 0: "straight", 1: "reverse", 2: "coast" }; // the first three buttons are the likeliest to be under the thumb
-const HAT = 9; // the axis on which browsers put a cross that has no buttons: eight directions from -1 (up) clockwise to 1
+const OTHER = { 0: "straight", 1: "reverse", 2: "coast" }; // likely to be under the thumb
+const HAT = 9; // the axis of a cross without buttons: eight directions from -1 (up) clockwise to 1
 
 export class Gamepads {
   #rest = new Map(); // pad index -> its axes when it was met first

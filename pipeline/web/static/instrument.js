@@ -1,4 +1,4 @@
-// The instrument on the picture: how fast and which way, told by worlds that know it. Nothing is guessed from keys.
+// Speed and heading on the picture, of worlds that know them; nothing is guessed.
 
 import { $ } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// The key of this world: it arrives in the printed address and stays with the page, at its own address and port.
+// The key of this world: it comes in the printed address and stays with the page, at its own port.
 
 const NAME = `key of ${location.pathname}`;
 let key = new URLSearchParams(location.search).get("token");

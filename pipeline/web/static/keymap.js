@@ -1,5 +1,5 @@
-// Which key does what: by place on the keyboard (event.code), so that W A S D lie under the same fingers in every
-// layout; by letter where a keyboard tells no place. The user's own choice is kept in this browser.
+// Which key does what: by place (event.code), so that W A S D lie under the same fingers in every layout; by letter
+// where none is told. The user's own choice is kept in this browser.
 
 const STORE = "keys";
 const DEFAULTS = {
@@ -9,14 +9,13 @@ const DEFAULTS = {
 };
 const NAMES = { Space: "Space", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", ArrowDown: "↓", ShiftLeft: "Shift", ShiftRight: "Shift" };
 
-/** The place of a key event: its code, or for keyboards that tell none (phones, remote desktops) what its letter suggests. */
+/** A key's place: its code, or what its letter suggests where none is told (phones, remote desktops). */
 export function placeOf({ code, key }) {
   if (code && code !== "Unidentified") return code;
   if (/^[a-z]$/i.test(key)) return `Key${key.toUpperCase()}`;
   return { " ": "Space", Shift: "ShiftLeft" }[key] ?? key ?? "";
 }
 
-/** Emits change when a key got another task or another letter. */
 export class Keymap extends EventTarget {
   #codes = structuredClone(DEFAULTS);
   #letters = new Map(); // code -> what this user's layout prints there
@@ -38,7 +37,7 @@ export class Keymap extends EventTarget {
     return this.actions.find((action) => this.#codes[action].includes(place));
   }
 
-  /** What is printed on an action's keys in this user's layout, as far as the page knows. */
+  /** What is printed on an action's keys, as far as the page knows. */
   caps(action) {
     const letter = (code) => NAMES[code] ?? (this.#letters.get(code) ?? code.replace(/^(Key|Digit)/, "")).toUpperCase();
     return [...new Set(this.#codes[action].map(letter))];

@@ -1,4 +1,4 @@
-// The connection: says hello, measures the clock, notices silence within two seconds and comes back by itself.
+// The connection: says hello, measures the clock, notices silence, comes back by itself.
 
 import { PollChannel, SocketChannel } from "./channel.js";
 import { decodesVideo } from "./decoder.js";
@@ -103,7 +103,7 @@ export class Link extends EventTarget {
     else if (status === 200 && unopened && !this.polls) this.#refused();
   }
 
-  /** HTTP works and the socket does not: one that never worked is blocked, one that did may only have met a restart. */
+  /** HTTP works, the socket does not: blocked if it never did; else perhaps a restart. */
   #refused() {
     if (++this.#refusals < (this.#socketWorks ? 4 : 1)) return;
     this.polls = true;
@@ -113,7 +113,7 @@ export class Link extends EventTarget {
   #emit(kind, detail) { this.dispatchEvent(new CustomEvent(kind, { detail })); }
 }
 
-/** The status with which the server answers for its page: 401 if it does not know our cookie any more, 0 if it is gone. */
+/** The server's status for its page: 401 = our cookie is old, 0 = it is gone. */
 async function answer() {
   try {
     return (await fetch("./", { method: "HEAD", cache: "no-store" })).status;

@@ -1,4 +1,4 @@
-// The start of a world, stage by stage in plain words; the terminal has the technical ones.
+// The start of a world, stage by stage in plain words.
 
 import { $, made } from "./dom.js";
 import { say } from "./say.js";

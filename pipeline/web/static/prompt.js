@@ -1,4 +1,4 @@
-// The prompt: its field, the worlds to pick, what became of the newest one, and what it was in the past.
+// The prompt: its field, the worlds to pick, what became of the newest, what it was in the past.
 
 import { $, made } from "./dom.js";
 import { toast } from "./say.js";
@@ -10,9 +10,8 @@ export class Prompt {
   #inForce = ""; // what the newest pictures follow
   #awaited = NONE; // version that is on its way
   #halfKnown = NONE; // version of which not all is followed
-  #draft = null; // what stood in the field before the past was looked at; null = nobody looks there
+  #draft = null; // what stood in the field before one looked back; null = nobody does
 
-  /** ask: called with the words that somebody wants. */
   constructor(ask) {
     $("prompt-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -31,7 +30,6 @@ export class Prompt {
     });
   }
 
-  /** Another world, or the same one after a lost connection. What somebody types stays. */
   begin(text, { presets, pictures = [] }) {
     $("prompt").value ||= text;
     this.#texts.clear();
@@ -39,16 +37,13 @@ export class Prompt {
     this.#offer(presets, pictures);
   }
 
-  /** What pictures of a version follow, as far as this page knows. */
   of(version) { return this.#texts.get(version) ?? this.#inForce; }
 
-  /** The world stands where another prompt is in force. */
   goBack(text) {
     this.#stand(text);
     this.write(text);
   }
 
-  /** Something of the prompt that is on its way will not be followed. */
   isHalfKnown() { this.#halfKnown = this.#awaited; }
 
   /** What the server says of a prompt. */
@@ -64,12 +59,11 @@ export class Prompt {
     this.write(text);
   }
 
-  /** The world began again under the words in force; those that are on their way come with it, and stay in the field. */
+  /** The world began again under these words; those on their way come with it. */
   beginAgain(text) {
     if (this.#awaited === NONE) this.write(text);
   }
 
-  /** Show a text in the field, unless somebody types there. */
   write(text) {
     if (this.#draft !== null) this.#draft = text;
     else if (document.activeElement !== $("prompt")) $("prompt").value = text;
@@ -108,7 +102,6 @@ export class Prompt {
     $("prompt-form").requestSubmit();
   }
 
-  /** The worlds to pick: as pictures where the model brings them, else as a list. */
   #offer(presets, pictures) {
     $("presets").replaceChildren(new Option("Worlds", ""), ...presets.map((text) => new Option(text, text)));
     $("presets").hidden = !presets.length || pictures.length > 0;

@@ -1,4 +1,4 @@
-// The recordings of this run: the button with the running one's clock, and the drawer where the finished ones lie.
+// Recordings of this run: the running one's clock, the drawer of the finished ones.
 
 import { $, made } from "./dom.js";
 import { clock, say, toast } from "./say.js";
@@ -19,7 +19,6 @@ export class Recordings {
 
   toggle() { this.#send({ type: "record", on: !this.#on }); }
 
-  /** What the server says of the running one. */
   hear({ state, seconds, files }) {
     this.run(state === "started", seconds);
     if (files?.length) this.show(files);
@@ -43,7 +42,6 @@ export class Recordings {
 
   draw() { $("record-text").textContent = this.#on ? clock(this.#recorded) : "Record"; }
 
-  /** The finished ones, newest first, each with what can be done to it. */
   show(addresses) {
     this.#names = addresses.map((address) => address.split("/").pop());
     $("files").replaceChildren(...addresses.map((address, i) => this.#row(address, this.#names[i])));

@@ -1,4 +1,4 @@
-// What the page tells a person: aloud for screen readers, as a note that fades, as an offer with a button.
+// What the page tells: aloud for screen readers, as a note that fades, as an offer.
 
 import { $, made } from "./dom.js";
 
@@ -20,7 +20,7 @@ export function toast(text, bad = false) {
   return item;
 }
 
-/** Offer something for a while: a line and a button that does it, by a key too. The newest offer takes the place of another. */
+/** Offer something for a while: a line, and a button with a key. A new offer takes an older one's place. */
 export function offer(text, label, action, key) {
   clearTimeout(withdrawn);
   $("offer-text").textContent = text;
@@ -42,7 +42,6 @@ export function banner(text, calm = false) {
   $("banner").hidden = !text;
 }
 
-/** Copy text; plain http pages have no clipboard of the modern kind. */
 export async function copy(text, done) {
   try {
     if (navigator.clipboard) await navigator.clipboard.writeText(text);

@@ -1,4 +1,4 @@
-// The picture: newest frame only, decoded off the page's thread, painted in step with the display, crisply scaled.
+// The picture: newest frame only, decoded off the page's thread, painted in step with the display.
 
 import { Decoder } from "./decoder.js";
 
@@ -29,7 +29,6 @@ export class Screen extends EventTarget {
     this.#fit();
   }
 
-  /** Take the size of the pictures that come, so that nothing jumps when they do. */
   shape({ width, height }) {
     if (this.#canvas.width === width && this.#canvas.height === height) return;
     Object.assign(this.#canvas, { width, height });
@@ -44,10 +43,9 @@ export class Screen extends EventTarget {
     if (from) this.#context.drawImage(from, 0, 0, width, height);
   }
 
-  /** Leave the picture of the past where it is until a frame comes. */
   follow() { this.#live = null; }
 
-  /** Take a frame from the link. Emits painted (detail = header and times) once it is on the display. */
+  /** Take a frame. Emits painted (detail = header and times) once it is on the display. */
   async offer({ header, data, received }) {
     const serial = ++this.#serial;
     let bitmap;
@@ -79,7 +77,7 @@ export class Screen extends EventTarget {
     afterPaint(() => this.#emit({ header, received, painted: performance.now() }));
   }
 
-  /** The largest size that fits; small pictures grow by whole device pixels, so that every pixel is a square. */
+  /** The largest size that fits; small pictures grow by whole device pixels. */
   #fit() {
     const { width, height } = this.#canvas, ratio = devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.#stage;

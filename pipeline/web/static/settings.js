@@ -1,4 +1,4 @@
-// Settings of this browser: how the picture is scaled, how much is around it, the theme, and which key does what.
+// Settings of this browser: scaling, what is around the picture, theme, keys.
 
 import { $, made } from "./dom.js";
 import { placeOf } from "./keymap.js";
@@ -60,7 +60,7 @@ export class Settings extends EventTarget {
     $("help-keys").prepend(...rows);
   }
 
-  /** The keys as this user's keyboard prints them, here, in the help and under the loading bar. */
+  /** The keys as this keyboard prints them. */
   #drawKeys() {
     const caps = (action) => this.#keymap.caps(action).flatMap((letter) => [cap(letter), " "]);
     for (const place of document.querySelectorAll("[data-caps]")) place.replaceChildren(...place.dataset.caps.split(" ").flatMap(caps));

@@ -1,12 +1,12 @@
-// The timeline under the picture: the last minute as this page has seen it, a small picture of every latent. Look at a
-// moment, go on from it, branch from it, save it. Who drives holds the world meanwhile; who watches only looks.
+// The timeline: the last minute as this page saw it, a small picture of every latent. Look at a moment, go on, branch,
+// save it. Who drives holds the world meanwhile; who watches only looks.
 
 import { $, made } from "./dom.js";
 import { clock } from "./say.js";
 
 const MOST = 264, WIDEST = 192; // latents of which there is a picture; its pixels across
 
-/** Emits: looked (detail = the prompt of the moment that is looked at, null = now again), gone (detail = the latent to go back to). */
+/** Emits: looked (detail = the prompt of that moment, null = now again), gone (detail = the latent to go back to). */
 export class Timeline extends EventTarget {
   #link; #screen; #world;
   #seen = new Map(); // latent -> {picture: a canvas, prompt}
@@ -33,7 +33,6 @@ export class Timeline extends EventTarget {
   /** A moment of the past is shown. */
   get looking() { return this.#at !== null; }
 
-  /** A frame that follows a prompt is on the display. */
   see({ frame }, canvas, prompt) {
     const latent = Math.floor(frame / this.#world.info.frames_per_latent);
     if (latent === this.#now) return;
@@ -66,7 +65,6 @@ export class Timeline extends EventTarget {
     this.dispatchEvent(new CustomEvent("gone", { detail: latent }));
   }
 
-  /** A message about the moment that is looked at: branch, save. */
   ask(type) { this.#link.send(this.looking ? { type, latent: this.#at } : { type }); }
 
   toNow() {

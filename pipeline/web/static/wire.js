@@ -1,4 +1,4 @@
-// The wire format of the live socket; docs/protocol.md says it in words, pipeline/web/messages.py in Python.
+// The wire format of the live socket (docs/protocol.md).
 
 const PROTOCOL = 1;
 export const KEYS = ["straight", "left", "right", "reverse", "coast"];
@@ -44,13 +44,13 @@ export function readReplay(fragment) {
   return { type: "replay", seed: Number(fields.get("seed")), model: fields.get("model"), parts };
 }
 
-/** Whether something that was read from a file has the form of a replay message; the server looks closer. */
+/** Whether this has the form of a replay message; the server looks closer. */
 export function isDrive(thing) {
   const part = ({ prompt, controls }) => typeof prompt === "string" && typeof controls === "string";
   return thing?.type === "replay" && Number.isInteger(thing.seed) && Array.isArray(thing.parts) && thing.parts.length > 0 && thing.parts.every(part);
 }
 
-/** How many latents run-length controls such as "D*16,DL*8" stand for. */
+/** How many latents "D*16,DL*8" stands for. */
 export function countLatents(controls) {
   return controls.split(",").reduce((sum, item) => sum + Number(item.split("*")[1] ?? 1), 0);
 }
