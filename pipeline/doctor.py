@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import psutil
 
+from actors.fleet import Fleet
 from actors.head import OBJECT_STORE_BYTES, check_machine
 from actors.journal.place import IDLE_BYTES, StateFolder
 from actors.session import Session
@@ -28,6 +29,7 @@ from models.checkpoint import Checkpoint
 from models.device import cores, gpu_names, processor_flags
 from models.weight_folder import model_folder
 from pipeline.launch import Launch
+from pipeline.signals import StopSignals, finish
 from pipeline.stage.show import Show
 from pipeline.stage.tempo import HELD
 from pipeline.video import FrameEncoder, ffmpeg_encoders
@@ -191,27 +193,28 @@ def measured() -> Iterator[Finding]:
     fleet = launch.fleet()
     show = launch.show(Session(fleet))
     stages: dict[str, float] = {}
-
-    async def play() -> None:
-        listening = show.subscribe(viewer=False)
-        task = asyncio.create_task(show.run())
-        while await listening.wait():
-            listening.frame()
-            for event in listening.events():
-                if event.kind == "status":
-                    stages.setdefault(event.data["stage"], event.data["seconds"])
-        try:
-            await task
-        finally:
-            await fleet.close()
-
     try:
-        asyncio.run(play())
+        finish(asyncio.run(StopSignals(show.stop).run(played(show, fleet, stages))))
     except (RuntimeError, UserError) as error:
         yield Finding("ray", MEND, " ".join(str(error).split()))
         return
     yield Finding("ray", OK, f"came up in {stages.get('places', 0.0):.1f} s")
     yield speed(show)
+
+
+async def played(show: Show, fleet: Fleet, stages: dict[str, float]) -> None:
+    """The drive, until it ends or is stopped. ``stages`` gets the seconds at which each began."""
+    listening = show.subscribe(viewer=False)
+    task = asyncio.create_task(show.run())
+    try:
+        while await listening.wait():
+            listening.frame()
+            for event in listening.events():
+                if event.kind == "status":
+                    stages.setdefault(event.data["stage"], event.data["seconds"])
+        await task
+    finally:
+        await fleet.close()
 
 
 def speed(show: Show) -> Finding:

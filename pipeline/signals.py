@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 # from the first signal until the run is left as it is: the guardian ends the rest
@@ -92,6 +93,27 @@ def leave_on_signals() -> Callable[[], object]:
     for each in unheard:
         signal.signal(each, ended)
     return undo
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """What a signal raises is raised at the end of this: no process is left half started. (A mask does
+    not do it: any other thread may take a signal.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, *LEAVING)}
+    heard = {each: handler for each, handler in handlers.items() if callable(handler)}
+    for each in heard:
+        signal.signal(each, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in heard.items():
+            signal.signal(each, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def nothing() -> None:

@@ -1,6 +1,9 @@
 """The look at the machine: every line says how it is, and what to do where it is not well."""
 
+import asyncio
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +11,16 @@ from pathlib import Path
 import av
 import pytest
 
+from configs.schema import RunConfig
 from pipeline import doctor
 from pipeline.__main__ import main
 from pipeline.doctor import LOOKS, MEND, OK, Finding, findings
+from pipeline.launch import Launch
+from pipeline.signals import StopSignals
+from pipeline.stage.program import Program
+from pipeline.stage.show import Show
 from pipeline.video import ffmpeg_encoders
+from tests.live import ROAD
 
 
 def test_every_finding_says_how_it_is() -> None:
@@ -65,6 +74,19 @@ def test_a_line_holds_what_to_do() -> None:
     assert Finding("memory", MEND, "little", "close programs").line() == (
         "to mend   memory          little; close programs"
     )
+
+
+def test_ctrl_c_ends_the_drive_whole() -> None:
+    """Nothing is left for the loop's end to destroy: the show stops, and the workers are let go."""
+    fleet = Launch.make(RunConfig(headless=True, no_state=True)).fleet()
+
+    async def drive() -> tuple[int, str]:
+        show = Show(await Program.launch(ROAD), seed=42, prompt="a road")
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.7, os.kill, os.getpid(), signal.SIGINT)
+        return await StopSignals(show.stop).run(doctor.played(show, fleet, {})), show.state
+
+    assert asyncio.run(drive()) == (130, "ended")
 
 
 def test_the_drive_measures_ray_and_the_speed() -> None:

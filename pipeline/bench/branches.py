@@ -10,7 +10,7 @@ import functools
 import multiprocessing
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from models.live_world import LiveWorld
 from models.parts import Parts
 from pipeline.bench.options import Options
 from pipeline.bench.table import table
-from pipeline.bench.timing import MEGABYTE, in_a_process
+from pipeline.bench.timing import MEGABYTE, in_a_process, processes, started
 
 BRANCHES: Final = 8
 WARM: Final = 2  # latents that do not count
@@ -66,12 +66,10 @@ def together(model: Path, seconds: float, threads: int) -> tuple[float, float]:
 
 def apart(model: Path, seconds: float) -> tuple[float, float]:
     """As many processes with a world each: (latents a second, MB)."""
-    context = multiprocessing.get_context("spawn")
-    meeting = context.Barrier(BRANCHES)
-    with ProcessPoolExecutor(
-        BRANCHES, mp_context=context, initializer=_meet_at, initargs=(meeting,)
-    ) as pool:
-        done = list(pool.map(_alone, [model] * BRANCHES, [seconds] * BRANCHES, range(BRANCHES)))
+    meeting = multiprocessing.get_context("spawn").Barrier(BRANCHES)
+    with processes(BRANCHES, _meet_at, meeting) as pool:
+        jobs = [started(pool, _alone, model, seconds, number) for number in range(BRANCHES)]
+        done = [job.result() for job in jobs]
     return sum(rate for rate, _ in done), sum(size for _, size in done)
 
 

@@ -4,6 +4,7 @@ as early as they can."""
 import asyncio
 import itertools
 import random
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.bench.options import Options
 from pipeline.bench.table import table
 from pipeline.bench.timing import in_a_process
 from pipeline.launch import Launch, summary
+from pipeline.signals import StopSignals
 from pipeline.stage.figures import OVERHEAD
 from pipeline.stage.show import Show
 
@@ -111,7 +113,22 @@ def run_live(model: Path, seconds: float, just_in_time: bool) -> dict[str, Any]:
     added."""
     begun = time.monotonic()
     launch = Launch.make(RunConfig(model_path=model, headless=True, duration=seconds))
-    return asyncio.run(_run(launch, just_in_time, begun))
+    figures: dict[str, Any] = {}
+
+    async def played() -> None:
+        figures.update(await _run(launch, just_in_time, begun))
+
+    async def run() -> int:
+        task = asyncio.create_task(played())
+
+        def stop(reason: str) -> None:
+            task.cancel()
+
+        return await StopSignals(stop).run(task)
+
+    if code := asyncio.run(run()):
+        sys.exit(code)
+    return figures
 
 
 async def _run(launch: Launch, just_in_time: bool, begun: float) -> dict[str, Any]:
