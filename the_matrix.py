@@ -14,10 +14,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import matrix_live.imports  # noqa: F401 - finds the packages below, wherever this is installed
+from configs.load import spin_briefly
+
+spin_briefly()  # before torch is loaded
+# ruff: noqa: E402
+# isort: split
 import numpy as np
 import torch
 
-import matrix_live.imports  # noqa: F401 - finds the packages below, wherever this is installed
 from configs.choice import WeightChoice, check_engine
 from configs.errors import UserError
 from configs.files import found_at

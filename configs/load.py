@@ -26,6 +26,9 @@ VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "visible_devices",
     "MATRIX_TOKEN": "token",
 }
+# Looks at its peer before a thread of PyTorch's that waits falls asleep. GNU OpenMP's own 300 000 burn the
+# core that the peer needs where other programs run too; none cost a quiet machine a sixth of its speed.
+SPIN, WAIT, LOOKS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", 20_000
 EMPTY_MEANS = ("CUDA_VISIBLE_DEVICES",)  # no GPU; any other that is empty counts as not set
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 REAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
@@ -110,6 +113,13 @@ def state_folder() -> Path:
     """Where this user's programs keep what must outlive them (XDG_STATE_HOME, ~/.local/state)."""
     home = os.environ.get("XDG_STATE_HOME", "")
     return (Path(home) if home.startswith("/") else _home() / ".local/state") / "the-matrix-live"
+
+
+def spin_briefly() -> None:
+    """Let threads that wait fall asleep soon, unless somebody chose otherwise. To be called before
+    torch is imported, which reads it once (docs/experiments.md)."""
+    if not {SPIN, WAIT} & os.environ.keys():
+        os.environ[SPIN] = str(LOOKS)
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """Flags over environment over YAML over defaults; whatever does not fit is one clear line."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +12,7 @@ import pytest
 
 from configs.errors import UserError
 from configs.limits import check_prompt, check_seed
-from configs.load import cache_folder, load, state_folder
+from configs.load import LOOKS, SPIN, WAIT, cache_folder, load, state_folder
 from configs.schema import RunConfig, StreamConfig, StreamSettings
 from models.weight_folder import model_folder
 from tests.places import ROOT, SHIPPED
@@ -65,6 +68,40 @@ def test_further_host_names_are_names(names: str) -> None:
     with pytest.raises(UserError, match="allow_host: expected host names") as error:
         load(RunConfig, flags={"allow_host": names}, environment={})
     one_line(error)
+
+
+FINDS = f"""
+import importlib.abc, os, sys
+class Torch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(os.environ.get("{SPIN}"), os.environ.get("{WAIT}"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Torch())
+"""
+
+
+@pytest.mark.parametrize("start", ["import the_matrix", "base", "stream"])
+@pytest.mark.parametrize(
+    "chosen, found",
+    [({}, f"{LOOKS} None"), ({SPIN: "5"}, "5 None"), ({WAIT: "ACTIVE"}, "None ACTIVE")],
+)
+def test_threads_of_whole_videos_fall_asleep_soon(
+    start: str, chosen: dict[str, str], found: str
+) -> None:
+    """What torch finds when it is loaded: other programs run beside it unless somebody knows."""
+    others = {name: text for name, text in os.environ.items() if name not in (SPIN, WAIT)}
+    if " " not in start:
+        asked = [start, "--prompt", "x", "--output", "/tmp/never-made.mp4"]
+        start = f"from pipeline.__main__ import main; main({asked})"
+    done = subprocess.run(
+        [sys.executable, "-c", FINDS + start],
+        env={**others, **chosen, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == found, done.stderr
 
 
 def test_who_has_no_home_keeps_things_where_nothing_can_be_written(

@@ -5,7 +5,7 @@ import argparse
 from typing import Final
 
 from configs.interrupts import importing
-from configs.load import load
+from configs.load import load, spin_briefly
 from configs.schema import BaseConfig, OfflineConfig
 from models.controls import parse_signal, reduce_raw
 from pipeline.commands.flags import add_offline
@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     """Make the video and print its path."""
     config = load(BaseConfig, vars(args), environment={})
     labels = given_labels(config)
+    spin_briefly()
     with importing():
         # torch takes seconds to import: bad flags are told before
         from pipeline.stage_videos import write_base

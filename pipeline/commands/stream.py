@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from configs.interrupts import importing
-from configs.load import load
+from configs.load import load, spin_briefly
 from configs.schema import StreamConfig
 from pipeline.commands.base import given_labels
 from pipeline.commands.flags import add_engine, add_offline, add_start
@@ -68,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
     """Make the video and print its path."""
     config = load(StreamConfig, vars(args), environment={})
     labels = given_labels(config)
+    spin_briefly()
     with importing():
         # torch takes seconds to import: bad flags are told before
         from pipeline.stage_videos import write_stream
