@@ -244,19 +244,27 @@ def test_a_disk_that_is_full_costs_the_journal_and_it_comes_back(
     assert "not kept any more (" in lost and "kept again" in again and latents == "36"
 
 
-def test_a_device_that_takes_nothing_is_one_notice(
-    parts: Parts,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    told = Told(parts, StateFolder(tmp_path).new())
+def on_a_device_that_takes_nothing(
+    parts: Parts, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Told:
+    """A drive of two latents whose journal cannot be written any more."""
+    told = Told(parts, StateFolder(folder).new())
     told.begin()
     told.drive(2)
     wait(lambda: read_log(told.journal.place.folder)[1].next == 2)
     full = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
     monkeypatch.setattr(told.journal._scribe, "_log", full)
     monkeypatch.setattr(told.journal._scribe._log, "tell", lambda: 0, raising=False)
+    return told
+
+
+def test_a_device_that_takes_nothing_is_one_notice(
+    parts: Parts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = on_a_device_that_takes_nothing(parts, tmp_path, monkeypatch)
     told.drive(6)
     wait(lambda: told.lines)
     told.drive(6)
@@ -271,13 +279,7 @@ def test_what_cannot_be_written_at_the_end_is_a_line_of_the_log(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told = Told(parts, StateFolder(tmp_path).new())
-    told.begin()
-    told.drive(2)
-    wait(lambda: read_log(told.journal.place.folder)[1].next == 2)
-    full = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
-    monkeypatch.setattr(told.journal._scribe, "_log", full)
-    monkeypatch.setattr(told.journal._scribe._log, "tell", lambda: 0, raising=False)
+    told = on_a_device_that_takes_nothing(parts, tmp_path, monkeypatch)
     told.journal.close(ended=True)
     (line,) = [record.getMessage() for record in caplog.records]
     assert "No space left on device" in line and not told.lines

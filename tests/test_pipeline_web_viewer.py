@@ -2,7 +2,9 @@
 the others."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
@@ -44,6 +46,26 @@ class Wire:
     @property
     def frames(self) -> list[int]:
         return [item for item in self.sent if isinstance(item, int)]
+
+
+@contextlib.asynccontextmanager
+async def filmed() -> AsyncIterator[tuple[Audience, Pictures, Viewer, list[FrameHeader]]]:
+    """A viewer who takes video, and the headers of what was sent to it."""
+    audience, pictures = Audience(), Pictures()
+    viewer = Viewer("", audience.join(), pictures, video=True)
+    sent: list[FrameHeader] = []
+
+    async def binary(data: bytes) -> None:
+        sent.append(unpack_frame(data)[0])
+
+    async def text(data: str) -> None:
+        pass
+
+    task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
+    yield audience, pictures, viewer, sent
+    viewer.close()
+    await asyncio.wait_for(task, 5)
+    pictures.close()
 
 
 class Seat:
@@ -162,62 +184,40 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
     """So that who pauses sees the last frame, also after a loss."""
 
     async def body():
-        audience, pictures = Audience(), Pictures()
-        viewer = Viewer("", audience.join(), pictures, video=True)
-        sent: list[FrameHeader] = []
-
-        async def binary(data: bytes) -> None:
-            sent.append(unpack_frame(data)[0])
-
-        async def text(data: str) -> None:
-            pass
-
-        task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
-        large = [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(5)]
-        audience.offer(large[0])
-        await until(lambda: len(sent) >= 1)
-        assert sent[0].codec == CODEC_H264 and sent[0].key
-        for other in large[1:4]:  # somebody else takes these; this viewer misses them
-            await pictures.film(viewer.ladder.quality).piece(other, None)
-        audience.offer(large[4])
-        await asyncio.sleep(0.3)
-        assert len(sent) == 1, "it cannot be decoded, and the link is not free"
-        viewer.acked(0, 0)
-        await until(lambda: len(sent) >= 2)
-        assert sent[1].codec == CODEC_JPEG and sent[1].frame == 4
-        viewer.close()
-        await asyncio.wait_for(task, 5)
-        pictures.close()
+        async with filmed() as (audience, pictures, viewer, sent):
+            large = [
+                replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(5)
+            ]
+            audience.offer(large[0])
+            await until(lambda: len(sent) >= 1)
+            assert sent[0].codec == CODEC_H264 and sent[0].key
+            for other in large[1:4]:  # somebody else takes these; this viewer misses them
+                await pictures.film(viewer.ladder.quality).piece(other, None)
+            audience.offer(large[4])
+            await asyncio.sleep(0.3)
+            assert len(sent) == 1, "it cannot be decoded, and the link is not free"
+            viewer.acked(0, 0)
+            await until(lambda: len(sent) >= 2)
+            assert sent[1].codec == CODEC_JPEG and sent[1].frame == 4
 
     asyncio.run(body())
 
 
 def test_after_a_frame_that_was_lost_video_begins_with_what_can_be_decoded():
     async def body():
-        audience, pictures = Audience(), Pictures()
-        viewer = Viewer("", audience.join(), pictures, video=True)
-        sent: list[FrameHeader] = []
-
-        async def binary(data: bytes) -> None:
-            sent.append(unpack_frame(data)[0])
-
-        async def text(data: str) -> None:
-            pass
-
-        task = asyncio.create_task(viewer.run(lambda event: None, text, binary))
-        large = [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(3)]
-        audience.offer(large[0])
-        await until(lambda: sent)
-        audience.offer(large[1])
-        await until(lambda: len(sent) == 2)
-        audience.offer(large[2])
-        await asyncio.sleep(0.1)
-        assert [each.key for each in sent] == [True, False], "two are in flight"
-        viewer.lost(0, 1)
-        await until(lambda: len(sent) > 2)
-        assert sent[2].key or sent[2].codec == CODEC_JPEG
-        viewer.close()
-        await asyncio.wait_for(task, 5)
-        pictures.close()
+        async with filmed() as (audience, pictures, viewer, sent):
+            large = [
+                replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(3)
+            ]
+            audience.offer(large[0])
+            await until(lambda: sent)
+            audience.offer(large[1])
+            await until(lambda: len(sent) == 2)
+            audience.offer(large[2])
+            await asyncio.sleep(0.1)
+            assert [each.key for each in sent] == [True, False], "two are in flight"
+            viewer.lost(0, 1)
+            await until(lambda: len(sent) > 2)
+            assert sent[2].key or sent[2].codec == CODEC_JPEG
 
     asyncio.run(body())
