@@ -14,7 +14,8 @@ from models.engines.serve import decoder_threads
 from models.parallel import SequenceGroup
 from models.tae import TinyVAEConfig
 from models.vae_config import FullVAEConfig
-from pipeline.bench.timing import in_a_pair, stopwatch
+from pipeline.bench.processes import in_a_pair
+from pipeline.bench.timing import stopwatch
 from pipeline.prediction import Device, Model
 
 FORMATS: Final = {2: torch.bfloat16, 4: torch.float32}  # by their size

@@ -35,8 +35,8 @@ from models.transformer import Transformer, TransformerConfig
 from models.vae import FullVAE
 from models.vae_config import FullVAEConfig
 from models.world import World, WorldParts
+from pipeline.bench.processes import in_a_process, peak_memory
 from pipeline.bench.shapes import fill
-from pipeline.bench.timing import in_a_process, peak_memory
 from tests.ranks import run_ranks
 from tests.tiny_checkpoint import full_vae_json, put_network, spiece_model
 

@@ -11,7 +11,7 @@ from pipeline.bench.attention import measure as measure_attention
 from pipeline.bench.live import MEANINGS, columns, run_live
 from pipeline.bench.options import Options
 from pipeline.bench.plot import draw
-from pipeline.bench.timing import in_a_process
+from pipeline.bench.processes import in_a_process
 
 
 def test_model_figures_as_table_and_json(

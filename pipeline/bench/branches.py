@@ -24,8 +24,8 @@ from models.engines.choose import with_engine
 from models.live_world import LiveWorld
 from models.parts import Parts
 from pipeline.bench.options import Options
+from pipeline.bench.processes import MEGABYTE, in_a_process, processes, started
 from pipeline.bench.table import table
-from pipeline.bench.timing import MEGABYTE, in_a_process, processes, started
 
 BRANCHES: Final = 8
 WARM: Final = 2  # latents that do not count

@@ -39,9 +39,10 @@ from models.frames import StreamDecoder
 from models.parallel import SequenceGroup
 from models.transformer import TextTokens, Transformer
 from pipeline.bench.options import Options
+from pipeline.bench.processes import in_a_pair
 from pipeline.bench.shapes import SHAPES, TINY, Shape, full_decoder, tiny_decoder, transformer
 from pipeline.bench.table import table
-from pipeline.bench.timing import in_a_pair, percentiles, samples
+from pipeline.bench.timing import percentiles, samples
 
 # What is compared with the plain path, and how far it may be from it in float32.
 PATHS: Final = {

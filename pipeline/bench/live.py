@@ -15,8 +15,8 @@ import psutil
 from actors.session import Session
 from configs.schema import RunConfig
 from pipeline.bench.options import Options
+from pipeline.bench.processes import in_a_process
 from pipeline.bench.table import table
-from pipeline.bench.timing import in_a_process
 from pipeline.launch import Launch, summary
 from pipeline.signals import StopSignals
 from pipeline.stage.figures import OVERHEAD

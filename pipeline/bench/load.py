@@ -24,8 +24,8 @@ from models.transformer_folder import (
     read_transformer_config,
 )
 from pipeline.bench.options import Options
+from pipeline.bench.processes import in_a_process, peak_memory
 from pipeline.bench.table import table
-from pipeline.bench.timing import in_a_process, peak_memory
 
 GIGABYTE: Final = 1e9
 LOAD_ROOM: Final = 6.0 * GIGABYTE  # a full-shape two-byte transformer (4.0 GB) and some air

@@ -18,9 +18,10 @@ from models.device import has_bfloat16, pick_device, use_threads
 from models.transformer import Transformer
 from models.transformer_config import TransformerConfig
 from pipeline.bench.options import Options
+from pipeline.bench.processes import MEGABYTE, in_a_process
 from pipeline.bench.shapes import PUBLISHED, TINY, Shape, full_decoder, transformer
 from pipeline.bench.table import table
-from pipeline.bench.timing import MEGABYTE, in_a_process, samples
+from pipeline.bench.timing import samples
 
 TARGETS: Final = {"step": 0.8, "decode": 0.8, "memory": 0.7}
 BLOCKS: Final = 2  # of thirty, which are alike

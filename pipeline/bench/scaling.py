@@ -22,8 +22,8 @@ from configs.errors import UserError
 from configs.schema import RunConfig
 from models.controls import LABELS
 from pipeline.bench.options import Options
+from pipeline.bench.processes import in_a_process
 from pipeline.bench.table import table
-from pipeline.bench.timing import in_a_process
 from pipeline.launch import Launch
 
 WORLDS: Final = 4  # of each replica: one is stepped, one decoded, others wait

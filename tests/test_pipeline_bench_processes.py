@@ -15,7 +15,7 @@ from tests.places import ROOT
 # a process that waits for two of its own, as in the part branches
 WAITING = """
 import sys, time
-from pipeline.bench.timing import in_a_process, processes, started
+from pipeline.bench.processes import in_a_process, processes, started
 
 def both():
     with processes(2, print, "begun") as pool:
