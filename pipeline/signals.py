@@ -20,8 +20,8 @@ class StopSignals:
 
     The first SIGINT, SIGTERM or SIGHUP asks it to stop (recordings are finished); a second SIGINT,
     or GRACE_SECONDS, ends it now. What the process owned then dies with it: workers hang on a
-    guardian that sees the launcher go, and ffmpeg ends a recording when its input ends. A signal that
-    was ignored when this process began (SIGHUP under nohup) stays so.
+    guardian that sees the launcher go, and ffmpeg ends a recording when its input ends. A SIGHUP
+    that was ignored when this process began, as under nohup, stays so.
     """
 
     def __init__(self, stop: Callable[[str], None]) -> None:
@@ -36,7 +36,9 @@ class StopSignals:
         loop = asyncio.get_running_loop()
         self._task = asyncio.ensure_future(work)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # SIGINT is ignored by all that a script starts with &, which may be ended by it all the same
+            kept = number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+            if not kept:
                 loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self._task

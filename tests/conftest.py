@@ -4,6 +4,7 @@ short temporary folder, loggers left as they were."""
 import asyncio
 import logging
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from models.parts import Parts
 from tests.browser import chromium
 from tests.live import live
 from tests.tiny_checkpoint import write_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """It is heard by what the tests start, also where they run behind a script (&), whose shell ignores
+    it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

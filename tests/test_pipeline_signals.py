@@ -12,19 +12,20 @@ from pipeline.signals import StopSignals
 
 
 @pytest.fixture
-def hangup() -> Iterator[None]:
-    """SIGHUP is handled as before after the test."""
-    before = signal.getsignal(signal.SIGHUP)
+def as_before() -> Iterator[None]:
+    """SIGHUP and SIGINT are handled as before after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handling in before.items():
+        signal.signal(number, handling)
 
 
-async def ended_by_hangup() -> int:
-    """The exit code of a run whose terminal is closed, and which else ends by itself."""
+async def ended_by(number: signal.Signals) -> int:
+    """The exit code of a run that gets a signal, and which else ends by itself."""
     over = asyncio.Event()
 
     async def work() -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), 0.2)
 
@@ -34,9 +35,17 @@ async def ended_by_hangup() -> int:
 @pytest.mark.parametrize(
     ("handling", "code"), [(signal.SIG_DFL, 128 + signal.SIGHUP), (signal.SIG_IGN, 0)]
 )
-@pytest.mark.usefixtures("hangup")
-def test_a_signal_that_was_ignored_stays_ignored(handling: signal.Handlers, code: int) -> None:
-    """As under nohup."""
+@pytest.mark.usefixtures("as_before")
+def test_a_terminal_that_closes_ends_it_but_under_nohup(
+    handling: signal.Handlers, code: int
+) -> None:
     signal.signal(signal.SIGHUP, handling)
-    assert asyncio.run(ended_by_hangup()) == code
+    assert asyncio.run(ended_by(signal.SIGHUP)) == code
     assert signal.getsignal(signal.SIGHUP) is handling
+
+
+@pytest.mark.usefixtures("as_before")
+def test_who_asks_a_run_in_the_background_to_end_is_heard() -> None:
+    """A script's shell lets what it starts behind itself (&) ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert asyncio.run(ended_by(signal.SIGINT)) == 128 + signal.SIGINT
