@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ class Launch:
         takes, seed = first_takes(config, info, continuation), config.seed
         if takes:
             prompt, seed = takes[0].prompts[takes[0].first], takes[0].seed
-        device = torch.device("cuda" if layout.gpus else "cpu")
-        engine = choose_engine(checkpoint, device, config.engine or logged_engine(takes), tell)
+        engine = wanted_engine(config, checkpoint, layout, takes, tell)
         weights, info = replace(weights, engine=engine.name), replace(info, engine=engine.name)
         notes = (note, *checkpoint.notes, engine.of(layout.dit), other_engine(takes, engine.name))
         if labels:
@@ -209,6 +208,20 @@ def wanted_weights(config: RunConfig) -> tuple[WeightChoice, Checkpoint, str]:
         replace(checkpoint, start=torch.from_numpy(start)),
         note,
     )
+
+
+def wanted_engine(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    layout: Layout,
+    takes: Sequence[Take],
+    tell: Callable[[str], None],
+) -> Choice:
+    """The engine that is asked for, that made the takes, or that is the fastest here. Raises UserError."""
+    device = torch.device("cuda" if layout.gpus else "cpu")
+    if config.engine is None and (logged := logged_engine(takes)):
+        return choose_engine(checkpoint, device, logged, tell, "which made this drive")
+    return choose_engine(checkpoint, device, config.engine, tell)
 
 
 def describe(checkpoint: Checkpoint, layout: Layout) -> WorldInfo:

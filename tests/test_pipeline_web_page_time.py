@@ -310,6 +310,7 @@ def test_a_lost_drive_comes_back_where_it_was(run, dreams):
             await until(lambda: show.epoch == 2 and 0 <= show.latent < 9)
             await so(tab, "!document.getElementById('offer').hidden")
             await tab.keyboard.press("KeyZ")
+            await eventually(lambda: says(tab, "Back in the lost drive."))
             await until(lambda: show.epoch == 3 and show.latent >= 9)
             assert len(show.take().labels) < 30
 

@@ -78,14 +78,15 @@ def choose_engine(
     device: torch.device,
     wanted: str | None = None,
     tell: Callable[[str], None] = _to_stderr,
+    why: str = "as asked",
 ) -> Choice:
     """The engine for these weights on this device; ``tell`` hears a line where it must be measured
-    first. Raises UserError when `wanted` cannot run here."""
+    first. why: this one is wanted. Raises UserError when it cannot run here."""
     if wanted is not None:
         reason = unfit(wanted, checkpoint, device)
         if reason:
             raise UserError(f"engine {wanted}: {reason}")
-        return Choice(wanted, "as asked", {})
+        return Choice(wanted, why, {})
     names = [name for name in ENGINES if not unfit(name, checkpoint, device)]
     if "torch-bf16" in names and not has_bfloat16(device):
         names.remove("torch-bf16")  # it takes many times as long there

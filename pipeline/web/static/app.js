@@ -350,7 +350,7 @@ function askForDrive(purpose) {
 function beginAgain(message) {
   if (!timeline.keeps) askForDrive("undo");
   goOnElsewhere(message);
-  if (timeline.keeps) offerBack("The world began again.");
+  if (timeline.keeps) offerBack(message.seed === null ? "Another world began." : "The world began again.");
 }
 
 /** Whoever sends the world elsewhere wants to see it there: it does not stay paused. */
@@ -359,7 +359,12 @@ function goOnElsewhere(message) {
   link.send({ type: "resume" });
 }
 
-function offerBack(why) { offerUndo(why, "Back to the lost drive", () => goOnElsewhere({ type: "undo" })); }
+function offerBack(why) {
+  offerUndo(why, "Back to the lost drive", () => {
+    goOnElsewhere({ type: "undo" });
+    toast("Back in the lost drive.");
+  });
+}
 
 function offerUndo(why, label, action) { offer(why, label, action, keymap.caps("offer-take")[0]); }
 

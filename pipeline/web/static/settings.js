@@ -7,7 +7,7 @@ const STORE = "settings";
 const DEFAULTS = { scaling: "auto", controls: "full", theme: "dark" };
 const WORDS = {
   straight: "straight on", left: "turn left", right: "turn right", reverse: "reverse", coast: "coast in neutral", pause: "pause and go on",
-  reset: "back to the start", "new-seed": "new seed, new world", write: "write a prompt", record: "record", "show-hud": "figures",
+  reset: "back to the start, in these words", "new-seed": "new seed, new world", write: "write a prompt", record: "record", "show-hud": "figures",
   fullscreen: "full screen", "offer-take": "take what is offered (undo)", past: "back in time",
 };
 
