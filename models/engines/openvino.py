@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from openvino import InferRequest
+    from openvino import Core, InferRequest
     from openvino import Node as Node
 
 TELEMETRY = "openvino_telemetry"
@@ -51,6 +51,14 @@ def _package() -> ModuleType:
     return openvino
 
 
+@functools.cache
+def _core() -> Core:
+    """One for the life of the process. Its plugin for CPUs gives the thread that loads it a stack for
+    signals of its own; of two plugins, the older one to go left a stack that is no more, and the next
+    signal (Ctrl-C) ended the process with a segmentation fault."""
+    return _package().Core()
+
+
 def operations() -> ModuleType:
     """OpenVINO's operations, by name."""
     operations: ModuleType = _package().opset13
@@ -61,7 +69,7 @@ def operations() -> ModuleType:
 def multiplies_bytes() -> bool:
     """Whether this CPU has instructions for int8 products; without them int8 is slower than
     float32."""
-    return "INT8" in _package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "INT8" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def constant(value: Tensor | Sequence[int] | int | float) -> Node:
@@ -92,7 +100,7 @@ class Graph:
         }
         results = [operations().result(node) for node in outputs]
         model = _package().Model(results, list(inputs), "graph")
-        self._compiled = _package().Core().compile_model(model, "CPU", settings)
+        self._compiled = _core().compile_model(model, "CPU", settings)
 
     def request(self) -> Caller:
         """Something that can be called, with inputs of its own."""
