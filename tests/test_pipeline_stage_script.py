@@ -15,6 +15,7 @@ def test_takes_come_in_order_and_then_nobody_is_in_charge() -> None:
     for take in (ONE, TWO, None):
         assert script.turn_page() == take
         assert script.current == take
+        assert script.latents == (len(take.labels) if take else None)
 
 
 def test_a_take_is_over_with_its_last_latent() -> None:

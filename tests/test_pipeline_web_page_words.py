@@ -25,7 +25,7 @@ from tests.until import until
 pytestmark = [needs_chromium, pytest.mark.timeout(180)]
 SPOKEN = """() => { window.spoken = []; const place = document.getElementById('announcer');
   new MutationObserver(() => window.spoken.push(place.textContent)).observe(place, {childList: true}); }"""
-
+LIT = "[...document.querySelectorAll('#keys .lit')].map(key => key.dataset.key).join(' ')"
 SLOW = """() => { const place = document.getElementById('banner');
   Object.assign(place, {className: 'calm', hidden: false, textContent: 'too slow: '.repeat(20)});
   return document.getElementById('offer').getBoundingClientRect().toJSON(); }"""
@@ -190,6 +190,32 @@ def test_a_link_pasted_into_an_open_page_is_offered_and_kept_until_it_is_used(ru
             await until(lambda: theatre.show.seed == 9)
             await so(tab, "document.getElementById('role-text').textContent.includes('you drive')")
             assert "#" not in tab.url
+
+    run(body)
+
+
+def test_a_replay_says_that_it_is_one_shows_its_keys_and_its_end(run):
+    async def body(theatre, browser):
+        async with page(browser, theatre.url + "#seed=9&prompt=a+road&controls=DL*16,B*12") as tab:
+            await tab.wait_for_selector("#ask[open]")
+            await tab.click("#ask-yes")
+            await so(
+                tab,
+                "/^Replay, 0:0[456] to go$/.test(document.getElementById('state-text').textContent)",
+            )
+            await so(tab, f"{LIT} == 'straight left'")
+            await tab.keyboard.press("KeyD")
+            await so(
+                tab, "document.getElementById('toasts').textContent.includes('This is a replay')"
+            )
+            await so(tab, f"{LIT} == 'reverse'")
+            await so(
+                tab, "document.getElementById('toasts').textContent.includes('is over; you drive')"
+            )
+            await so(
+                tab, f"document.getElementById('state-text').textContent == 'Live' && {LIT} == ''"
+            )
+            assert theatre.show.take().labels[:28] == ("DL",) * 16 + ("B",) * 12
 
     run(body)
 

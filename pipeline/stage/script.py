@@ -24,6 +24,11 @@ class Script:
         self.duration = duration
         self._waiting = deque(takes)
 
+    @property
+    def latents(self) -> int | None:
+        """Of the current take; None without one."""
+        return len(self.current.labels) if self.current else None
+
     def follow(self, takes: Sequence[Take]) -> None:
         """Follow these instead. Raises UserError for a drive that cannot be followed."""
         for take in takes:

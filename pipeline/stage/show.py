@@ -269,7 +269,8 @@ class Show:
     def stats(self) -> dict[str, Any]:
         """Figures of the last moments and totals, plain JSON:
 
-        ``state, epoch, frame, oldest`` (latent to go back to, None = none), ``seed, engine, viewers,
+        ``state, epoch, frame, oldest`` (latent to go back to, None = none), ``seed, follows`` (latents
+        of the drive that is replayed, None = none), ``engine, viewers,
         fps_generated, fps_shown, queue_depth`` (frames ready, not yet shown), ``frames, seconds,
         stalls, late_slots, restarts, drops, lead_ms, margin_ms``; ``slow`` (one line while the
         machine does not hold the frame rate, else ""); ``control_to_frame_ms``, ``step_ms,
@@ -283,6 +284,7 @@ class Show:
             "frame": newest.index if newest else None,
             "oldest": self.past.oldest(self.latent),
             "seed": self.seed,
+            "follows": self._script.latents,
             "engine": self.info.engine,
             "viewers": self.viewers,
             "queue_depth": self._clock.playhead.depth,

@@ -11,11 +11,11 @@ import { Link } from "./link.js";
 import { Loading } from "./loading.js";
 import { Prompt } from "./prompt.js";
 import { Recordings } from "./recordings.js";
-import { banner, copy, offer, say, toast } from "./say.js";
+import { banner, clock, copy, offer, say, toast } from "./say.js";
 import { Screen } from "./screen.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
-import { KEYS } from "./wire.js";
+import { KEYS, keysOf } from "./wire.js";
 
 const REPEAT_MS = 250, IDLE_MS = 3000, WHOLE_LINE_MS = 15000;
 const theatre = $("theatre");
@@ -23,6 +23,7 @@ const theatre = $("theatre");
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
   slow: "", slowSince: 0, driveFor: "copy", guest: false, // guest: came by a watcher's link
+  follows: null, // latents of the drive that is replayed
 };
 const link = new Link();
 const screen = new Screen($("stage"), $("picture"), $("glow"));
@@ -51,6 +52,7 @@ screen.addEventListener("painted", ({ detail }) => {
   link.send({ type: "ack", epoch: header.epoch, frame: header.frame });
   figures.paint(detail, link.offset);
   timeline.see(header, $("picture"), prompt.of(header.promptVersion));
+  if (world.follows) light(keysOf(header.control));
   if (!world.frames) {
     world.frames = true;
     phase();
@@ -69,16 +71,20 @@ screen.addEventListener("undecoded", () => link.send({ type: "video", on: false 
 
 controls.addEventListener("change", ({ detail: { held, source, at } }) => {
   const steers = world.driving || (!world.driven && !world.guest);
-  for (const button of $("keys").children) {
-    const lit = steers && held.has(button.dataset.key);
-    button.classList.toggle("lit", lit);
-    button.setAttribute("aria-pressed", lit);
-  }
+  if (!world.follows) light(steers ? held : new Set());
   for (const zone of $("zones").children) zone.classList.toggle("lit", steers && source === "touch" && held.has(zone.dataset.zone));
   if (steers && (world.driving || held.size)) steer(source, at);
   if (world.driving && held.size) sayWhyStill(source === "touch");
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
+
+function light(keys) {
+  for (const button of $("keys").children) {
+    const lit = keys.has(button.dataset.key);
+    button.classList.toggle("lit", lit);
+    button.setAttribute("aria-pressed", lit);
+  }
+}
 
 function steer(source, at) {
   const message = { type: "input", seq: ++seq, keys: [...controls.held], source };
@@ -90,6 +96,7 @@ function sayWhyStill(touched) {
   const [key] = touched ? [] : keymap.caps("pause");
   if (timeline.looking) still = toast(touched ? "You look back: “Drive on from here”, or “Back to now”." : "You look back: Enter drives on from here, Esc comes back to now.");
   else if (world.paused) still = toast(`Paused: ${key ?? "“Go on”"} goes on.`);
+  else if (world.follows) still = toast("This is a replay: keys steer after it.");
 }
 
 // --- what the server says ---
@@ -178,6 +185,7 @@ const hear = {
   stats(stats) {
     figures.stats = stats;
     timeline.oldest = stats.oldest;
+    follow(stats);
     if (!world.slow && stats.slow) world.slowSince = performance.now();
     Object.assign(world, { state: stats.state, slow: stats.slow ?? "" });
     phase();
@@ -203,7 +211,7 @@ const hear = {
 };
 link.addEventListener("message", ({ detail }) => hear[detail.type]?.(detail));
 link.addEventListener("open", () => { world.lost = null; });
-link.addEventListener("blocked", () => toast("WebSockets are blocked on the way here (a proxy or a filter?). Going on over plain HTTP: slower, but it works.", true));
+link.addEventListener("blocked", () => toast("WebSockets are blocked on the way here (a proxy, a filter?): going on over plain HTTP, slower.", true));
 link.addEventListener("lost", ({ detail }) => {
   if (!world.lost && !world.ended) say("Connection lost. Keys released.");
   if (detail.gone) world.ended ||= "This world has ended.";
@@ -230,9 +238,19 @@ drives.addEventListener("opened", ({ detail: name }) => {
   offerBack(`The world goes on from ${name}.`);
 });
 
+/** A drive is replayed, or no longer. */
+function follow({ follows, frame }) {
+  const { frames_per_latent: rows, fps } = world.info, left = (follows ?? world.follows) * rows - frame;
+  if (world.follows && !follows) {
+    light(controls.held);
+    if (left <= 1) toast(`The replay is over${world.driving ? "; you drive." : "."}`);
+  }
+  Object.assign(world, { follows, left: left / fps });
+}
+
 /** The world stands elsewhere: nothing that was pressed before is on its way now. */
 function stand(seed) {
-  world.seed = seed;
+  Object.assign(world, { seed, follows: null }); // the next figures tell of a replay
   $("seed-value").textContent = seed;
   awaited.length = 0;
 }
@@ -258,9 +276,10 @@ function farewell(reason) {
 function phase() {
   const now = world.ended ? "ended" : world.lost ? (world.info ? "lost" : "connecting") : !world.info ? "connecting"
     : !world.frames ? "loading" : world.paused ? "paused" : "live";
-  const words = { connecting: "Connecting", loading: "Loading", live: "Live", paused: "Paused", lost: "Lost", ended: "Ended" };
-  const shown = now === "live" && world.state === "rebuilding" ? "Restoring" : words[now];
-  if ($("state-text").textContent !== shown) { $("state-text").textContent = shown; say(shown); }
+  const words = { connecting: "Connecting", loading: "Loading", paused: "Paused", lost: "Lost", ended: "Ended" };
+  const shown = now !== "live" ? words[now] : world.state === "rebuilding" ? "Restoring" : world.follows ? "Replay" : "Live";
+  if (world.shown !== shown) say((world.shown = shown));
+  $("state-text").textContent = shown + (shown === "Replay" ? `, ${clock(world.left)} to go` : "");
   theatre.dataset.phase = now;
   theatre.classList.toggle("seen", world.frames);
   $("loading").hidden = world.frames || now === "ended";
@@ -328,7 +347,7 @@ const actions = {
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", () => action());
 
-/** After a mouse the keys drive on, or go on along the timeline: Space does not press the button again. */
+/** After a click the keys drive on: Space does not press the button again. */
 addEventListener("click", ({ detail: clicks, target }) => {
   const button = clicks && !target.closest("dialog") && target.closest("button, a");
   if (button) timeline.looking ? $("past").focus() : button.blur();
@@ -346,14 +365,14 @@ function askForDrive(purpose) {
   link.send({ type: "take" });
 }
 
-/** A world that keeps moments goes back to the lost drive; another one drives it again. */
+/** A world that keeps moments goes back to the lost drive; others drive it again. */
 function beginAgain(message) {
   if (!timeline.keeps) askForDrive("undo");
   goOnElsewhere(message);
   if (timeline.keeps) offerBack(message.seed === null ? "Another world began." : "The world began again.");
 }
 
-/** Whoever sends the world elsewhere wants to see it there: it does not stay paused. */
+/** Who sends the world elsewhere wants to see it: it does not stay paused. */
 function goOnElsewhere(message) {
   link.send(message);
   link.send({ type: "resume" });

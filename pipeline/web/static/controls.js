@@ -4,7 +4,7 @@ import { Gamepads } from "./gamepads.js";
 import { placeOf } from "./keymap.js";
 import { KEYS } from "./wire.js";
 
-const REPEAT_LOST_MS = 1500; // a key that repeats no more, without another one, was let go elsewhere
+const REPEAT_LOST_MS = 1500; // a key that repeats no more was let go elsewhere
 
 /** Emits change (detail = {held: Set, source, at}) whenever the held set changes. */
 export class Controls extends EventTarget {

@@ -1,6 +1,6 @@
 // Pictures out of bytes, off the page's thread: JPEG, and H.264 where the browser can.
 
-const CODEC = { codec: "avc1.640028", optimizeForLatency: true }; // High profile, up to 1080p; each key frame says the rest
+const CODEC = { codec: "avc1.640028", optimizeForLatency: true }; // up to 1080p; key frames say the rest
 
 /** Whether this browser decodes H.264 frames: secure pages of newer browsers do. */
 export const decodesVideo = await supported();

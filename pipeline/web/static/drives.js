@@ -1,4 +1,4 @@
-// Drives: the link and the file of one, the question before a replay; worlds that come as files.
+// Drives as links and files, the question before a replay; worlds as files.
 
 import { $, made } from "./dom.js";
 import { clock, copy, toast } from "./say.js";

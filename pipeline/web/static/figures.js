@@ -1,18 +1,18 @@
-// Figures: the server's, each second, and what only this page knows (transport, paint, key to photon).
+// Figures: the server's, and what only this page knows (transport, paint, key to photon).
 
 import { $, made } from "./dom.js";
 
 const KEEP_MS = 10000, KEEP_SAMPLES = 400;
 const PARTS = [ // shown name, class, what the server calls it, what it is
-  ["wait for a step", "wait", ["wait", "queue"], "until the model begins its next quarter of a second"],
+  ["wait for a step", "wait", ["wait", "queue"], "until the model's next step begins"],
   ["DiT, dreaming", "dit", ["dit"], "the transformer makes what comes next"],
   ["decode to pictures", "decode", ["decode"], "the decoder makes pictures of it"],
-  ["between processes", "hops", ["hop", "back"], "hops from one process to the next"],
-  ["pacing to its turn", "pacing", ["pacing"], "finished, and waiting for its turn: so many pictures a second and no more"],
+  ["between processes", "hops", ["hop", "back"], "from one process to the next"],
+  ["pacing to its turn", "pacing", ["pacing"], "finished, waiting for its turn"],
   ["transport to here", "transport", [], "from the server to this page"],
   ["paint", "paint", [], "this page decodes and draws it"],
 ];
-const WHOLE = "from the key to the first picture that follows it";
+const WHOLE = "from a key to its first picture";
 const FACTS = { // what they are, where the name does not say it
   generated: "made by the model", painted: "shown by this page", "late slots": "pictures that came after their turn",
   stalls: "times that the picture stood still", queue: "finished pictures that wait for their turn",

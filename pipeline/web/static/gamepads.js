@@ -3,12 +3,12 @@
 const DEAD_ZONE = 0.3, HALF_WAY = 0.5, RESTING = 0.5;
 const STANDARD = { 0: "straight", 7: "straight", 12: "straight", 1: "reverse", 6: "reverse", 13: "reverse", 2: "coast", 14: "left", 15: "right" };
 const OTHER = { 0: "straight", 1: "reverse", 2: "coast" }; // likely to be under the thumb
-const HAT = 9; // the axis of a cross without buttons: eight directions from -1 (up) clockwise to 1
+const HAT = 9; // a cross as an axis: from -1 (up) clockwise to 1
 
 export class Gamepads {
   #rest = new Map(); // pad index -> its axes when it was met first
 
-  /** [what, name] of everything that is held on the given pads (as from navigator.getGamepads). */
+  /** [what, name] of all that is held on pads (as from navigator.getGamepads). */
   *held(pads) {
     const here = pads.filter(Boolean);
     for (const index of this.#rest.keys()) if (!here.some((pad) => pad.index === index)) this.#rest.delete(index);

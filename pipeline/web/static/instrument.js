@@ -4,7 +4,7 @@ import { $ } from "./dom.js";
 
 const POINTS = ["N", "NE", "E", "SE", "S", "SW", "W", "NW"];
 
-/** Show the motion of the newest picture: speed in metres a second, heading in degrees clockwise from north. */
+/** Of the newest picture: speed in m/s, heading in degrees clockwise from north. */
 export function showMotion({ speed, heading }) {
   const rounded = Math.round(Math.abs(speed) * 3.6);
   const point = POINTS[Math.round(heading / 45) % 8];

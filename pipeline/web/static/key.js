@@ -5,7 +5,7 @@ let key = new URLSearchParams(location.search).get("token");
 
 if (key) {
   try { localStorage.setItem(NAME, key); } catch { /* no storage: it lives as long as this page */ }
-  history.replaceState(null, "", "./" + location.hash); // the address bar and the history keep none of it
+  history.replaceState(null, "", "./" + location.hash); // neither address bar nor history keeps it
 } else {
   try { key = localStorage.getItem(NAME); } catch { /* no storage */ }
 }

@@ -1,5 +1,5 @@
-// Which key does what: by place (event.code), so that W A S D lie under the same fingers in every layout; by letter
-// where none is told. The user's own choice is kept in this browser.
+// Which key does what: by place (event.code), under the same fingers in every layout; by letter where none
+// is told.
 
 const STORE = "keys";
 const DEFAULTS = {

@@ -64,7 +64,7 @@ export class Link extends EventTarget {
 
   #tick() {
     const now = performance.now();
-    if (now - this.#ticked > SILENCE_MS) this.#heard &&= now; // the page itself was held up: what came is not read yet
+    if (now - this.#ticked > SILENCE_MS) this.#heard &&= now; // the page was held up: what came is not read yet
     this.#ticked = now;
     if (!this.up || document.hidden) return;
     if (now - this.#heard > SILENCE_MS) {

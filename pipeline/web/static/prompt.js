@@ -1,4 +1,4 @@
-// The prompt: its field, the worlds to pick, what became of the newest, what it was in the past.
+// The prompt: its field, the worlds to pick, what became of the newest.
 
 import { $, made } from "./dom.js";
 import { toast } from "./say.js";

@@ -20,7 +20,7 @@ export function toast(text, bad = false) {
   return item;
 }
 
-/** Offer something for a while: a line, and a button with a key. A new offer takes an older one's place. */
+/** Offer something for a while, in place of an older offer: a line, and a button with a key. */
 export function offer(text, label, action, key) {
   clearTimeout(withdrawn);
   $("offer-text").textContent = text;

@@ -53,7 +53,7 @@ export class Screen extends EventTarget {
       bitmap = await this.#decoder.decode({ header, data });
     } catch {
       if (header.video) this.dispatchEvent(new Event("undecoded"));
-      return this.#emit({ header, received, painted: performance.now() }); // answer for it: it is not coming
+      return this.#emit({ header, received, painted: performance.now() }); // it is not coming
     }
     if (serial < this.#painted) return bitmap.close();
     this.#waiting?.bitmap.close();

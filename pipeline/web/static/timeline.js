@@ -1,5 +1,5 @@
-// The timeline: the last minute as this page saw it, a small picture of every latent. Look at a moment, go on, branch,
-// save it. Who drives holds the world meanwhile; who watches only looks.
+// The timeline: the last minute as this page saw it, a small picture of every latent. Who drives holds the world while
+// looking back; who watches only looks.
 
 import { $, made } from "./dom.js";
 import { clock } from "./say.js";

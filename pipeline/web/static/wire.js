@@ -4,6 +4,11 @@ const PROTOCOL = 1;
 export const KEYS = ["straight", "left", "right", "reverse", "coast"];
 const HEADER_BYTES = 36;
 
+/** The keys that a label stands for: D, B, N, each followed by its turns. */
+export function keysOf(control) {
+  return new Set([["straight", "reverse", "coast"][Math.floor(control / 3)], [null, "left", "right"][control % 3]]);
+}
+
 /** A binary message -> {header, data: its picture}, or null if it is not a frame of this protocol. */
 export function readFrame(buffer) {
   const view = new DataView(buffer);
@@ -12,6 +17,7 @@ export function readFrame(buffer) {
     video: view.getUint8(3) === 2, // H.264; else JPEG
     first: (view.getUint8(4) & 1) === 1,
     key: (view.getUint8(4) & 2) === 2,
+    control: view.getUint8(5),
     quality: view.getUint8(6),
     width: view.getUint16(8),
     height: view.getUint16(10),
