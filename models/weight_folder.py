@@ -12,6 +12,8 @@ from configs.load import ROOT
 from models.stages import check_stage
 from models.variants import seen
 
+EMBEDDED: Final = "tiny"  # the small world that has every stage
+EMBEDDED_LIVE: Final = "large"  # the sharper one, of stage 4 alone
 SHARED_FOLDER: Final = "stage3"  # gives those beside it the parts that they lack
 
 
@@ -20,7 +22,8 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
 
     A relative path is seen from the current folder, else from ``pipeline/`` (the published
     ``../models/stage4``), else from where the project is (``models/tiny/stage4``).
-    No path: ``models/<stage>`` if it exists, else the embedded small world.
+    No path: ``models/<stage>`` if it exists, else an embedded small world: models/large, which has
+    stage 4, else models/tiny.
     Raises UserError where nothing is, or a folder of another stage.
     """
     if path is not None:
@@ -33,7 +36,7 @@ def model_folder(path: Path | None, stage: str = "stage4") -> tuple[Path, str]:
     for folder in (Path("models") / stage, ROOT / "models" / stage):
         if folder.is_dir():
             return folder.resolve(), f"model: {folder.resolve()}"
-    embedded = ROOT / "models" / "tiny" / stage
+    embedded = ROOT / "models" / (EMBEDDED_LIVE if stage == "stage4" else EMBEDDED) / stage
     return embedded, f"model: no models/{stage} here, using the embedded small world {embedded}"
 
 

@@ -224,5 +224,10 @@ def speed(show: Show) -> Finding:
     step, decode = (figures.parts[part].percentiles(50)["p50"] or 0 for part in ("dit", "decode"))
     seen = f"{shown:.1f} of {fps} frames a second, step {step:.0f} ms, decode {decode:.0f} ms"
     if shown < HELD * fps:
-        return Finding("speed", LOOK, seen, "close other programs, or see docs/operations.md")
+        return Finding(
+            "speed",
+            LOOK,
+            seen,
+            "close other programs, or drive the smaller world: MODEL_PATH=models/tiny/stage4",
+        )
     return Finding("speed", OK, seen)

@@ -33,7 +33,7 @@ def test_every_program_is_run_here() -> None:
 
 def test_a_worker_runs_without_ray(tmp_path: Path) -> None:
     assert re.fullmatch(
-        r"\('DL',\) \d+ ms \(4, 96, 144, 3\)\n", run("One worker, without Ray", tmp_path)
+        r"\('DL',\) \d+ ms \(4, 192, 288, 3\)\n", run("One worker, without Ray", tmp_path)
     )
 
 

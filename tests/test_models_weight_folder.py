@@ -13,7 +13,10 @@ def test_model_folder_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     if not (ROOT / "models/stage4").exists():
         folder, line = model_folder(None)
-        assert folder == SHIPPED / "stage4" and "embedded" in line and "\n" not in line
+        assert folder == ROOT / "models/large/stage4"
+        assert "embedded" in line and "\n" not in line
+    if not (ROOT / "models/stage3").exists():
+        assert model_folder(None, "stage3")[0] == SHIPPED / "stage3", "the larger has no teacher"
     (tmp_path / "models/stage4").mkdir(parents=True)
     assert model_folder(None) == (
         tmp_path / "models/stage4",

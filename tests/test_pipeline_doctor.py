@@ -51,7 +51,7 @@ def test_no_line_tells_where_the_home_folder_is(
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path(doctor.__file__).parent.parent)
     doctor.report(drive=False, paths=False)
-    assert "at ~/models/tiny" in capsys.readouterr().out
+    assert "at ~/models/large" in capsys.readouterr().out
 
 
 def test_a_state_folder_that_others_may_write_to_is_named(

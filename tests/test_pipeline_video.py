@@ -162,7 +162,8 @@ def test_jpeg_pictures_come_back() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_no_unfinished_file(number: signal.Signals, tmp_path: Path) -> None:
     code = f"""
-import time, numpy as np
+import signal, time, numpy as np
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where the tests themselves run under nohup
 from pipeline.video import VideoWriter
 with VideoWriter({str(tmp_path / "x.mp4")!r}, 64, 48) as writer:
     writer.write(np.zeros((4, 48, 64, 3), np.uint8))

@@ -18,6 +18,7 @@ import pipeline.clients.gym_env  # registers the environment  # noqa: F401
 from configs.geometry import LATENTS_PER_SECOND
 from pipeline.clients.gym_env import DrivingEnv
 
+WORLD: Final = "models/tiny/stage4"  # the smaller and faster of the two
 NAMES: Final = ("weight of left against right", "bias", "least difference to steer")
 ELITE: Final = 0.25  # of a generation is kept
 LEAST_SPREAD: Final = 0.05  # so that a lucky generation does not end the search
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=12, help="of one drive")
     parser.add_argument("--unseen", type=int, default=6, help="worlds to compare in")
     options = parser.parse_args()
-    env = gymnasium.make("TheMatrix/Drive-v0", prompt=options.prompt)
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=WORLD, prompt=options.prompt)
     assert isinstance(env, DrivingEnv)
     learned = learn(env, options.generations, options.population, options.seconds)
     straight = np.array([0.0, 0.0, 1.0])

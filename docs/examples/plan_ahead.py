@@ -20,6 +20,7 @@ from models.controls import parse_signal
 from pipeline.clients.gym_env import DrivingEnv
 from pipeline.video import VideoWriter
 
+WORLD: Final = "models/tiny/stage4"  # the smaller and faster of the two
 COMMITTED: Final = 4  # latents of the best future that are driven
 PLANS: Final = (  # eight latents each: two seconds
     "D*8",
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--output", default="planned.mp4")
     options = parser.parse_args()
-    env = gymnasium.make("TheMatrix/Drive-v0").unwrapped
+    env = gymnasium.make("TheMatrix/Drive-v0", model_path=WORLD).unwrapped
     assert isinstance(env, DrivingEnv)
     picture, _ = env.reset(seed=options.seed, options={"prompt": options.prompt})
     start, grey = env.snapshot(), {True: [], False: []}
