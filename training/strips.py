@@ -30,14 +30,16 @@ from training.view import View
 HORIZON_MINUTES = 30
 
 
-def _save(rows: Sequence[Sequence[Frame]], path: Path) -> None:
+def _save(rows: Sequence[Sequence[Frame]], path: Path, smaller: int = 1) -> None:
+    """A picture of pictures; ``smaller``: by which factor, of many large ones."""
     gap = np.full((2, 1, 3), 255, np.uint8)
     lines = []
     for row in rows:
         cells = [np.pad(frame, ((0, 2), (0, 2), (0, 0)), constant_values=255) for frame in row]
         lines.append(np.concatenate(cells, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(lines)[: -len(gap)]).quantize(256).save(path)
+    picture = Image.fromarray(np.concatenate(lines)[: -len(gap)])
+    picture.reduce(smaller).quantize(256).save(path)
 
 
 def render_strips(dream: Dream, folder: Path) -> None:
@@ -46,7 +48,7 @@ def render_strips(dream: Dream, folder: Path) -> None:
     _save(_simulated(dream.view), folder / "simulator.png")
     _save(_reconstructions(dream), folder / "reconstruction.png")
     _save(_turns(dream), folder / "turns.png")
-    _save(_worlds(dream), folder / "worlds.png")
+    _save(_worlds(dream), folder / "worlds.png", smaller=dream.view.scale)
     _save(_prompt_change(dream, first=0, second=8), folder / "prompt.png")
     _save(_first_and_last_minute(dream, HORIZON_MINUTES), folder / "horizon.png")
 
