@@ -21,7 +21,13 @@ async def play_program(config: RunConfig, command: Sequence[str], console: Conso
     program = await Program.launch(command)
     try:
         prompt = config.prompt or next(iter(program.info.presets), NAMELESS)
-        show = Show(program, seed=config.seed, prompt=prompt, duration=config.duration)
+        show = Show(
+            program,
+            seed=config.seed,
+            prompt=prompt,
+            duration=config.duration,
+            waits=not config.headless,
+        )
         broadcast = Broadcast(Worlds(show, rest=config.rests_after), config, files, console)
     except BaseException:
         await program.close()

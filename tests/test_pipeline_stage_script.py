@@ -1,5 +1,7 @@
 """The script of a show: drives in order, each in charge until its last frame."""
 
+from dataclasses import replace
+
 import pytest
 
 from actors.source import Take
@@ -15,7 +17,6 @@ def test_takes_come_in_order_and_then_nobody_is_in_charge() -> None:
     for take in (ONE, TWO, None):
         assert script.turn_page() == take
         assert script.current == take
-        assert script.latents == (len(take.labels) if take else None)
 
 
 def test_a_take_is_over_with_its_last_latent() -> None:
@@ -23,6 +24,15 @@ def test_a_take_is_over_with_its_last_latent() -> None:
     assert not script.is_over_with(2)  # nothing has begun
     script.turn_page()
     assert [script.is_over_with(latents) for latents in (0, 1, 2, 3)] == [False, False, True, False]
+
+
+def test_what_is_left_of_a_take_counts_what_is_shown() -> None:
+    script = Script([ONE, replace(ONE, first=2)], stops_after=False)
+    assert script.left(-1) is None
+    script.turn_page()
+    assert [script.left(latent) for latent in (-1, 0, 1)] == [2, 1, None]
+    script.turn_page()
+    assert script.left(-1) is None, "it only leads to where a person goes on"
 
 
 def test_a_person_who_begins_something_else_ends_it() -> None:

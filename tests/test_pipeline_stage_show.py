@@ -14,6 +14,7 @@ from pipeline.stage.show import Show, _freeze
 from pipeline.video import read_video
 from tests import virtual_time
 from tests.squares import INFO, Squares, kinds, picture, play, watch
+from tests.until import until
 
 
 def test_frames_come_in_order_at_the_frame_rate_and_never_more_than_two_latents_ahead():
@@ -61,6 +62,29 @@ def test_a_held_label_is_answered_with_the_first_frame_it_conditioned():
     assert len(show.figures.control.everything) == 1
     with pytest.raises(UserError, match="label"):
         show.hold("UP")
+
+
+def test_a_world_that_waits_stands_at_its_first_frame_until_somebody_comes():
+    async def drive(show):
+        unseen = show.subscribe(viewer=False)
+        await until(lambda: show.newest is not None)
+        await asyncio.sleep(0.5)
+        assert (show.state, show.newest.index, show.ready) == ("paused", 0, True)
+        return await watch(show, lambda f, e: len(f) >= 9), unseen.events()
+
+    _, ((frames, events), told) = play(Squares(), drive, waits=True)
+    first = frames[0].index
+    assert first <= 1, "who comes sees how it begins"
+    assert [frame.index for frame in frames] == list(range(first, first + 9))
+    assert [event.data["paused"] for event in events if event.kind == "paused"] == [False]
+    assert [event.data["paused"] for event in told if event.kind == "paused"] == [False, True]
+
+
+def test_a_world_that_waits_does_what_was_asked_for_meanwhile():
+    async def drive(show):
+        await until(lambda: show.newest is not None and show.newest.index >= 8)
+
+    play(Squares(), drive, waits=True, takes=[Take(1, ("D",) * 40, ("a road",) * 40)])
 
 
 def test_a_slow_viewer_gets_the_newest_frame_and_every_event():

@@ -143,8 +143,7 @@ def test_a_note_never_lies_on_an_offer_nor_an_offer_on_a_phones_car(run, phone):
             await so(tab, "document.getElementById('toasts').textContent.includes('several')")
             await asyncio.sleep(0.5)  # they rise
             note, offer = await box_of(tab, "#toasts"), await box_of(tab, "#offer")
-            upper, lower = (offer, note) if phone else (note, offer)
-            assert upper["y"] + upper["height"] <= lower["y"], (note, offer)
+            assert offer["y"] + offer["height"] <= note["y"], (note, offer)
             assert ("Z" in await tab.inner_text("#offer-take")) is not phone, "a key to press"
             if phone:
                 offer = await tab.evaluate(SLOW)  # a calm banner comes while it is there
@@ -216,6 +215,21 @@ def test_a_replay_says_that_it_is_one_shows_its_keys_and_its_end(run):
                 tab, f"document.getElementById('state-text').textContent == 'Live' && {LIT} == ''"
             )
             assert theatre.show.take().labels[:28] == ("DL",) * 16 + ("B",) * 12
+            await tab.evaluate("() => { location.hash = 'seed=9&prompt=a+road&controls=BR*40' }")
+            await tab.wait_for_selector("#ask[open]")
+            await tab.click("#ask-yes")
+            await so(tab, f"{LIT} == 'reverse right'")
+            await tab.fill("#prompt", "a tunnel")
+            await tab.keyboard.press("Enter")
+            await so(
+                tab, "document.getElementById('toasts').textContent.includes('yours is taken')"
+            )
+            await tab.evaluate("() => document.getElementById('toasts').replaceChildren()")
+            await tab.keyboard.press("KeyR")
+            await so(
+                tab, f"document.getElementById('state-text').textContent == 'Live' && {LIT} == ''"
+            )
+            assert "over" not in await text(tab, "#toasts"), "it was left"
 
     run(body)
 

@@ -52,7 +52,7 @@ def test_links_lead_somewhere(target: str) -> None:
 
 
 def test_the_two_commands_are_there() -> None:
-    assert "pip install -e . && bash run_interactive.sh" in TEXT
+    assert "pip install -e '.[openvino]' && bash run_interactive.sh" in TEXT
     assert "pip install -e '.[test]' && pytest" in TEXT
     assert "pip install -e '\\.\\[test\\]' && pytest" in (ROOT / ".ci/run").read_text()
 

@@ -24,10 +24,12 @@ class Script:
         self.duration = duration
         self._waiting = deque(takes)
 
-    @property
-    def latents(self) -> int | None:
-        """Of the current take; None without one."""
-        return len(self.current.labels) if self.current else None
+    def left(self, latent: int) -> int | None:
+        """Latents of the current take that are shown after ``latent`` (-1: none of it was); None
+        without a take, or where it only leads to the moment at which a person goes on."""
+        if self.current is None:
+            return None
+        return len(self.current.labels) - max(self.current.first, latent + 1) or None
 
     def follow(self, takes: Sequence[Take]) -> None:
         """Follow these instead. Raises UserError for a drive that cannot be followed."""

@@ -53,13 +53,16 @@ class Show:
         stop_after_takes: bool = False,
         duration: float | None = None,
         just_in_time: bool = True,
+        waits: bool = False,
         recordings: Path = Path("recordings"),
     ) -> None:
         """opening: where it begins, if not at latent 0 of ``seed`` and ``prompt``. takes: drives to
         follow first. duration: seconds of shown stream from the first frame.
 
         just_in_time=False lets steps start as early as they can (to measure what the difference
-        is). recordings: folder for recordings that name no path; made when the first one starts.
+        is). waits: while it is not ``busy`` it stands at its first frame until the first viewer
+        comes, who sees how it begins. recordings: folder for recordings that name no path; made
+        when the first one starts.
         """
         self.source = source
         self.figures = Figures()
@@ -73,6 +76,7 @@ class Show:
         self._tempo = TempoWatch(source.info)
         self._clock = Clock(source, just_in_time, self.figures.lapse)
         self._life = Life()
+        self._waits = waits
         if opening is not None:
             self.tape.rewind(opening.led, self.epoch)
             self._clock.playhead.rewind(self.epoch, opening.moment.latent)
@@ -169,6 +173,9 @@ class Show:
         It first receives the state of things: last status, reset, paused, prompt, record and the
         newest frame. Leave with ``Subscription.close()``.
         """
+        if viewer and self._waits:
+            self._waits = False
+            self._set_paused(False)
         return self._audience.join(
             Event("status", asdict(self._life.report)),
             Event("reset", self._place()),
@@ -202,7 +209,10 @@ class Show:
 
     def set_prompt(self, text: str) -> int:
         """Change the prompt and return its version; ``prompt`` events say pending, then shown or
-        failed. Raises UserError for an empty, over-long or unprintable text."""
+        failed. Raises UserError for an empty, over-long or unprintable text, and while a drive is
+        replayed, which has its own."""
+        if self._script.left(self.latent) is not None:
+            raise UserError("a drive is replayed, with prompts of its own; yours is taken after it")
         return self._prompts.add(text)
 
     def pause(self) -> None:
@@ -270,7 +280,7 @@ class Show:
         """Figures of the last moments and totals, plain JSON:
 
         ``state, epoch, frame, oldest`` (latent to go back to, None = none), ``seed, follows`` (latents
-        of the drive that is replayed, None = none), ``engine, viewers,
+        to come of the drive that is replayed, None = none is), ``engine, viewers,
         fps_generated, fps_shown, queue_depth`` (frames ready, not yet shown), ``frames, seconds,
         stalls, late_slots, restarts, drops, lead_ms, margin_ms``; ``slow`` (one line while the
         machine does not hold the frame rate, else ""); ``control_to_frame_ms``, ``step_ms,
@@ -284,7 +294,7 @@ class Show:
             "frame": newest.index if newest else None,
             "oldest": self.past.oldest(self.latent),
             "seed": self.seed,
-            "follows": self._script.latents,
+            "follows": self._script.left(self.latent),
             "engine": self.info.engine,
             "viewers": self.viewers,
             "queue_depth": self._clock.playhead.depth,
@@ -347,6 +357,8 @@ class Show:
             frame = self._first_of_latent(frame, steered)
         self._audience.offer(frame)
         self.recordings.add(frame)
+        if self._waits and not self.busy:
+            self._set_paused(True)
         latents, rest = divmod(frame.index + 1, self.info.frames_per_latent)
         if not rest and self._script.is_over_with(latents):
             self._next_take()

@@ -23,7 +23,7 @@ const theatre = $("theatre");
 const world = {
   driving: false, watching: true, driven: false, paused: false, state: "starting", seed: null, frames: false, cursor: 0, info: null,
   slow: "", slowSince: 0, driveFor: "copy", guest: false, // guest: came by a watcher's link
-  follows: null, // latents of the drive that is replayed
+  follows: null, // latents to come of a drive that is replayed
 };
 const link = new Link();
 const screen = new Screen($("stage"), $("picture"), $("glow"));
@@ -71,14 +71,15 @@ screen.addEventListener("undecoded", () => link.send({ type: "video", on: false 
 
 controls.addEventListener("change", ({ detail: { held, source, at } }) => {
   const steers = world.driving || (!world.driven && !world.guest);
-  if (!world.follows) light(steers ? held : new Set());
+  if (!world.follows) light();
   for (const zone of $("zones").children) zone.classList.toggle("lit", steers && source === "touch" && held.has(zone.dataset.zone));
   if (steers && (world.driving || held.size)) steer(source, at);
   if (world.driving && held.size) sayWhyStill(source === "touch");
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
 
-function light(keys) {
+/** Light keys: those that steer, or a replay's. */
+function light(keys = world.driven && !world.driving || world.guest ? new Set() : controls.held) {
   for (const button of $("keys").children) {
     const lit = keys.has(button.dataset.key);
     button.classList.toggle("lit", lit);
@@ -156,6 +157,7 @@ const hear = {
     stand(seed);
     timeline.cut(0);
     if (text) prompt.beginAgain(text);
+    phase();
   },
   rewound({ latent, ...place }) {
     stand(place.seed);
@@ -185,7 +187,8 @@ const hear = {
   stats(stats) {
     figures.stats = stats;
     timeline.oldest = stats.oldest;
-    follow(stats);
+    if (world.follows && !stats.follows) toast(`The replay is over${world.driving ? "; you drive." : "."}`);
+    follow(stats.follows);
     if (!world.slow && stats.slow) world.slowSince = performance.now();
     Object.assign(world, { state: stats.state, slow: stats.slow ?? "" });
     phase();
@@ -206,6 +209,7 @@ const hear = {
   },
   bye({ reason }) {
     world.ended = farewell(reason);
+    follow();
     phase();
   },
 };
@@ -218,6 +222,7 @@ link.addEventListener("lost", ({ detail }) => {
   world.lost = detail;
   world.driving = false;
   controls.release();
+  follow();
   pressed.clear();
   awaited.length = 0;
   figures.clear();
@@ -238,19 +243,16 @@ drives.addEventListener("opened", ({ detail: name }) => {
   offerBack(`The world goes on from ${name}.`);
 });
 
-/** A drive is replayed, or no longer. */
-function follow({ follows, frame }) {
-  const { frames_per_latent: rows, fps } = world.info, left = (follows ?? world.follows) * rows - frame;
-  if (world.follows && !follows) {
-    light(controls.held);
-    if (left <= 1) toast(`The replay is over${world.driving ? "; you drive." : "."}`);
-  }
-  Object.assign(world, { follows, left: left / fps });
+/** A drive is replayed, so many latents still; null: none is. */
+function follow(latents = null) {
+  world.follows = latents;
+  if (!latents) light();
 }
 
 /** The world stands elsewhere: nothing that was pressed before is on its way now. */
 function stand(seed) {
-  Object.assign(world, { seed, follows: null }); // the next figures tell of a replay
+  world.seed = seed;
+  follow(); // the next figures tell of another one
   $("seed-value").textContent = seed;
   awaited.length = 0;
 }
@@ -279,7 +281,7 @@ function phase() {
   const words = { connecting: "Connecting", loading: "Loading", paused: "Paused", lost: "Lost", ended: "Ended" };
   const shown = now !== "live" ? words[now] : world.state === "rebuilding" ? "Restoring" : world.follows ? "Replay" : "Live";
   if (world.shown !== shown) say((world.shown = shown));
-  $("state-text").textContent = shown + (shown === "Replay" ? `, ${clock(world.left)} to go` : "");
+  $("state-text").textContent = shown + (shown === "Replay" ? `, ${clock((world.follows * world.info.frames_per_latent) / world.info.fps)} to go` : "");
   theatre.dataset.phase = now;
   theatre.classList.toggle("seen", world.frames);
   $("loading").hidden = world.frames || now === "ended";
@@ -288,7 +290,7 @@ function phase() {
   $("pause").setAttribute("aria-pressed", world.paused);
   $("pause").textContent = timeline.looking && world.driving ? "To now" : world.paused ? "Go on" : "Pause";
   prompt.draw(world.paused);
-  if (!world.paused && !timeline.looking) still?.remove();
+  if (!world.paused && !timeline.looking && !world.follows) still?.remove();
   explain(now, shown);
 }
 
@@ -389,7 +391,7 @@ function offerUndo(why, label, action) { offer(why, label, action, keymap.caps("
 
 function again({ seed, model, parts }) { goOnElsewhere({ type: "replay", seed, model, parts }); }
 
-/** Keys that steer, command or would search belong to the page; not so in its fields. */
+/** Keys that steer, command or would search belong to the page, not in its fields. */
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (event.key === "Escape" && typing(event.target)) return event.target.blur();

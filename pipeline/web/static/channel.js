@@ -32,7 +32,7 @@ export class PollChannel {
 
   get open() { return this.#address !== "" && !this.#end.signal.aborted; }
 
-  /** Messages that come while a post is under way go together with the next one. */
+  /** What comes while a post is under way goes with the next one. */
   send(message) {
     if (!this.open) return;
     this.#outbox.push(JSON.stringify(message));

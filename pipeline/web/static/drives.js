@@ -25,7 +25,7 @@ export class Drives extends EventTarget {
   copyLink(take) {
     const address = new URL("./" + replayFragment(take), document.baseURI);
     const here = ["localhost", "127.0.0.1", "[::1]"].includes(address.hostname);
-    copy(address.href, here ? "Replay link copied. It opens on this computer; for others save the drive as a file." : "Replay link copied.");
+    copy(address.href, here ? "Replay link copied. It opens in this browser; for others save the drive as a file." : "Replay link copied.");
   }
 
   save(take) {
@@ -66,6 +66,8 @@ export class Drives extends EventTarget {
 
   #ask(drive, used) {
     if ($("ask").open || !this.#world.info) return;
+    if (this.#world.guest) return toast("You only watch here.", true);
+    if (drive.model && drive.model !== this.#world.info.model) return toast("That drive is of other weights: start with those (MODEL_PATH).", true);
     const latents = drive.parts.reduce((sum, part) => sum + countLatents(part.controls), 0);
     const seconds = (latents * this.#world.info.frames_per_latent) / this.#world.info.fps;
     $("ask-text").textContent = `${clock(seconds)} minutes from seed ${drive.seed}: “${drive.parts[0].prompt}”`;

@@ -14,9 +14,9 @@ const PARTS = [ // shown name, class, what the server calls it, what it is
 ];
 const WHOLE = "from a key to its first picture";
 const FACTS = { // what they are, where the name does not say it
-  generated: "made by the model", painted: "shown by this page", "late slots": "pictures that came after their turn",
-  stalls: "times that the picture stood still", queue: "finished pictures that wait for their turn",
-  drops: "pictures left out on slow links", link: "what comes to this page", quality: "45 to 85; less on slow links",
+  generated: "made by the model", painted: "shown by this page", "late slots": "they came after their turn",
+  stalls: "times that the picture stood still", queue: "finished, waiting for their turn",
+  drops: "left out on slow links", link: "what comes to this page", quality: "45 to 85; less on slow links",
   "round trip": "to the server and back", restarts: "repairs after a fault",
 };
 

@@ -1,5 +1,4 @@
-// The timeline: the last minute as this page saw it, a small picture of every latent. Who drives holds the world while
-// looking back; who watches only looks.
+// The timeline: the last minute, a small picture of every latent. Who drives holds the world while looking back.
 
 import { $, made } from "./dom.js";
 import { clock } from "./say.js";

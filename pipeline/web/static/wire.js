@@ -47,12 +47,13 @@ export function readReplay(fragment) {
   const prompts = fields.getAll("prompt"), controls = fields.getAll("controls");
   if (!fields.has("seed") || !controls.length || prompts.length !== controls.length) return null;
   const parts = prompts.map((prompt, i) => ({ prompt, controls: controls[i] }));
-  return { type: "replay", seed: Number(fields.get("seed")), model: fields.get("model"), parts };
+  const drive = { type: "replay", seed: Number(fields.get("seed")), model: fields.get("model"), parts };
+  return isDrive(drive) ? drive : null;
 }
 
 /** Whether this has the form of a replay message; the server looks closer. */
 export function isDrive(thing) {
-  const part = ({ prompt, controls }) => typeof prompt === "string" && typeof controls === "string";
+  const part = ({ prompt, controls }) => typeof prompt === "string" && /^([BDN][LR]?([*]\d+)?,?)+$/.test(controls);
   return thing?.type === "replay" && Number.isInteger(thing.seed) && Array.isArray(thing.parts) && thing.parts.length > 0 && thing.parts.every(part);
 }
 
