@@ -93,8 +93,7 @@ class Broadcast:
                 console.hear(event)
             if first and world.show.figures.frames:
                 first = False
-                waits = "; it goes on when the page is open" if world.show.paused else ""
-                console.say("stage", f"playing: first frame shown{waits}")
+                console.say("stage", "playing: first frame shown")
 
     async def count(self) -> None:
         """Say the figures at regular times, for ever."""

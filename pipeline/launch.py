@@ -176,7 +176,7 @@ class Launch:
             takes=self.takes,
             stop_after_takes=alone and bool(self.takes),
             duration=self.config.duration,
-            waits=not self.config.headless,
+            anew=not self.config.headless and self.continuation is None,
             **settings,
         )
 

@@ -26,7 +26,7 @@ async def play_program(config: RunConfig, command: Sequence[str], console: Conso
             seed=config.seed,
             prompt=prompt,
             duration=config.duration,
-            waits=not config.headless,
+            anew=not config.headless,
         )
         broadcast = Broadcast(Worlds(show, rest=config.rests_after), config, files, console)
     except BaseException:

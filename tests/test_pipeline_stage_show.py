@@ -10,7 +10,7 @@ import pytest
 from actors.source import Notice, Take
 from configs.errors import UserError
 from pipeline.stage.control_log import read_control_log
-from pipeline.stage.show import Show, _freeze
+from pipeline.stage.show import UNSEEN_LATENTS, Show, _freeze
 from pipeline.video import read_video
 from tests import virtual_time
 from tests.squares import INFO, Squares, kinds, picture, play, watch
@@ -64,27 +64,19 @@ def test_a_held_label_is_answered_with_the_first_frame_it_conditioned():
         show.hold("UP")
 
 
-def test_a_world_that_waits_stands_at_its_first_frame_until_somebody_comes():
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_nobody_saw_begins_again_for_the_first_viewer(busy):
     async def drive(show):
-        unseen = show.subscribe(viewer=False)
-        await until(lambda: show.newest is not None)
-        await asyncio.sleep(0.5)
-        assert (show.state, show.newest.index, show.ready) == ("paused", 0, True)
-        return await watch(show, lambda f, e: len(f) >= 9), unseen.events()
+        await until(lambda: show.latent >= UNSEEN_LATENTS)
+        frames, _ = await watch(show, lambda f, e: len(f) >= 5)
+        later, _ = await watch(show, lambda f, e: len(f) >= 2)
+        return frames, later
 
-    _, ((frames, events), told) = play(Squares(), drive, waits=True)
-    first = frames[0].index
-    assert first <= 1, "who comes sees how it begins"
-    assert [frame.index for frame in frames] == list(range(first, first + 9))
-    assert [event.data["paused"] for event in events if event.kind == "paused"] == [False]
-    assert [event.data["paused"] for event in told if event.kind == "paused"] == [False, True]
-
-
-def test_a_world_that_waits_does_what_was_asked_for_meanwhile():
-    async def drive(show):
-        await until(lambda: show.newest is not None and show.newest.index >= 8)
-
-    play(Squares(), drive, waits=True, takes=[Take(1, ("D",) * 40, ("a road",) * 40)])
+    takes = [Take(1, ("D",) * 40, ("a road",) * 40)] if busy else []
+    _, (frames, later) = play(Squares(), drive, anew=True, takes=takes)
+    begun = next(frame.index for frame in frames if frame.epoch == later[-1].epoch)
+    assert (begun <= 1) is not busy
+    assert later[0].epoch == later[-1].epoch and later[0].index > 0, "once"
 
 
 def test_a_slow_viewer_gets_the_newest_frame_and_every_event():

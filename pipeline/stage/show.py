@@ -33,6 +33,7 @@ from pipeline.stage.tempo import TempoWatch
 
 STATS_SECONDS: Final = 1.0
 FLOW_SECONDS: Final = 5.0  # without a frame: they do not flow
+UNSEEN_LATENTS: Final = 8  # two seconds: who comes later has missed how a world begins
 
 
 class Show:
@@ -53,16 +54,15 @@ class Show:
         stop_after_takes: bool = False,
         duration: float | None = None,
         just_in_time: bool = True,
-        waits: bool = False,
+        anew: bool = False,
         recordings: Path = Path("recordings"),
     ) -> None:
         """opening: where it begins, if not at latent 0 of ``seed`` and ``prompt``. takes: drives to
         follow first. duration: seconds of shown stream from the first frame.
 
         just_in_time=False lets steps start as early as they can (to measure what the difference
-        is). waits: while it is not ``busy`` it stands at its first frame until the first viewer
-        comes, who sees how it begins. recordings: folder for recordings that name no path; made
-        when the first one starts.
+        is). anew: what nobody saw begins again for the first viewer. recordings: folder for
+        recordings that name no path; made when the first one starts.
         """
         self.source = source
         self.figures = Figures()
@@ -76,7 +76,7 @@ class Show:
         self._tempo = TempoWatch(source.info)
         self._clock = Clock(source, just_in_time, self.figures.lapse)
         self._life = Life()
-        self._waits = waits
+        self._anew = anew
         if opening is not None:
             self.tape.rewind(opening.led, self.epoch)
             self._clock.playhead.rewind(self.epoch, opening.moment.latent)
@@ -173,9 +173,10 @@ class Show:
         It first receives the state of things: last status, reset, paused, prompt, record and the
         newest frame. Leave with ``Subscription.close()``.
         """
-        if viewer and self._waits:
-            self._waits = False
-            self._set_paused(False)
+        if viewer and self._anew:
+            self._anew = False
+            if self.latent >= UNSEEN_LATENTS and not self.busy:
+                self.reset()
         return self._audience.join(
             Event("status", asdict(self._life.report)),
             Event("reset", self._place()),
@@ -357,8 +358,6 @@ class Show:
             frame = self._first_of_latent(frame, steered)
         self._audience.offer(frame)
         self.recordings.add(frame)
-        if self._waits and not self.busy:
-            self._set_paused(True)
         latents, rest = divmod(frame.index + 1, self.info.frames_per_latent)
         if not rest and self._script.is_over_with(latents):
             self._next_take()
