@@ -23,6 +23,11 @@ def frame(index: int, epoch: int = 0) -> ShownFrame:
     return shown(index, image, epoch=epoch)
 
 
+def large_frames(count: int) -> list[ShownFrame]:
+    """So large that they travel as video."""
+    return [replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(count)]
+
+
 class Wire:
     """The far side of a socket; ``open`` lets sends through."""
 
@@ -185,9 +190,7 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
 
     async def body():
         async with filmed() as (audience, pictures, viewer, sent):
-            large = [
-                replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(5)
-            ]
+            large = large_frames(5)
             audience.offer(large[0])
             await until(lambda: len(sent) >= 1)
             assert sent[0].codec == CODEC_H264 and sent[0].key
@@ -206,9 +209,7 @@ def test_a_video_frame_that_cannot_be_decoded_comes_as_a_picture_when_the_link_i
 def test_after_a_frame_that_was_lost_video_begins_with_what_can_be_decoded():
     async def body():
         async with filmed() as (audience, pictures, viewer, sent):
-            large = [
-                replace(frame(i), image=np.full((240, 352, 3), 9 * i, np.uint8)) for i in range(3)
-            ]
+            large = large_frames(3)
             audience.offer(large[0])
             await until(lambda: sent)
             audience.offer(large[1])

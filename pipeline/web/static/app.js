@@ -70,16 +70,17 @@ screen.addEventListener("undecoded", () => link.send({ type: "video", on: false 
 // --- steering ---
 
 controls.addEventListener("change", ({ detail: { held, source, at } }) => {
-  const steers = world.driving || (!world.driven && !world.guest);
   if (!world.follows) light();
-  for (const zone of $("zones").children) zone.classList.toggle("lit", steers && source === "touch" && held.has(zone.dataset.zone));
-  if (steers && (world.driving || held.size)) steer(source, at);
+  for (const zone of $("zones").children) zone.classList.toggle("lit", steers() && source === "touch" && held.has(zone.dataset.zone));
+  if (steers() && (world.driving || held.size)) steer(source, at);
   if (world.driving && held.size) sayWhyStill(source === "touch");
 });
 setInterval(() => { if (world.driving && link.up && !document.hidden) steer("repeat"); }, REPEAT_MS);
 
+const steers = () => world.driving || (!world.driven && !world.guest);
+
 /** Light keys: those that steer, or a replay's. */
-function light(keys = world.driven && !world.driving || world.guest ? new Set() : controls.held) {
+function light(keys = steers() ? controls.held : new Set()) {
   for (const button of $("keys").children) {
     const lit = keys.has(button.dataset.key);
     button.classList.toggle("lit", lit);
