@@ -106,7 +106,7 @@ def test_every_example_is_accepted_by_its_parser(name: str) -> None:
         (["base", *PROMPT, "--output", "setup.cfg"], "ends in .mp4"),
         (["stream", *PROMPT, "--output", "b.gif"], "ends in .mp4"),
         (["stream", *PROMPT, "--stage", "4", "--guidance-scale", "4"], "guidance_scale"),
-        (["stream", *PROMPT, "--width", "160"], "give an --init-video of 160x96"),
+        (["stream", *PROMPT, "--width", "160"], "give an --init-video of 160x192"),
         (["run", "--headless", "--record", "b.gif"], "ends in .mp4"),
         (["play", "--headless", "--record", "b.gif", "--", "/bin/true"], "ends in .mp4"),
         (["base", *PROMPT, "--model-path", "no/such"], "nothing"),
